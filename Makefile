@@ -1,0 +1,36 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help demo test test-all lint format clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## meta-train on digits, transfer, write the report (3 minutes)
+	$(BIN)/meta-lr meta-train experiment=quickstart
+	$(BIN)/meta-lr transfer experiment=quickstart_transfer
+
+lint: $(INSTALLED)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+test: lint  ## lint and the fast tests
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: lint  ## lint and every test
+	$(BIN)/python -m pytest
+
+format: $(INSTALLED)  ## format the code in place
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove the environment, caches and build results
+	rm -rf .venv build dist .pytest_cache .ruff_cache

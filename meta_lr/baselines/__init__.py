@@ -1,0 +1,1 @@
+"""The methods to compare with, and controllers made of controllers."""

@@ -1,0 +1,1 @@
+"""Bilevel training: learning the network that gives the rate."""

@@ -1,0 +1,167 @@
+"""MLR-SNet, online: the network learns along the one run that it steers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from meta_lr import rules
+from meta_lr.protocol import Need, StepView, group_scales
+from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.learned import Learned, LearnedState
+from meta_lr.schedulers.network import Network, Tensors
+from meta_lr.seeds import derive
+
+
+class OnlineState(NamedTuple):
+    """All that the method changes: phi, Adam's moments, the memory, and what it has kept."""
+
+    phi: Tensors
+    means: Tensors  # Adam's first moments, shaped like phi
+    squares: Tensors  # Adam's second moments
+    updates: Tensor  # () number of updates of phi
+    memory: Tensors
+    gamma: float  # 0.0 before the first step
+    snapshots: tuple[Tensors, ...]
+    low: float  # smallest and largest loss seen
+    high: float
+
+
+@dataclass(frozen=True)
+class OnlineMLRSNet:
+    """MLR-SNet: each T-th step, phi descends the meta loss after a look-ahead of K steps.
+
+    Update:
+        every T steps: w_K(phi) = K training steps from w at the rates of the network;
+        phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
+        each step: rate = gamma p(phi, loss, memory).
+    Reference:
+        Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546, equations 5 to 8; K = 1 there.
+    Deviations:
+        1. K may exceed 1. 2. The memory advances once per step; the published code advances it
+        twice at an update. 3. Weight decay on phi is coupled L2, as published. 4. Meta data are
+        disjoint from the training data.
+    Cost:
+        per update one step on a meta batch for K = 1, about 3 K steps for K > 1; the network's
+        pass each step.
+
+    Args:
+        net: The network.
+        gamma: The rate at full output, or a formula for it.
+        period: T, in steps; the paper's 300 is about one epoch of CIFAR-10.
+        look_ahead: K, in steps.
+        meta_lr: Rate of Adam on phi.
+        meta_weight_decay: L2 decay of phi.
+        seed: Of phi's first values.
+        snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
+            paper keeps those after epochs 1, 100 and 200 of 200.
+
+    >>> from meta_lr.schedulers.lstm import LSTM
+    >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
+    tensor(0.)
+    """
+
+    net: Network
+    gamma: float | InitialLossGamma = 1.0
+    period: int = 100
+    look_ahead: int = 1
+    meta_lr: float = 1e-3
+    meta_weight_decay: float = 1e-4
+    seed: int = 0
+    snapshots: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snapshots", tuple(self.snapshots))  # configurations give lists
+        if self.period < 1 or self.look_ahead < 1:
+            raise ValueError(
+                f"OnlineMLRSNet got period={self.period}, look_ahead={self.look_ahead}; "
+                "both are at least 1 step"
+            )
+        if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
+            raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
+
+    @property
+    def needs(self) -> Need:
+        """The loss, the direction and a sandbox; a private copy of the run for K > 1."""
+        needs = Need.LOSS | Need.DIRECTION | Need.META | Need.PARAMS | Need.HORIZON
+        return needs | Need.TRIALS if self.look_ahead > 1 else needs
+
+    def init(self) -> OnlineState:
+        """Return fresh phi and zero moments."""
+        phi = self.net.init(derive(self.seed, "phi"))
+        zeros = tuple(torch.zeros_like(weight) for weight in phi)
+        return OnlineState(
+            phi, zeros, zeros, torch.tensor(0.0), self.net.memory(), 0.0, (), math.inf, -math.inf
+        )
+
+    def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
+        """Update phi if it is due, then return the rate for this loss."""
+        loss = view.loss.item()
+        state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
+        if view.step == 0:
+            gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
+            state = state._replace(gamma=gamma)
+        if (view.step + 1) % self.period == 0:
+            state = self._learn(view, state)
+        if any(math.ceil(f * view.total_steps) == view.step + 1 for f in self.snapshots):
+            state = state._replace(snapshots=(*state.snapshots, state.phi))
+        p, memory = self.net(state.phi, view.loss, state.memory)
+        return state.gamma * float(p), state._replace(memory=memory)
+
+    def export(self, state: OnlineState, *, family: str = "") -> Learned:
+        """Return the network that was learned, one stage per snapshot."""
+        stages = state.snapshots or (state.phi,)
+        bounds = (state.low, state.high) if state.low <= state.high else None
+        return Learned(self.net, stages, state.gamma, family=family, loss_range=bounds)
+
+    def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
+        phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
+        with torch.enable_grad():
+            learner = Learned(self.net, (phi,), state.gamma)
+            loss = meta_loss(learner, LearnedState(state.memory), view, self.look_ahead)
+            grads = torch.autograd.grad(loss, phi)
+        return self._adam(state, grads)
+
+    def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
+        group = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": self.meta_weight_decay}
+        phi, means, squares = [], [], []
+        for p, g, mean, square in zip(state.phi, grads, state.means, state.squares, strict=True):
+            moments = {"step": state.updates, "exp_avg": mean, "exp_avg_sq": square}
+            direction, moments = rules.adam(p, g, moments, group)
+            phi.append(direction.apply(p, self.meta_lr))
+            means.append(moments["exp_avg"])
+            squares.append(moments["exp_avg_sq"])
+        return state._replace(
+            phi=tuple(phi),
+            means=tuple(means),
+            squares=tuple(squares),
+            updates=state.updates + 1,
+        )
+
+
+def meta_loss(learner: Learned, state: LearnedState, view: StepView, look_ahead: int) -> Tensor:
+    """Return the meta loss () after `look_ahead` steps at the learner's rates.
+
+    Differentiable in the learner's weights. For one step the optimizer's direction is a constant,
+    so no second derivative is needed and the run's own gradient serves; longer look-aheads are
+    unrolled.
+    """
+    sandbox = view.sandbox
+    if look_ahead > 1:
+        from meta_lr.bilevel.unroll import unroll  # `higher` is only loaded where it is used
+
+        with sandbox.trial() as trial:
+            return unroll(trial, learner, state, view, look_ahead)
+    rate, _ = learner(view, state)
+    groups = sandbox.optimizer.param_groups
+    scales = group_scales(sandbox.optimizer)
+    per_param = [s for s, g in zip(scales, groups, strict=True) for _ in g["params"]]
+    virtual = [
+        p.detach() - rate * scale * d
+        for p, scale, d in zip(view.params, per_param, view.direction, strict=True)
+    ]
+    return sandbox.meta_loss(virtual)

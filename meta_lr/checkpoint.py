@@ -1,0 +1,226 @@
+"""Scheduler checkpoints: a folder of `config.json`, `model.safetensors` and a card.
+
+`config.json` is the contract: what the network is, what its output means and what it has seen.
+Nothing in a checkpoint chooses what gets imported, and no pickle is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.lstm import LSTM
+from meta_lr.schedulers.mlp import MLP
+from meta_lr.schedulers.network import Network, Tensors
+
+FORMAT = 1
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
+PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
+
+Contract = dict[str, Any]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says why and what to do."""
+
+
+def save(folder: Path, learned: Learned, *, trained_on: Mapping[str, Any], card: str) -> Contract:
+    """Write a checkpoint folder and return its contract; each file is replaced atomically.
+
+    Args:
+        folder: Made if missing.
+        learned: The scheduler, with gamma, family and range of losses.
+        trained_on: Task, model, steps, seed, cost (in plain steps) and commit of meta-training.
+        card: Text of the card, in Markdown.
+    """
+    tensors = save_tensors(_named(learned), metadata={"format_version": str(FORMAT)})
+    contract = {
+        "format_version": FORMAT,
+        "network": type(learned.net).__name__,
+        "arguments": asdict(learned.net),  # pyright: ignore[reportArgumentType] - a dataclass
+        "features": [{"name": "loss", "unit": "nats", "shape": []}],
+        "output": {"kind": "rate", "bounds": [0.0, learned.gamma], "scale": "peak"},
+        "gamma": learned.gamma,
+        "stages": len(learned.stages),
+        "family": learned.family,
+        "loss_range": learned.loss_range and list(learned.loss_range),
+        "trained_on": dict(trained_on),
+        "license": "Apache-2.0",
+        "paper": PAPER,
+    }
+    contract["fingerprint"] = _fingerprint(contract, tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / WEIGHTS, tensors)
+    _replace(folder / CARD, card.encode())
+    _replace(folder / CONFIG, (json.dumps(contract, indent=2) + "\n").encode())
+    return contract
+
+
+def load(folder: Path) -> tuple[Learned, Contract]:
+    """Read a checkpoint folder; return the scheduler and its contract.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, from a newer format, or not of the other.
+    """
+    contract = _contract(folder)
+    data = _bytes(folder / WEIGHTS)
+    try:
+        tensors = load_tensors(data)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is damaged or cut short ({error}); copy the checkpoint again"
+        ) from None
+    net = _network(folder, contract)
+    stages = [_stage(folder, tensors, i, net) for i in range(contract["stages"])]
+    if _fingerprint(contract, data) != contract["fingerprint"]:
+        raise CheckpointError(
+            f"{folder}: the weights are not those that {CONFIG} was written for; "
+            "copy both files from the same checkpoint"
+        )
+    bounds = contract["loss_range"]
+    learned = Learned(
+        net,
+        stages,
+        contract["gamma"],
+        family=contract["family"],
+        loss_range=None if bounds is None else (bounds[0], bounds[1]),
+    )
+    return learned, contract
+
+
+def load_pretrained(name: str, peak: float | None = None) -> Learned:
+    """Return a pretrained scheduler, ready for `ControlledLR`.
+
+    Args:
+        name: A bundled checkpoint such as "mlr-snet-cifar10", a folder, or
+            "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub).
+        peak: The rate at full output. Without it the checkpoint's own holds, and the scheduler is
+            refused by an optimizer of another family than it was learned with.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, or it cannot be used.
+    """
+    learned, _ = load(find(name))
+    return learned if peak is None else replace(learned, gamma=peak, family="")
+
+
+def find(name: str) -> Path:
+    """Return the folder of the checkpoint `name`, as `load_pretrained` takes it."""
+    if name.startswith("hub:"):
+        return _from_hub(name.removeprefix("hub:"))
+    path = Path(name)
+    if path.is_file():
+        raise CheckpointError(
+            f"{path} is a file; a checkpoint is a folder of {CONFIG} and {WEIGHTS} "
+            "(pickles such as .pt and .pth are not read)"
+        )
+    if path.is_dir():
+        return path
+    if (bundled() / name / CONFIG).is_file():
+        return bundled() / name
+    known = ", ".join(sorted(p.parent.name for p in bundled().glob(f"*/{CONFIG}"))) or "none"
+    raise CheckpointError(f"no checkpoint {name!r}: not a folder, and bundled are: {known}")
+
+
+def bundled() -> Path:
+    """Return the folder of the checkpoints that come with the package."""
+    here = Path(__file__).parent
+    inside = here / "checkpoints"
+    return inside if inside.is_dir() else here.parent / "checkpoints"
+
+
+def _named(learned: Learned) -> dict[str, Tensor]:
+    return {
+        f"stage{i}.{name}": weight.detach().cpu().contiguous()
+        for i, weights in enumerate(learned.stages)
+        for name, weight in zip(learned.net.names, weights, strict=True)
+    }
+
+
+def _contract(folder: Path) -> Contract:
+    path = folder / CONFIG
+    try:
+        contract = json.loads(_bytes(path))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); copy the checkpoint again") from None
+    version = contract.get("format_version")
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {version}, this meta_lr reads up to {FORMAT}; "
+            "install a newer meta_lr"
+        )
+    missing = {"network", "arguments", "gamma", "stages", "family", "loss_range", "fingerprint"}
+    missing -= set(contract)
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; copy it again")
+    return contract
+
+
+def _network(folder: Path, contract: Contract) -> Network:
+    kind = contract["network"]
+    if kind not in NETWORKS:
+        raise CheckpointError(
+            f"{folder / CONFIG} names the network {kind!r}; known are {', '.join(NETWORKS)}"
+        )
+    try:
+        return NETWORKS[kind](**contract["arguments"])
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {kind} does not take this: {error}") from None
+
+
+def _stage(folder: Path, tensors: Mapping[str, Tensor], stage: int, net: Network) -> Tensors:
+    weights = []
+    for name, like in zip(net.names, net.init(0), strict=True):
+        found = tensors.get(f"stage{stage}.{name}")
+        if found is None or found.shape != like.shape:
+            raise CheckpointError(
+                f"{folder / WEIGHTS} holds another network: stage{stage}.{name} is "
+                f"{'missing' if found is None else tuple(found.shape)}, "
+                f"but {net} needs {tuple(like.shape)}"
+            )
+        weights.append(found)
+    return tuple(weights)
+
+
+def _fingerprint(contract: Contract, tensors: bytes) -> str:
+    signed = {key: value for key, value in contract.items() if key != "fingerprint"}
+    text = json.dumps(signed, sort_keys=True).encode()
+    return hashlib.sha256(text + hashlib.sha256(tensors).digest()).hexdigest()[:16]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path} is missing; a checkpoint is a folder of {CONFIG} and {WEIGHTS}"
+        ) from None
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise CheckpointError(
+            "checkpoints from the hub need huggingface_hub: pip install huggingface_hub"
+        ) from None
+    repository, _, revision = name.partition("@")
+    return Path(snapshot_download(repository, revision=revision or None))

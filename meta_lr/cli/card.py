@@ -1,0 +1,129 @@
+"""The card of a checkpoint: what it was trained on, and what its rate did."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from meta_lr.bilevel.online import OnlineMLRSNet, OnlineState
+from meta_lr.training.record import Row
+
+_CARD = """\
+---
+license: apache-2.0
+library_name: meta_lr
+tags: [learning-rate, meta-learning]
+---
+
+# {name}
+
+A learning-rate schedule for PyTorch that was meta-learned: a small network ({net}) that reads the
+training loss and gives the rate of the step. Method: MLR-SNet, {paper}.
+
+```python
+scheduler = meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{place}"){total})
+```
+
+## Meta-training
+
+| | |
+|---|---|
+| task, model | {task}, {model} |
+| optimizer | {optimizer} |
+| length | {steps:,} steps ({epochs:.1f} epochs), seed {seed} |
+| cost | {cost:,.0f} plain steps |
+| updates of phi | {updates:.0f}: every {period} steps, look-ahead {look_ahead}, Adam {meta_lr:g} |
+| rate at full output (gamma) | {gamma:.4g} |
+| losses seen | {low:.4g} to {high:.4g} |
+| stages | {stages} |
+
+## What the rate did along that run
+
+| part of the run | {parts} |
+|---|{rules}|
+| mean rate | {means} |
+| std / mean within the part | {spreads} |
+
+Over the whole run the rate went from {first:.4g} to {last:.4g}; its standard deviation is
+{variation:.1%} of its mean (0 % would be a constant rate). phi moved by {moved:.1%} of its first
+norm.
+
+## Limits
+
+One meta-training run on one task. The rate at full output was learned with {optimizer}; with
+another optimizer pass `peak=`. Losses outside the range above are an extrapolation.
+"""
+
+
+def card(
+    rows: Sequence[Row],
+    controller: OnlineMLRSNet,
+    state: OnlineState,
+    *,
+    name: str,
+    place: Path,
+    paper: str,
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        rows: The record of the meta-training run.
+        controller: Its method.
+        state: The method's last state.
+        name: Title of the card.
+        place: Where the checkpoint is.
+        paper: Reference of the method.
+    """
+    head, end = rows[0], rows[-1]
+    rates = [row["lr"] for row in rows if row["kind"] == "step"]
+    tenths = _tenths(rates)
+    return _CARD.format(
+        name=name,
+        place=place.as_posix(),
+        total=", total_steps=len(loader) * epochs" if len(controller.snapshots) > 1 else "",
+        paper=paper,
+        net=controller.net,
+        task=head["task"],
+        model=head["model"],
+        optimizer=head["optimizer"],
+        seed=head["seed"],
+        steps=end["steps"],
+        epochs=end["steps"] / head["steps_per_epoch"],
+        cost=end["cost"],
+        updates=float(state.updates),
+        period=controller.period,
+        look_ahead=controller.look_ahead,
+        meta_lr=controller.meta_lr,
+        gamma=state.gamma,
+        low=state.low,
+        high=state.high,
+        stages=len(state.snapshots) or 1,
+        parts=" | ".join(f"{i * 100 // len(tenths)} %" for i in range(1, len(tenths) + 1)),
+        rules="|".join("---" for _ in tenths),
+        means=" | ".join(f"{statistics.fmean(part):.4g}" for part in tenths),
+        spreads=" | ".join(f"{_variation(part):.2%}" for part in tenths),
+        first=rates[0],
+        last=rates[-1],
+        variation=_variation(rates),
+        moved=_moved(controller, state),
+    )
+
+
+def _tenths(rates: Sequence[float]) -> list[Sequence[float]]:
+    num = min(10, len(rates))
+    bounds = [len(rates) * i // num for i in range(num + 1)]
+    return [rates[start:end] for start, end in pairwise(bounds)]
+
+
+def _variation(rates: Sequence[float]) -> float:
+    return statistics.pstdev(rates) / statistics.fmean(rates)
+
+
+def _moved(controller: OnlineMLRSNet, state: OnlineState) -> float:
+    """Return how far phi is from its first values, relative to their norm."""
+    start = controller.init().phi
+    far = sum(float((p - q).square().sum()) for p, q in zip(state.phi, start, strict=True))
+    return math.sqrt(far / sum(float(q.square().sum()) for q in start))

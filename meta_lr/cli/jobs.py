@@ -1,0 +1,154 @@
+"""A command under Hydra: compose its config, then run it once, or once per job of a sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from meta_lr.cli.errors import explain_composition, explain_instantiation, one_line
+from meta_lr.cli.places import conf_dir, fingerprint
+
+Command = Callable[[DictConfig, Path], int]
+
+_FLAGS = (
+    "--help -h --hydra-help --cfg -c --resolve --package -p --run -r --multirun -m --info -i "
+    "--config-dir -cd --shell-completion -sc"
+).split()
+
+
+class RefusedError(ValueError):
+    """A user's mistake that has been put into one line."""
+
+
+@dataclass
+class _Jobs:
+    """What became of the jobs of one call."""
+
+    command: str
+    done: Command
+    codes: list[int] = field(default_factory=list)
+    error: Exception | None = None
+    failed: int = 0
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Run one job; a single run's mistake is kept for later, a sweep's is told and raised."""
+        conf = HydraConfig.get()
+        folder = _short(Path(conf.runtime.output_dir))
+        sweep = conf.mode == RunMode.MULTIRUN
+        if sweep:
+            print(f"[{conf.job.num}] {' '.join(conf.overrides.task)}", flush=True)
+        try:
+            with _told_in_one_line(self.command):
+                self.codes.append(self.done(cfg, folder))
+        except (ValueError, TypeError, OSError) as error:
+            with suppress(OSError):  # a folder in which nothing came about
+                folder.rmdir()
+            if not sweep:
+                self.error = error  # Hydra would print lines of its own
+                return
+            self.failed += 1
+            print(f"meta-lr: job {conf.job.num}: {one_line(error)}", file=sys.stderr)
+            raise
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Run the command as `arguments` say; return 0, 3 if it diverged, 1 if a job failed.
+
+    Args:
+        command: Such as "meta-train"; its function is `meta_lr.cli.meta_train.command`, its config
+            `conf/meta_train.yaml`.
+        arguments: Overrides and Hydra's flags.
+
+    Raises:
+        ValueError: An override is wrong, or the run itself refused something.
+    """
+    _refuse_unknown_flags(arguments)
+    name = command.replace("-", "_")
+    OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
+    jobs = _Jobs(command, lambda cfg, folder: _command(name)(cfg, folder))
+    try:
+        with _as_process(f"meta-lr {command}", arguments), _told_in_one_line(command):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
+    except (ValueError, TypeError, OSError):
+        if not jobs.failed:
+            raise
+        total = jobs.failed + len(jobs.codes)
+        print(f"meta-lr: {jobs.failed} of {total} jobs failed", file=sys.stderr)
+        return 1
+    if jobs.error is not None:
+        raise jobs.error
+    return jobs.codes[0] if len(jobs.codes) == 1 else 0
+
+
+def _command(name: str) -> Command:
+    return import_module(f"meta_lr.cli.{name}").command
+
+
+def _short(folder: Path) -> Path:
+    """Return `folder` relative to the working directory, if it is inside."""
+    with suppress(ValueError):
+        return folder.relative_to(Path.cwd())
+    return folder
+
+
+def _refuse_unknown_flags(arguments: list[str]) -> None:
+    for argument in arguments:
+        if argument.startswith("-") and argument.partition("=")[0] not in _FLAGS:
+            raise ValueError(
+                f"unknown flag '{argument}'; options are written key=value, "
+                "and the flags are --help, --cfg job, --resolve, -m, --config-dir and --info"
+            )
+
+
+@contextmanager
+def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
+    """Let Hydra see these arguments, and leave errors to us instead of printing them."""
+    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full
+
+
+@contextmanager
+def _told_in_one_line(command: str) -> Iterator[None]:
+    """Turn what Hydra, OmegaConf and the run's lock raise into a ValueError of one line."""
+    try:
+        yield
+    except InstantiationException as error:
+        raise RefusedError(explain_instantiation(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        line = explain_composition(error, command, lambda: _options(command))
+        raise RefusedError(line) from error
+
+
+def _options(command: str) -> Iterator[str]:
+    """Yield the dotted names of the command's options, as they are without overrides."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose(command.replace("-", "_"))
+    yield from _names(cfg, "")
+
+
+def _names(cfg: DictConfig, prefix: str) -> Iterator[str]:
+    for key in cfg:
+        yield f"{prefix}{key}"
+        node = cfg._get_node(key)
+        if isinstance(node, DictConfig):
+            yield from _names(node, f"{prefix}{key}.")

@@ -1,0 +1,90 @@
+"""`meta-lr COMMAND`: the list of commands, one place for errors, and the exit codes."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+
+from meta_lr.cli.errors import one_line
+
+COMMANDS = {
+    "meta-train": "learn a scheduler along one training run, and keep it as a checkpoint",
+    "train": "train a model on a task with one learning-rate method",
+    "transfer": "train a task with a checkpoint beside baselines, and compare them",
+    "report": "write tables, figures and an HTML page from the records in a folder",
+}
+
+HELP = """\
+usage: meta-lr COMMAND [key=value ...]
+
+commands:
+{commands}
+
+examples:
+  meta-lr meta-train experiment=quickstart        about a minute, on data that is included
+  meta-lr transfer experiment=quickstart_transfer
+  meta-lr train lr=cosine lr.peak=0.3 epochs=20 seed=1
+  meta-lr train -m seed=0,1,2 lr=constant,cosine  a sweep: one job per combination
+  meta-lr report runs/train                       compares all that is in there
+
+`meta-lr COMMAND --help` lists the options of a command, `meta-lr COMMAND --cfg job` its config.
+A command that is repeated skips what is finished and resumes what is not.
+
+exit codes: 0 done; 1 a job of a sweep failed; 2 a mistake in what was asked; 3 the run diverged;
+130 or 143 interrupted, and saved. META_LR_DEBUG=1 shows where an error came from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    A user's mistake becomes one line on stderr, and exit code 2.
+
+    Args:
+        argv: The arguments after the program's name; None reads them from the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debugging = "1" in (os.environ.get("META_LR_DEBUG"), os.environ.get("HYDRA_FULL_ERROR"))
+    try:
+        return _dispatch(arguments)
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except KeyboardInterrupt:
+        print("meta-lr: interrupted before the run began", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError) as error:
+        if debugging:
+            raise
+        print(f"meta-lr: {one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(arguments: list[str]) -> int:
+    """Import and run the command that `arguments` begin with; nothing heavy before it is known."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, COMMANDS))
+        lines = (f"  {name:{width}}  {what}" for name, what in COMMANDS.items())
+        print(HELP.format(commands="\n".join(lines)))
+        return 0
+    if arguments[0] == "--version":
+        from meta_lr import __version__
+
+        print(f"meta-lr {__version__}")
+        return 0
+    command, rest = arguments[0], arguments[1:]
+    if command == "report":
+        from meta_lr.cli import report
+
+        return report.report(rest)
+    if command not in COMMANDS:
+        raise ValueError(_unknown(command))
+    from meta_lr.cli import jobs
+
+    return jobs.run(command, rest)
+
+
+def _unknown(command: str) -> str:
+    close = difflib.get_close_matches(command, COMMANDS, n=1)
+    guess = f"; did you mean {close[0]}?" if close else ""
+    return f"unknown command '{command}'; the commands are {', '.join(COMMANDS)}{guess}"

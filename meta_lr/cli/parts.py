@@ -1,0 +1,130 @@
+"""From a composed config to the parts of a training run, and the run itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from meta_lr.cli.progress import watched
+from meta_lr.protocol import Controller
+from meta_lr.report import Report, write_report
+from meta_lr.tasks.base import Task
+from meta_lr.training.loop import Outcome, train
+from meta_lr.training.record import LockedError, finished
+
+
+def build(config: DictConfig) -> Any:
+    """Return what a config's `_target_` makes, with plain lists and dicts as arguments."""
+    return instantiate(config, _convert_="all")
+
+
+def whole(cfg: DictConfig, key: str, *, least: int) -> int:
+    """Return the whole number at `key`, or raise a ValueError that names it."""
+    value = OmegaConf.select(cfg, key)
+    if type(value) is not int or value < least:
+        raise ValueError(f"{key}={value}; a whole number is needed, at least {least}")
+    return value
+
+
+def positive(cfg: DictConfig, key: str) -> float:
+    """Return the positive number at `key`, or raise a ValueError that names it."""
+    value = OmegaConf.select(cfg, key)
+    if type(value) not in (int, float) or not value > 0:
+        raise ValueError(f"{key}={value}; a positive number is needed")
+    return float(value)
+
+
+def header(cfg: DictConfig, command: str, method: str) -> dict[str, Any]:
+    """Return what the record's first row says beyond what the loop knows."""
+    facts = {
+        "command": command,
+        "method": method,
+        "config": OmegaConf.to_container(cfg, resolve=True),
+    }
+    choice = HydraConfig.get().runtime.choices.get("model")
+    return {**facts, "model": choice} if choice and "model" in cfg.task else facts
+
+
+def run(
+    cfg: DictConfig,
+    task: Task,
+    controller: Controller,
+    folder: Path,
+    *,
+    header: Mapping[str, Any],
+    stop: Callable[[], bool],
+) -> Outcome:
+    """Train as `cfg` says, with progress and logging; a finished run is only read.
+
+    Raises:
+        ValueError: An option is out of range, or another process works in `folder`.
+    """
+    options = _options(cfg, task)
+    title = f"{header['method']} seed {cfg.seed}"
+    if finished(folder):
+        print(f"{title}  was finished before and is kept as it is", flush=True)
+    total = options["total_steps"]
+    with build(cfg.logger)(folder) as forward, watched(title, total) as show:
+
+        def listen(row: dict[str, Any]) -> None:
+            show(row)
+            forward(row)
+
+        places = {"folder": folder, "header": header, "listener": listen, "stop": stop}
+        try:
+            return train(task, build(cfg.optimizer), controller, **options, **places)
+        except LockedError as error:
+            raise ValueError(str(error)) from error
+
+
+def summary(outcome: Outcome, title: str) -> str:
+    """Return one line on how a run ended."""
+    if outcome.status != "finished":
+        result = f"{outcome.status}: the loss is not finite; a lower rate may help"
+    else:
+        name = "accuracy" if "accuracy" in outcome.test["last"] else "loss"
+        last, best = (outcome.test[weights][name] for weights in ("last", "best"))
+        result = f"test {name} {last:.4f} (last weights), {best:.4f} (best on val)"
+    return f"{title}: {result}; cost {outcome.cost:,.0f} steps, {outcome.seconds:.1f} s"
+
+
+def report(folder: Path) -> Report:
+    """Write the report on all runs in `folder`, into its `report`."""
+    return write_report(folder, folder / "report")
+
+
+def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
+    """Return the arguments of `train` that the config holds, checked."""
+    return {
+        "total_steps": _length(cfg, task),
+        "seed": whole(cfg, "seed", least=0),
+        "eval_every": whole(cfg, "eval_every", least=0),
+        "save_every": whole(cfg, "save_every", least=0),
+        "record_every": whole(cfg, "record.every", least=1),
+        "clip": None if cfg.clip is None else positive(cfg, "clip"),
+        "device": _device(cfg.device),
+    }
+
+
+def _length(cfg: DictConfig, task: Task) -> int:
+    """Return the run's length in steps, from `total_steps` or else from `epochs`."""
+    if cfg.total_steps is not None:
+        return whole(cfg, "total_steps", least=1)
+    if cfg.epochs is None:
+        raise ValueError("neither epochs nor total_steps is set; pass one, such as epochs=10")
+    return whole(cfg, "epochs", least=1) * task.num_batches("train")
+
+
+def _device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].partition(".")[0]
+        raise ValueError(f"device={name} cannot be used ({reason}); pass device=cpu") from error
+    return name

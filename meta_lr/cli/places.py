@@ -1,0 +1,45 @@
+"""Where config files lie, and the name of a run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def conf_dir() -> Path:
+    """Return the folder of config files: inside an installed package, else beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def fingerprint(*, _root_: DictConfig) -> str:
+    """Return ten hex digits that name a composed config; the resolver `${fingerprint:}`.
+
+    What says how Hydra runs or where the results go has no part in it: `hydra` itself and the keys
+    in `hydra.job.config.override_dirname.exclude_keys`. A checkpoint counts by what is in it, not
+    by its name, so a run never passes for one with an older checkpoint.
+    """
+    excluded = OmegaConf.select(_root_, "hydra.job.config.override_dirname.exclude_keys")
+    keys = [str(key) for key in _root_ if key not in ("hydra", *excluded)]
+    config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys))
+    text = json.dumps(_content(config), sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+def _content(value: Any) -> Any:
+    """Return `value` with the names of checkpoints in it replaced by a hash of their files."""
+    if isinstance(value, dict):
+        return {str(key): _content(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_content(item) for item in value]
+    if isinstance(value, str) and value:
+        for folder in (Path(value), conf_dir().parent / "checkpoints" / value):
+            if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+                files = (folder / "config.json", folder / "model.safetensors")
+                return hashlib.blake2b(b"".join(f.read_bytes() for f in files)).hexdigest()
+    return value

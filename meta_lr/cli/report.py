@@ -1,0 +1,44 @@
+"""`meta-lr report FOLDER`: tables, figures and a page from records."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what argparse would print and exit with."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"report: {message} (meta-lr report --help)")
+
+
+def report(arguments: list[str]) -> int:
+    """Write a report as `arguments` say, and print its tables and the page's path."""
+    options = _parser().parse_args(arguments)
+    from meta_lr.report import write_report
+
+    out = options.out or options.folder / "report"
+    written = write_report(options.folder, out, reference=options.reference, target=options.target)
+    print(written.markdown)
+    print(f"report: {written.page}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="meta-lr report",
+        description="Write tables (Markdown, CSV), figures and one HTML page from the records of "
+        "every run at or below a folder. Nothing is trained.",
+    )
+    parser.add_argument("folder", type=Path, help="the folder of a run, a sweep or a transfer")
+    parser.add_argument("--out", type=Path, help="where to write (default: FOLDER/report)")
+    parser.add_argument("--reference", metavar="METHOD", help="compare all others with this one")
+    parser.add_argument(
+        "--target",
+        type=float,
+        metavar="VALUE",
+        help="time to this accuracy (0 to 1) or loss on val",
+    )
+    return parser

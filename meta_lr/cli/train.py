@@ -1,0 +1,24 @@
+"""`meta-lr train`: one run with one method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from meta_lr.cli import parts
+from meta_lr.cli.signals import graceful_stop
+
+
+def command(cfg: DictConfig, folder: Path) -> int:
+    """Train, report, and return 0, or 3 if the run diverged."""
+    method = HydraConfig.get().runtime.choices["lr"]
+    task = parts.build(cfg.task)
+    controller = parts.build(cfg.lr)
+    header = parts.header(cfg, "train", method)
+    with graceful_stop() as stop:
+        outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
+    print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
+    print(f"report: {parts.report(folder).page}")
+    return 0 if outcome.status == "finished" else 3

@@ -1,0 +1,312 @@
+"""The one protocol: a controller maps what it may see of a training step to that step's rate.
+
+Every method wants the rate at the same moment: after the gradient of the current batch is known
+and before the optimizer steps. So a controller is a function `(view, state) -> (rate, state)`, and
+it declares in `needs` what it reads of the view.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from enum import Flag, auto
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+if TYPE_CHECKING:
+    from meta_lr.training.sandbox import Sandbox
+
+
+class Need(Flag):
+    """What a controller reads beyond the step index, one bit each."""
+
+    NOTHING = 0
+    LOSS = auto()  # view.loss
+    PARAMS = auto()  # view.params
+    GRADS = auto()  # view.grads
+    DIRECTION = auto()  # view.direction
+    META = auto()  # view.sandbox: losses on other batches and at other weights
+    TRIALS = auto()  # view.sandbox: training steps on a private copy
+    HORIZON = auto()  # view.total_steps
+    EPOCHS = auto()  # view.steps_per_epoch
+
+
+class Average(NamedTuple):
+    """A rate, and an average to restart from: after the step `p <- weight * p + rest`."""
+
+    rate: float
+    weight: float
+    rest: tuple[Tensor, ...]  # shaped like the parameters, in the optimizer's group order
+
+
+class NoState(NamedTuple):
+    """The state of a controller that keeps none."""
+
+
+Rate = float | Tensor | Average
+
+# Which bits open which field of a view. Plain ints: views are made at every step.
+_FIELDS = tuple(
+    (need.value, name)
+    for need, name in (
+        (Need.HORIZON, "total_steps"),
+        (Need.EPOCHS, "steps_per_epoch"),
+        (Need.LOSS, "loss"),
+        (Need.PARAMS, "params"),
+        (Need.GRADS, "grads"),
+        (Need.DIRECTION, "_direction"),
+        (Need.META | Need.TRIALS, "sandbox"),
+    )
+)
+
+
+class StepView:
+    """What a controller may read at one step; reading what it did not declare raises.
+
+    Attributes:
+        step: Optimizer steps taken so far, from 0.
+        total_steps: Length of the run in steps (HORIZON).
+        steps_per_epoch: Steps in one pass over the training data (EPOCHS).
+        loss: () loss of the current batch at the current parameters (LOSS).
+        params: Live parameters in the optimizer's group order; clone what you keep (PARAMS).
+        grads: Their live gradients, in the same order (GRADS).
+        direction: What the optimizer would subtract per unit of rate, same order (DIRECTION).
+        sandbox: Experiments that leave no trace (META or TRIALS).
+    """
+
+    __slots__ = (
+        "_controller",
+        "_direction",
+        "grads",
+        "loss",
+        "params",
+        "sandbox",
+        "step",
+        "steps_per_epoch",
+        "total_steps",
+    )
+    step: int
+    total_steps: int
+    steps_per_epoch: int
+    loss: Tensor
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    sandbox: Sandbox
+
+    def __init__(
+        self,
+        controller: Controller,
+        step: int,
+        *,
+        total_steps: int = 0,
+        steps_per_epoch: int = 0,
+        loss: Tensor | None = None,
+        params: Sequence[Tensor] | None = None,
+        grads: Sequence[Tensor] | None = None,
+        direction: Callable[[], Sequence[Tensor]] | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        """Keep of all that is offered just what `controller` declares."""
+        self._controller = controller
+        self.step = step
+        needs = controller.needs.value
+        offered = (total_steps, steps_per_epoch, loss, params, grads, direction, sandbox)
+        for (bits, name), value in zip(_FIELDS, offered, strict=True):
+            if needs & bits:
+                setattr(self, name, value)
+
+    @property
+    def direction(self) -> Sequence[Tensor]:
+        """The optimizer's direction; computed when it is read."""
+        return self._direction()
+
+    def __getattr__(self, name: str) -> Any:
+        raise UndeclaredError(
+            f"{type(self._controller).__name__} reads {name.lstrip('_')} "
+            f"but declares {need_names(self._controller.needs)}"
+        )
+
+    def within(self, start: int, end: int) -> StepView:
+        """Return this view as seen by a part that steers only the steps from `start` to `end`."""
+        part = self._copy()
+        part.step = self.step - start
+        part.total_steps = end - start
+        return part
+
+    def later(
+        self,
+        steps: int,
+        *,
+        loss: Tensor,
+        params: Sequence[Tensor],
+        grads: Sequence[Tensor],
+        direction: Callable[[], Sequence[Tensor]],
+    ) -> StepView:
+        """Return the view of a step that lies `steps` ahead, on a path that is only tried out."""
+        view = self._copy()
+        view.step = self.step + steps
+        values = {"loss": loss, "params": params, "grads": grads, "_direction": direction}
+        for name, value in values.items():
+            if name in self._offered:
+                setattr(view, name, value)
+        return view
+
+    @property
+    def _offered(self) -> list[str]:
+        return [name for name in self.__slots__ if _has(self, name)]
+
+    def _copy(self) -> StepView:
+        view = object.__new__(StepView)
+        for name in self._offered:
+            setattr(view, name, getattr(self, name))
+        return view
+
+
+def _has(view: StepView, name: str) -> bool:
+    try:
+        object.__getattribute__(view, name)
+    except AttributeError:
+        return False
+    return True
+
+
+class UndeclaredError(RuntimeError):
+    """A controller read something that its `needs` do not name."""
+
+
+class Controller(Protocol):
+    """Whatever chooses a learning rate: a frozen dataclass of hyper-parameters.
+
+    All that changes during a run is in `state`: one flat NamedTuple of None, numbers, strings,
+    tensors and plain tuples of these. A controller owns its state and may update its own tensors
+    in place; whoever wants to go back clones first. It never touches the model, the optimizer or
+    the global random state.
+
+    A controller whose rate is only right for one optimizer family may say so in an attribute
+    `family` (see `meta_lr.rules.family`); it is then refused with any other.
+    """
+
+    @property
+    def needs(self) -> Need:
+        """What this instance reads of the view."""
+        ...
+
+    def init(self) -> Any:
+        """Return the state before the first step."""
+        ...
+
+    def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
+        """Return the rate of this step for the first parameter group, and the next state."""
+        ...
+
+
+def need_names(needs: Need) -> str:
+    """Return the names of the bits in `needs`, such as "LOSS, HORIZON"."""
+    return ", ".join(str(n.name) for n in Need if n & needs) or "NOTHING"
+
+
+_REMEDY = {
+    Need.HORIZON: "pass total_steps=",
+    Need.EPOCHS: "pass steps_per_epoch=",
+    Need.META: "pass sandbox=Sandbox(...)",
+    Need.TRIALS: "pass sandbox=Sandbox(...)",
+}
+
+
+def refuse_unserved(controller: Controller, served: Need) -> None:
+    """Raise a ValueError that names the needs of `controller` which are not in `served`."""
+    missing = [need for need in Need if need & controller.needs and not need & served]
+    if missing:
+        remedies = dict.fromkeys(_REMEDY.get(n, f"{n.name} is not available here") for n in missing)
+        raise ValueError(
+            f"{type(controller).__name__} needs {', '.join(str(n.name) for n in missing)}; "
+            + ", ".join(remedies)
+        )
+
+
+def check_rate(controller: Controller, step: int, rate: float) -> float:
+    """Return `rate`, or raise a ValueError if it is negative, infinite or not a number."""
+    if not 0.0 <= rate < math.inf:
+        raise ValueError(
+            f"{type(controller).__name__} returned the rate {rate} at step {step}; "
+            "a rate must be finite and not negative"
+        )
+    return rate
+
+
+def group_scales(optimizer: Optimizer) -> list[float]:
+    """Return, per parameter group, what the controller's rate is multiplied by.
+
+    It is `group["lr_scale"]` where that is set, else the group's initial rate over the first one's.
+
+    Raises:
+        ValueError: A group has no `lr_scale` and the first group's initial rate is zero.
+    """
+    groups = optimizer.param_groups
+    first = float(groups[0].get("initial_lr", groups[0]["lr"]))
+    scales = []
+    for index, group in enumerate(groups):
+        if "lr_scale" in group:
+            scales.append(float(group["lr_scale"]))
+        elif index == 0:
+            scales.append(1.0)
+        elif first == 0.0:
+            raise ValueError(
+                "the first parameter group's lr is 0, so the ratios of the groups are unknown; "
+                'set "lr_scale" in each group or give the first group a positive lr'
+            )
+        else:
+            scales.append(float(group.get("initial_lr", group["lr"])) / first)
+    return scales
+
+
+def set_rate(optimizer: Optimizer, rate: float | Tensor, scales: Sequence[float]) -> None:
+    """Write `rate * scale` into each group; tensors are written in place, floats stay floats."""
+    for group, scale in zip(optimizer.param_groups, scales, strict=True):
+        if isinstance(group["lr"], Tensor):
+            # A float is filled in: a float32 tensor of it would lose digits of a float64 rate.
+            scaled = rate * scale
+            group["lr"].copy_(scaled) if isinstance(scaled, Tensor) else group["lr"].fill_(scaled)
+        else:
+            group["lr"] = float(rate) * scale
+
+
+def apply_average(params: Iterable[Tensor], average: Average) -> None:
+    """Replace each parameter by `weight * p + rest`, in place."""
+    with torch.no_grad():
+        params = list(params)
+        torch._foreach_mul_(params, average.weight)
+        torch._foreach_add_(params, list(average.rest))
+
+
+def pack(state: Any) -> dict[str, Any]:
+    """Return a state as a plain dict that loads under `weights_only=True`."""
+    return state._asdict()
+
+
+def unpack(template: Any, packed: dict[str, Any]) -> Any:
+    """Return the state in `packed`, of the type of `template` (a controller's `init()`).
+
+    Raises:
+        ValueError: The fields differ: the state belongs to another controller.
+    """
+    if set(packed) != set(template._fields):
+        raise ValueError(
+            f"the saved state has the fields {sorted(packed)}, "
+            f"but {type(template).__name__} has {sorted(template._fields)}; "
+            "build the scheduler with the controller that was saved"
+        )
+    return type(template)(**packed)
+
+
+def clone(value: Any) -> Any:
+    """Return a copy of a state that shares no tensor with it."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, tuple):
+        items = [clone(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value

@@ -1,0 +1,85 @@
+"""The curves behind the figures: one per run, and their mean and spread over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meta_lr.report.outcomes import Metric, validations
+from meta_lr.report.runs import Array, Run
+
+Quantity = Literal["rate", "loss", "score"]
+Axis = Literal["step", "cost"]
+POINTS = 400  # more than a figure can show
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run: points (x, y), both of shape (points,), finite only; `diverged` marks its end."""
+
+    x: Array
+    y: Array
+    diverged: bool
+
+
+@dataclass(frozen=True)
+class Band:
+    """Mean and standard deviation over runs on a common x, as far as all of them go."""
+
+    x: Array
+    mean: Array
+    spread: Array
+
+
+def run_curve(run: Run, quantity: Quantity, axis: Axis, metric: Metric) -> Curve:
+    """Return one run's rate, training loss (trailing mean over 2 % of the run) or val metric."""
+    if quantity == "score":
+        rows = validations(run)
+        x = np.array([e.step if axis == "step" else e.cost for e in rows], dtype=np.float64)
+        y = np.array([metric.of(e) for e in rows], dtype=np.float64)
+    else:
+        x = run.steps.step if axis == "step" else run.steps.cost
+        y = run.steps.lr if quantity == "rate" else smooth(run.steps.loss)
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = x[finite], y[finite]
+    kept = _thin(x.size)
+    return Curve(x[kept], y[kept], run.diverged)
+
+
+def smooth(values: Array) -> Array:
+    """Return the trailing mean over 2 % of the values, over fewer at the start."""
+    if values.size == 0:
+        return values
+    window = max(1, values.size // 50)
+    finite = np.isfinite(values)
+    sums = np.cumsum(np.where(finite, values, 0.0))
+    index = np.arange(values.size)
+    before = index - window
+    lagged = np.where(before >= 0, sums[np.maximum(before, 0)], 0.0)
+    means = (sums - lagged) / np.minimum(index + 1, window)
+    return np.where(np.cumsum(~finite) == 0, means, np.nan)  # nothing after the first bad value
+
+
+def band(curves: Sequence[Curve]) -> Band | None:
+    """Return mean and spread on a common grid; None where the curves share no stretch of x."""
+    drawn = [curve for curve in curves if curve.x.size]
+    if not drawn:
+        return None
+    start, end = max(c.x[0] for c in drawn), min(c.x[-1] for c in drawn)
+    points = np.unique(np.concatenate([c.x for c in drawn]))
+    grid = points[(points >= start) & (points <= end)]
+    if grid.size == 0:
+        return None
+    grid = grid[_thin(grid.size)]
+    values = np.stack([np.interp(grid, c.x, c.y) for c in drawn])
+    spread = values.std(axis=0, ddof=1) if len(drawn) > 1 else np.zeros(grid.size)
+    return Band(grid, values.mean(axis=0), spread)
+
+
+def _thin(size: int) -> NDArray[np.intp]:
+    """Return the indices of at most `POINTS` evenly spaced entries, both ends among them."""
+    return np.unique(np.linspace(0, size - 1, min(size, POINTS)).round().astype(np.intp))

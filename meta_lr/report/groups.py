@@ -1,0 +1,146 @@
+"""Runs put together: a problem is what was trained, a group is one method on it over its seeds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meta_lr.report.runs import Run
+
+# Parts of a config that say where and how often something ran, not what ran.
+WITHOUT_EFFECT = frozenset(
+    "seed seeds hydra logger record folder resume methods baselines threads".split()
+)
+
+_NUMBER = re.compile(r"([0-9]+)")
+
+Settings = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one method on one problem, by seed; `left_out` repeats a seed and is not used."""
+
+    label: str
+    runs: tuple[Run, ...]
+    left_out: tuple[Path, ...] = ()
+
+    @property
+    def learned(self) -> bool:
+        """Whether the rates came from a checkpoint."""
+        return self.runs[0].header.checkpoint is not None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What was trained, and every method that trained it."""
+
+    task: str
+    model: str
+    optimizer: str
+    total_steps: int
+    groups: tuple[Group, ...]
+
+    @property
+    def title(self) -> str:
+        """One line that names the problem."""
+        return f"{self.task}, {self.model}, {self.optimizer}, {self.total_steps:,} steps"
+
+    @property
+    def slug(self) -> str:
+        """The title as a file name."""
+        words = f"{self.task} {self.model} {self.optimizer} {self.total_steps}".lower()
+        return "-".join("".join(c if c.isalnum() else " " for c in words).split())
+
+
+def group_runs(runs: Sequence[Run]) -> list[Problem]:
+    """Sort runs into problems and methods by their headers; folder names mean nothing.
+
+    Runs of one method whose configs differ (apart from the seed) are separate groups, and their
+    labels show the keys that tell them apart. Learned methods come first, the rest by label.
+    """
+    problems: dict[tuple[str, str, str, int], list[Run]] = {}
+    for run in runs:
+        header = run.header
+        key = (header.task, header.model, header.optimizer, header.total_steps)
+        problems.setdefault(key, []).append(run)
+    return [Problem(*key, groups=_groups(problems[key])) for key in sorted(problems)]
+
+
+def settings(run: Run) -> dict[str, str]:
+    """Return the run's config as dotted keys and text, without the parts that have no effect."""
+    flat = dict(_flatten(run.header.config))
+    flat.pop("checkpoint", None)
+    if run.header.checkpoint is not None:
+        flat["checkpoint"] = run.header.checkpoint[:12]  # what it is, not where it lies
+    return flat
+
+
+def differing(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:
+    """Return the settings in which the groups differ: key -> one value per group, "-" if unset."""
+    return _differing([settings(group.runs[0]) for group in groups])
+
+
+def _groups(runs: Sequence[Run]) -> tuple[Group, ...]:
+    methods: dict[str, dict[str, list[Run]]] = {}
+    for run in runs:
+        key = json.dumps(settings(run), sort_keys=True)
+        methods.setdefault(run.header.method, {}).setdefault(key, []).append(run)
+    groups = [
+        group for method, variants in methods.items() for group in _label(method, variants.values())
+    ]
+    return tuple(sorted(groups, key=lambda group: (not group.learned, _natural(group.label))))
+
+
+def _label(method: str, variants: Iterable[list[Run]]) -> Iterator[Group]:
+    members = list(variants)
+    texts = _distinguish([settings(runs[0]) for runs in members])
+    for runs, text in zip(members, texts, strict=True):
+        yield _unique_seeds(f"{method} ({text})" if text else method, runs)
+
+
+def _unique_seeds(label: str, runs: Sequence[Run]) -> Group:
+    """Keep one run per seed: a finished one where there is one, else the first by path."""
+    kept: dict[int, Run] = {}
+    for run in sorted(runs, key=lambda run: (not run.finished, str(run.folder))):
+        kept.setdefault(run.header.seed, run)
+    chosen = tuple(kept[seed] for seed in sorted(kept))
+    return Group(label, chosen, tuple(run.folder for run in runs if run not in chosen))
+
+
+def _distinguish(variants: Sequence[Settings]) -> list[str]:
+    """Return, per variant, the fewest settings (in the order of their keys) that tell it apart."""
+    texts = [""] * len(variants)
+    for key, values in sorted(_differing(variants).items()):
+        extended = [
+            f"{text}, {key}={value}" if text else f"{key}={value}"
+            for text, value in zip(texts, values, strict=True)
+        ]
+        if len(set(extended)) > len(set(texts)):
+            texts = extended
+    return texts
+
+
+def _differing(variants: Sequence[Settings]) -> dict[str, tuple[str, ...]]:
+    keys = dict.fromkeys(key for variant in variants for key in variant)
+    columns = {key: tuple(variant.get(key, "-") for variant in variants) for key in keys}
+    return {key: values for key, values in columns.items() if len(set(values)) > 1}
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts 20 before 100."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(label)]
+
+
+def _flatten(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    if path and path[-1] in WITHOUT_EFFECT:
+        return
+    if isinstance(value, Mapping) and value:
+        for name in value:
+            yield from _flatten(value[name], (*path, str(name)))
+    elif path:
+        yield ".".join(path), value if isinstance(value, str) else json.dumps(value)

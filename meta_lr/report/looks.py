@@ -1,0 +1,56 @@
+"""How the figures look: colours, one per method in the whole report, and the style of the axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Okabe and Ito's colours, without those too light on white: colour-blind readers tell them apart.
+PALETTE = (
+    *("#d55e00", "#0072b2", "#009e73", "#cc79a7"),
+    *("#e69f00", "#56b4e9", "#8b6f47", "#7f7f7f"),
+)
+INK, MUTED, GRID, PAPER = "#1f2328", "#667079", "#e2e5e9", "#ffffff"
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "text.color": INK,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "meta_lr",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn, in every figure."""
+
+    colour: str
+    dashes: str
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """Give each method its colour; beyond eight methods the colours return with dashed lines."""
+    dashes = ("-", "--", ":", "-.")
+    n = len(PALETTE)
+    return {
+        label: Look(PALETTE[i % n], dashes[i // n % len(dashes)]) for i, label in enumerate(labels)
+    }

@@ -1,0 +1,235 @@
+"""Run folders read back: one frozen `Run` per `records.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+RECORDS = "records.jsonl"
+FORMAT = 1
+
+Array: TypeAlias = NDArray[np.float64]
+Row: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What was run and on what; costs in plain training steps, nan where nobody recorded them."""
+
+    command: str
+    task: str
+    model: str
+    optimizer: str
+    method: str
+    seed: int
+    total_steps: int
+    config: Mapping[str, Any]
+    commit: str | None
+    versions: Mapping[str, str]
+    threads: int | None
+    hardware: str | None
+    checkpoint: str | None
+    search_cost_before: float
+    meta_training_cost: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One entry per recorded step, each array of shape (rows,); `cost` includes `search_cost`."""
+
+    step: Array
+    loss: Array
+    lr: Array
+    cost: Array
+    search_cost: Array
+    seconds: Array
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass over a split; `accuracy` in [0, 1], nan where the task has none."""
+
+    step: int
+    split: str
+    weights: str
+    loss: float
+    accuracy: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that one run recorded; `status` is the end row's, or "unfinished" where there is none."""
+
+    folder: Path
+    header: Header
+    steps: Steps
+    evaluations: tuple[Evaluation, ...]
+    status: str
+    num_steps: int
+    cost: float
+    search_cost: float
+    seconds: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended in a loss that is not a number."""
+        return self.status.startswith("diverged")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its last step."""
+        return self.status == "finished"
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Read every run at or below `folder`, in the order of their paths.
+
+    A record that does not yet hold its header (the run has just begun) is passed over.
+
+    Raises:
+        ValueError: `folder` is no directory, holds no records, or a record cannot be read.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"'{folder}' is not a folder; pass the folder that holds the runs")
+    loaded = (_read(path) for path in sorted(folder.rglob(RECORDS)))
+    runs = [run for run in loaded if run is not None]
+    if not runs:
+        raise ValueError(
+            f"no {RECORDS} with a run in it at or below '{folder}'; "
+            "pass the folder of a run, a sweep or a transfer"
+        )
+    return runs
+
+
+def read_run(folder: Path) -> Run:
+    """Read the run in `folder`; a last line that was cut off in the middle is left out.
+
+    Raises:
+        ValueError: no record, a damaged line, or a record of a newer format.
+    """
+    path = folder / RECORDS
+    if not path.is_file():
+        raise ValueError(f"'{folder}' holds no {RECORDS}; pass the folder of a run")
+    run = _read(path)
+    if run is None:
+        raise ValueError(f"'{path}' is empty: the run wrote nothing; start it again")
+    return run
+
+
+def _read(path: Path) -> Run | None:
+    rows = _rows(path)
+    if not rows:
+        return None
+    header = _header(path, rows[0])
+    steps = _steps([row for row in rows if row["kind"] == "step"])
+    evaluations = tuple(_evaluation(row) for row in rows if row["kind"] == "eval")
+    ends = [row for row in rows if row["kind"] == "end"]
+    end = ends[-1] if ends else _so_far(steps)
+    return Run(
+        folder=path.parent,
+        header=header,
+        steps=steps,
+        evaluations=evaluations,
+        status=_status(end),
+        num_steps=int(end["steps"]),
+        cost=_number(end, "cost"),
+        search_cost=_number(end, "search_cost"),
+        seconds=_number(end, "seconds"),
+    )
+
+
+def _rows(path: Path) -> list[Row]:
+    lines = path.read_bytes().split(b"\n")
+    rows: list[Row] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError:
+            if number == len(lines):  # no newline followed: the line is still being written
+                break
+            raise ValueError(
+                f"'{path}', line {number} is damaged; mend the file or remove the run"
+            ) from None
+        if isinstance(row, dict) and "kind" in row:
+            rows.append(row)
+    return rows
+
+
+def _header(path: Path, row: Row) -> Header:
+    if row["kind"] != "header":
+        raise ValueError(f"'{path}' begins with a row '{row['kind']}'; the first must be a header")
+    if row.get("format", FORMAT) > FORMAT:
+        raise ValueError(
+            f"'{path}' has format {row['format']}, this version reads up to {FORMAT}; "
+            "install a newer meta_lr"
+        )
+    try:
+        return Header(
+            command=str(row.get("command", "")),
+            task=str(row["task"]),
+            model=str(row["model"]),
+            optimizer=str(row["optimizer"]),
+            method=str(row["method"]),
+            seed=int(row["seed"]),
+            total_steps=int(row["total_steps"]),
+            config=row.get("config") or {},
+            commit=row.get("commit"),
+            versions=row.get("versions") or {},
+            threads=row.get("threads"),
+            hardware=row.get("hardware"),
+            checkpoint=row.get("checkpoint"),
+            search_cost_before=_number(row, "search_cost_before", missing=0.0),
+            meta_training_cost=_number(row, "meta_training_cost"),
+        )
+    except KeyError as missing:
+        raise ValueError(f"the header of '{path}' lacks {missing}; remove the run") from None
+
+
+def _steps(rows: Sequence[Row]) -> Steps:
+    def column(name: str) -> Array:
+        return np.array([_number(row, name) for row in rows], dtype=np.float64)
+
+    return Steps(
+        step=column("step"),
+        loss=column("loss"),
+        lr=column("lr"),
+        cost=column("cost"),
+        search_cost=column("search_cost"),
+        seconds=column("seconds"),
+    )
+
+
+def _evaluation(row: Row) -> Evaluation:
+    return Evaluation(
+        step=int(row["step"]),
+        split=str(row["split"]),
+        weights=str(row.get("weights", "current")),
+        loss=_number(row, "loss"),
+        accuracy=_number(row, "accuracy"),
+        cost=_number(row, "cost"),
+    )
+
+
+def _so_far(steps: Steps) -> Row:
+    """Return an end row for a run that has none yet."""
+    last = {name: getattr(steps, name)[-1:].sum() for name in ("cost", "search_cost", "seconds")}
+    num_steps = int(steps.step[-1]) + 1 if steps.step.size else 0
+    return {"status": "unfinished", "steps": num_steps, **last}
+
+
+def _status(end: Row) -> str:
+    status = str(end.get("status", ""))
+    return status if status == "finished" or status.startswith("diverged") else "unfinished"
+
+
+def _number(row: Row, name: str, *, missing: float = float("nan")) -> float:
+    """Read a number that may be null, absent, or one of the strings "nan", "inf", "-inf"."""
+    value = row.get(name)
+    return missing if value is None else float(value)

@@ -1,0 +1,78 @@
+"""A table of text, and how numbers are written in one."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meta_lr.report.comparison import mean_and_spread
+from meta_lr.report.outcomes import Metric
+
+NONE = "-"
+PLUS_MINUS = "\u00b1"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, a note under it, and rows of text; the first column names, the rest are values."""
+
+    caption: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def to_markdown(table: Table) -> str:
+    """Write the table as Markdown whose columns line up in a terminal as well."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    lines = [_line(row, widths) for row in (cells[0], rule, *cells[1:])]
+    heading = textwrap.fill(f"**{table.caption}.** {table.note}", 98)
+    return "\n".join([heading, "", *lines, ""])
+
+
+def score(value: float, metric: Metric, *, sign: bool = False) -> str:
+    """Write a value of the metric: accuracies in per cent, losses to four digits."""
+    if math.isnan(value):
+        return NONE
+    plus = "+" if sign else ""
+    if metric.name == "accuracy":
+        return f"{100 * value:{plus}.2f}"
+    return f"{value:{plus}.4g}"
+
+
+def spread_score(values: Sequence[float], metric: Metric) -> str:
+    """Write mean and standard deviation of values of the metric."""
+    mean, spread = mean_and_spread(values)
+    if math.isnan(spread):
+        return score(mean, metric)
+    within = score(spread, metric) if metric.name == "accuracy" else f"{spread:.2g}"
+    return f"{score(mean, metric)} {PLUS_MINUS} {within}"
+
+
+def amount(value: float) -> str:
+    """Write a count, a cost or seconds: whole where it is whole, else three digits at least."""
+    if not math.isfinite(value):
+        return NONE if math.isnan(value) else "never"
+    if value == round(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def mean_amount(values: Sequence[float]) -> str:
+    """Write the mean of some amounts."""
+    return amount(mean_and_spread(values)[0])
+
+
+def unit(metric: Metric) -> str:
+    """Return the unit in which the metric is written, for a column's head."""
+    return "accuracy %" if metric.name == "accuracy" else "loss"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first = cells[0].ljust(widths[0])
+    rest = [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+    return "| " + " | ".join([first, *rest]) + " |"

@@ -1,0 +1,111 @@
+"""The report on disk: a page, two tables, figures, each written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meta_lr.report.analysis import Analysis, analyse, check_reference
+from meta_lr.report.figures import Picture, problem_pictures, profile_picture
+from meta_lr.report.groups import group_runs
+from meta_lr.report.looks import looks
+from meta_lr.report.page import page
+from meta_lr.report.runs import find_runs
+from meta_lr.report.sections import problem_tables, profile_table
+from meta_lr.report.spreadsheet import to_csv
+from meta_lr.report.tables import to_markdown
+from meta_lr.report.targets import Profile, profile
+from meta_lr.report.wording import caveats, headline, sentences
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the tables as text for a terminal, and the path of the page."""
+
+    markdown: str
+    page: Path
+
+
+def write_report(
+    folder: Path, out: Path, *, reference: str | None = None, target: float | None = None
+) -> Report:
+    """Read every run at or below `folder` and write the report into `out`.
+
+    Writes `report.html`, `table.md`, `table.csv` and `figures/*.svg` and `.png`. `reference` is the
+    label or method that all others are compared with, `target` the validation value (accuracy in
+    [0, 1], or a loss) whose time is taken; `analyse` says what holds without them.
+
+    Raises:
+        ValueError: no runs, a damaged or newer record, or an unknown reference.
+    """
+    problems = group_runs(find_runs(folder))
+    check_reference(problems, reference)
+    analyses = [analyse(problem, reference=reference, target=target) for problem in problems]
+    overall = profile(
+        [{method.label: method.cost_to_target for method in a.methods} for a in analyses]
+    )
+    markdown = to_text(analyses, overall)
+    _write(out / "table.md", markdown.encode())
+    _write(out / "table.csv", to_csv(analyses).encode())
+    path = out / "report.html"
+    _write(path, _page(analyses, overall, folder, out / "figures").encode())
+    return Report(markdown, path)
+
+
+def to_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
+    """Return the whole report as Markdown, without its figures."""
+    parts = [_problem_text(analysis) for analysis in analyses]
+    if overall is not None:
+        parts.append(f"## Over all problems\n\n{to_markdown(profile_table(overall))}")
+    return "\n".join(parts)
+
+
+def _problem_text(analysis: Analysis) -> str:
+    said = _items(sentences(analysis))
+    tables = "\n".join(to_markdown(table) for table in problem_tables(analysis))
+    warnings = _items(caveats(analysis))
+    parts = [f"## {analysis.problem.title}", headline(analysis), said, tables.rstrip()]
+    if warnings:
+        parts.append(f"Read with care:\n\n{warnings}")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _items(texts: Sequence[str]) -> str:
+    items = [textwrap.wrap(text, 98, initial_indent="- ", subsequent_indent="  ") for text in texts]
+    return "\n".join(line for item in items for line in item)
+
+
+def _page(
+    analyses: Sequence[Analysis], overall: Profile | None, folder: Path, figures: Path
+) -> str:
+    labels = dict.fromkeys(method.label for a in analyses for method in a.methods)
+    look = looks(list(labels))
+    pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
+    top = (profile_table(overall), profile_picture(overall, look)) if overall else None
+    drawn = [picture for some in pictures.values() for picture in some]
+    _write_pictures([*drawn, top[1]] if top else drawn, figures)
+    return page(analyses, pictures, top, look, root=folder)
+
+
+def _write_pictures(pictures: Sequence[Picture], figures: Path) -> None:
+    for picture in pictures:
+        _write(figures / f"{picture.name}.svg", picture.svg.encode())
+        _write(figures / f"{picture.name}.png", picture.png)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write the file beside its place, then move it there in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise

@@ -1,0 +1,230 @@
+"""The optimizers' update rules, once, as pure functions, bit-equal to torch's own steps.
+
+A rule maps (parameter, gradient, state, group) to a `Direction` and the next state. State and
+group have torch's own keys, so the rules read a live optimizer directly, and they are
+differentiable in everything.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+State = Mapping[str, Any]
+
+
+class Direction(NamedTuple):
+    """What is subtracted per unit of rate: `numerator / denominator / divisor + decay * p`.
+
+    It is kept in parts because torch folds the rate into them before it rounds.
+    """
+
+    numerator: Tensor
+    denominator: Tensor | None = None
+    divisor: float = 1.0
+    decay: float = 0.0
+
+    def value(self, p: Tensor) -> Tensor:
+        """Return the direction at `p` as one tensor, shaped like `p`."""
+        d = self.numerator if self.denominator is None else self.numerator / self.denominator
+        d = d if self.divisor == 1.0 else d / self.divisor
+        return d + self.decay * p if self.decay else d
+
+    def apply(self, p: Tensor, rate: float | Tensor) -> Tensor:
+        """Return the parameter after a step at `rate`; differentiable in a tensor rate."""
+        if self.decay:
+            p = p * (1 - rate * self.decay)
+        step = rate / self.divisor
+        if isinstance(step, Tensor):
+            d = self.numerator if self.denominator is None else self.numerator / self.denominator
+            return p - step * d
+        if self.denominator is None:
+            return torch.add(p, self.numerator, alpha=-step)
+        return torch.addcdiv(p, self.numerator, self.denominator, value=-step)
+
+
+Rule = Callable[[Tensor, Tensor, State, Mapping[str, Any]], tuple[Direction, dict[str, Any]]]
+
+
+def sgd(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
+    """SGD with heavy-ball or Nesterov momentum, dampening and L2 decay."""
+    g = _with_l2(p, g, group)
+    momentum = group["momentum"]
+    if momentum == 0:
+        return Direction(g), {}
+    buffer = state.get("momentum_buffer")
+    if buffer is None:
+        buffer = g.clone()
+    else:
+        buffer = (buffer * momentum).add(g, alpha=1 - group["dampening"])
+    d = g.add(buffer, alpha=momentum) if group["nesterov"] else buffer
+    return Direction(d), {"momentum_buffer": buffer}
+
+
+def adam(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980) with L2 decay."""
+    return _adam(_with_l2(p, g, group), state, group, decay=0.0)
+
+
+def adamw(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
+    """AdamW: Adam with decoupled decay (Loshchilov & Hutter 2019, arXiv 1711.05101)."""
+    return _adam(g, state, group, decay=group["weight_decay"])
+
+
+def rmsprop(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
+    """RMSprop (Tieleman & Hinton 2012), with momentum on the scaled gradient."""
+    g = _with_l2(p, g, group)
+    step, alpha = _count(state), group["alpha"]
+    square = _or_zero(state, "square_avg", p) * alpha
+    square = square.addcmul(g, g, value=1 - alpha)
+    average = _sqrt(square) + group["eps"]
+    new = {"step": step, "square_avg": square}
+    if group["momentum"] == 0:
+        return Direction(g, average), new
+    buffer = (_or_zero(state, "momentum_buffer", p) * group["momentum"]).addcdiv(g, average)
+    return Direction(buffer), {**new, "momentum_buffer": buffer}
+
+
+def adagrad(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
+    """Adagrad (Duchi, Hazan & Singer 2011)."""
+    g = _with_l2(p, g, group)
+    step = _count(state)
+    total = state["sum"] if "sum" in state else torch.full_like(p, _initial_sum(group))
+    total = total.addcmul(g, g, value=1)
+    slowing = 1 + (float(step) - 1) * group["lr_decay"]
+    return Direction(g, _sqrt(total) + group["eps"], slowing), {"step": step, "sum": total}
+
+
+def adadelta(
+    p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]
+) -> tuple[Direction, dict]:
+    """Adadelta (Zeiler 2012, arXiv 1212.5701)."""
+    g = _with_l2(p, g, group)
+    rho, eps = group["rho"], group["eps"]
+    square = (_or_zero(state, "square_avg", p) * rho).addcmul(g, g, value=1 - rho)
+    deltas = _or_zero(state, "acc_delta", p)
+    delta = deltas.add(eps).sqrt() / square.add(eps).sqrt() * g
+    deltas = (deltas * rho).addcmul(delta, delta, value=1 - rho)
+    return Direction(delta), {"step": _count(state), "square_avg": square, "acc_delta": deltas}
+
+
+RULES: dict[type[Optimizer], Rule] = {
+    torch.optim.SGD: sgd,
+    torch.optim.Adam: adam,
+    torch.optim.AdamW: adamw,
+    torch.optim.RMSprop: rmsprop,
+    torch.optim.Adagrad: adagrad,
+    torch.optim.Adadelta: adadelta,
+}
+
+_REFUSED = ("maximize", "amsgrad", "centered")
+
+
+def refuse_unsupported(optimizer: Optimizer) -> None:
+    """Raise a ValueError if no rule here describes `optimizer` and its options exactly."""
+    name = type(optimizer).__name__
+    if type(optimizer) not in RULES:
+        known = ", ".join(kind.__name__ for kind in RULES)
+        raise ValueError(f"no differentiable rule for {name}; use one of {known}")
+    for group in optimizer.param_groups:
+        options = [option for option in _REFUSED if group.get(option)]
+        if type(optimizer) is torch.optim.Adam and group.get("decoupled_weight_decay"):
+            options.append("decoupled_weight_decay")
+        if options:
+            raise ValueError(f"{name} with {options[0]}=True has no rule here; switch it off")
+
+
+def direction(optimizer: Optimizer) -> list[Tensor]:
+    """Return what `optimizer` would subtract per unit of rate, given the gradients in `p.grad`.
+
+    One tensor per parameter, in group order, zero where there is no gradient; nothing is changed.
+    An optimizer without a rule is asked by one real step on a copy.
+    """
+    try:
+        refuse_unsupported(optimizer)
+    except ValueError:
+        return _direction_of_copy(optimizer)
+    rule = RULES[type(optimizer)]
+    return [
+        torch.zeros_like(p)
+        if p.grad is None
+        else rule(p.detach(), p.grad, optimizer.state.get(p, {}), group)[0].value(p.detach())
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
+
+
+def family(optimizer: Optimizer) -> str:
+    """Return the name of the optimizers that share a scale of rates with this one.
+
+    SGD with momentum is a family of its own: its rates are smaller by about 1 / (1 - momentum).
+    """
+    name = type(optimizer).__name__.lower()
+    return "sgd_momentum" if name == "sgd" and optimizer.param_groups[0]["momentum"] else name
+
+
+def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
+    """Raise a ValueError if the controller's rates were learned with another optimizer family."""
+    learned = getattr(controller, "family", "")
+    if learned and learned != family(optimizer):
+        raise ValueError(
+            f"the checkpoint's rate was learned with {learned}; this optimizer is "
+            f"{family(optimizer)}: pass peak= (the rate at full output) to load_pretrained"
+        )
+
+
+def _adam(
+    g: Tensor, state: State, group: Mapping[str, Any], *, decay: float
+) -> tuple[Direction, dict]:
+    beta1, beta2 = group["betas"]
+    step = _count(state)
+    mean = _or_zero(state, "exp_avg", g).lerp(g, 1 - beta1)
+    square = (_or_zero(state, "exp_avg_sq", g) * beta2).addcmul(g, g, value=1 - beta2)
+    correction1, correction2 = 1 - beta1 ** float(step), 1 - beta2 ** float(step)
+    denominator = _sqrt(square) / correction2**0.5 + group["eps"]
+    new = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+    return Direction(mean, denominator, correction1, decay), new
+
+
+def _with_l2(p: Tensor, g: Tensor, group: Mapping[str, Any]) -> Tensor:
+    return g.add(p, alpha=group["weight_decay"]) if group["weight_decay"] else g
+
+
+def _count(state: State) -> Tensor:
+    return state.get("step", torch.tensor(0.0)) + 1
+
+
+def _or_zero(state: State, key: str, like: Tensor) -> Tensor:
+    return state[key] if key in state else torch.zeros_like(like)
+
+
+def _initial_sum(group: Mapping[str, Any]) -> float:
+    return group.get("initial_accumulator_value", 0.0)
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    # The slope of the root is infinite at 0, where units are dead; 0 is the useful value there.
+    if not x.requires_grad:
+        return x.sqrt()
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
+def _direction_of_copy(optimizer: Optimizer) -> list[Tensor]:
+    twin = copy.deepcopy(optimizer)  # a parameter's copy comes without its gradient
+    scale = float(twin.param_groups[0]["lr"]) or 1.0
+    for group, original in zip(twin.param_groups, optimizer.param_groups, strict=True):
+        group["lr"] = scale
+        for copied, p in zip(group["params"], original["params"], strict=True):
+            copied.grad = p.grad
+    twin.step()
+    return [
+        (p.detach() - copied.detach()) / scale
+        for group, original in zip(twin.param_groups, optimizer.param_groups, strict=True)
+        for copied, p in zip(group["params"], original["params"], strict=True)
+    ]

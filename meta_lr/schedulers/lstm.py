@@ -1,0 +1,118 @@
+"""MLR-SNet's cell: an LSTM whose gates come from two-layer ReLU maps with a bottleneck."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from meta_lr.schedulers.network import Arrays, Folded, Tensors
+from meta_lr.seeds import generator
+
+
+@dataclass(frozen=True)
+class LSTM:
+    """One recurrent step on the loss `x`, then a sigmoid head.
+
+    Update:
+        z = B_x relu(A_x x + a_x) + b_x + B_h relu(A_h h + a_h) + b_h, of size 4 hidden;
+        i, f, o = sigmoid of their parts of z (f's shifted by `forget_offset`), g = tanh of its;
+        c' = f c + i g;  h' = o tanh(c');  p = sigmoid(w h' + b).
+    Reference:
+        Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546.
+    Deviations:
+        none: sizes, gate order and the forget offset of -1 are those of the published image
+        experiments. (The published transfer code reads the gates as `ifgo`, offset 0.)
+    Cost:
+        11,776 weights at the default sizes; about 12,000 multiplications per step.
+
+    Args:
+        hidden: Size of h and c.
+        bottleneck: Width of the ReLU layers; 0 is half of `hidden`.
+        gates: Order of the four gates in z.
+        forget_offset: Added to the forget gate's part of z.
+
+    >>> net = LSTM(hidden=4)
+    >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
+    >>> p.shape, len(memory)
+    (torch.Size([]), 2)
+    """
+
+    hidden: int = 50
+    bottleneck: int = 0
+    gates: Literal["ifog", "ifgo"] = "ifog"
+    forget_offset: float = -1.0
+
+    def __post_init__(self) -> None:
+        if self.hidden < 1 or self.bottleneck < 0:
+            raise ValueError(
+                f"LSTM got hidden={self.hidden}, bottleneck={self.bottleneck}; "
+                "hidden is at least 1, bottleneck at least 0"
+            )
+        if self.gates not in ("ifog", "ifgo"):
+            raise ValueError(f"LSTM got gates={self.gates!r}; it is 'ifog' or 'ifgo'")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Weights of the two maps (x and h, each down to the bottleneck and up), and the head."""
+        maps = ("x_down", "x_up", "h_down", "h_up", "head")
+        return tuple(f"{name}.{kind}" for name in maps for kind in ("weight", "bias"))
+
+    def init(self, seed: int) -> Tensors:
+        """Return weights drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as torch's Linear does."""
+        narrow, draw = self.bottleneck or self.hidden // 2 or 1, generator(seed, "lstm")
+        shapes = [(narrow, 1), (4 * self.hidden, narrow), (narrow, self.hidden)]
+        shapes += [(4 * self.hidden, narrow), (1, self.hidden)]
+        weights = []
+        for rows, columns in shapes:
+            bound = columns**-0.5
+            for shape in ((rows, columns), (rows,)):
+                weights.append((2 * torch.rand(shape, generator=draw) - 1) * bound)
+        return tuple(weights)
+
+    def memory(self) -> Tensors:
+        """Return h and c, zeros of shape (hidden,)."""
+        return torch.zeros(self.hidden), torch.zeros(self.hidden)
+
+    def __call__(self, weights: Tensors, loss: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () and the next (h, c)."""
+        x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = weights
+        h, c = (m.to(head) for m in memory)
+        z = x_up @ torch.relu(x_down @ loss.reshape(1).to(head) + x_shift) + x_bias
+        z = z + h_up @ torch.relu(h_down @ h + h_shift) + h_bias
+        gate = dict(zip(self.gates, z.chunk(4), strict=True))
+        forget = torch.sigmoid(gate["f"] + self.forget_offset)
+        c = forget * c + torch.sigmoid(gate["i"]) * torch.tanh(gate["g"])
+        h = torch.sigmoid(gate["o"]) * torch.tanh(c)
+        return torch.sigmoid(head @ h + head_bias).squeeze(), (h, c)
+
+    def fold(self, weights: Tensors) -> Folded:
+        """Return the cell in NumPy: gates in the order i, f, o, g, the offset in the bias."""
+        down, shift, up, bias, head, head_bias = self._canonical(weights)
+        size, gates = self.hidden, 3 * self.hidden
+
+        def cell(loss: float, memory: Arrays) -> tuple[float, Arrays]:
+            h, c = memory
+            z = up @ np.maximum(down[:, 0] * loss + down[:, 1:] @ h + shift, 0) + bias
+            s = 1 / (1 + np.exp(-z[:gates]))
+            c = s[size : 2 * size] * c + s[:size] * np.tanh(z[gates:])
+            h = s[2 * size :] * np.tanh(c)
+            return float(1 / (1 + np.exp(-(head @ h + head_bias)))), (h, c)
+
+        return cell
+
+    def _canonical(self, weights: Tensors) -> Arrays:
+        w = [weight.detach().cpu().numpy() for weight in weights]
+        x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = w
+        parts = np.split(np.arange(4 * self.hidden), 4)
+        order = np.concatenate([parts[self.gates.index(gate)] for gate in "ifog"])
+        narrow = len(x_shift)
+        down = np.zeros((2 * narrow, 1 + self.hidden), x_down.dtype)
+        down[:narrow, :1], down[narrow:, 1:] = x_down, h_down
+        bias = (x_bias + h_bias)[order]
+        bias[self.hidden : 2 * self.hidden] += bias.dtype.type(self.forget_offset)
+        up = np.ascontiguousarray(np.concatenate([x_up, h_up], axis=1)[order])
+        return down, np.concatenate([x_shift, h_shift]), up, bias, head[0], head_bias[0]

@@ -1,0 +1,20 @@
+"""Learning problems: data in four splits, a fresh model, a loss and metrics."""
+
+from meta_lr.tasks.base import SPLITS, Batch, Split, Task
+from meta_lr.tasks.digits import digits
+from meta_lr.tasks.image_folder import image_folder
+from meta_lr.tasks.images import ImageTask
+from meta_lr.tasks.quadratic import Quadratic
+from meta_lr.tasks.torchvision_sets import torchvision_set
+
+__all__ = [
+    "SPLITS",
+    "Batch",
+    "ImageTask",
+    "Quadratic",
+    "Split",
+    "Task",
+    "digits",
+    "image_folder",
+    "torchvision_set",
+]

@@ -1,0 +1,76 @@
+"""What a task gives to everything else: a model, a loss, metrics, and batches."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+Batch = tuple[Tensor, ...]
+"""Inputs and targets, on the CPU; the first dimension of each is the batch."""
+
+Split = Literal["train", "meta", "val", "test"]
+"""Four disjoint parts of a data set, fixed per data set and independent of the run's seed.
+
+* `train`: the batches of the run.
+* `meta`: gradients for a learned schedule or for the rate; read in train mode.
+* `val`: scores and choices; read in eval mode.
+* `test`: evaluated by the loop once, at the end; no method sees it.
+"""
+
+SPLITS: tuple[Split, ...] = ("train", "meta", "val", "test")
+
+
+class Task(Protocol):
+    """A learning problem. Everything here is a pure function of its arguments and the task's seed.
+
+    Neither the global random state nor what was asked before has any influence.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name for records and reports, such as `digits` or `cifar10`."""
+        ...
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 where there are none."""
+        ...
+
+    def model(self) -> nn.Module:
+        """Return a fresh model on the CPU, a pure function of the task's seed."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean training loss of the batch, shape ()."""
+        ...
+
+    def metrics(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return means over the batch, each of shape (): `loss`, and `accuracy` in [0, 1].
+
+        Mode (train or eval) and `no_grad` are the caller's business. There is no `accuracy` where
+        `num_classes` is 0.
+        """
+        ...
+
+    def num_batches(self, split: Split) -> int:
+        """Return the number of batches in one pass over the split.
+
+        `train` drops its last partial batch; the others cover every example.
+        """
+        ...
+
+    def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
+        """Return one batch, a pure function of the task's seed and the arguments.
+
+        Args:
+            split: Which part of the data.
+            index: Without `draw`, the number of the batch: any from 0 for the endless `train` and
+                `meta` (a new permutation in each epoch), below `num_batches` for `val` and `test`
+                (fixed order). With `draw`, the step of the run that the experiment belongs to.
+            draw: Number of an experiment's batch, from 0: a random sample without replacement.
+
+        Raises:
+            ValueError: The split is unknown or empty, or the index out of range.
+        """
+        ...

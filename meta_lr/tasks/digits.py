@@ -1,0 +1,52 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8x8 pixels that need no download."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from meta_lr.tasks.images import ImageTask
+from meta_lr.tasks.splits import balanced_cut
+
+
+def digits(
+    model: Callable[..., nn.Module],
+    *,
+    batch_size: int = 64,
+    seed: int = 0,
+    meta_size: int = 180,
+    val_size: int = 180,
+    test_size: int = 360,
+    crop_padding: int = 0,
+) -> ImageTask:
+    """Return the task of telling scikit-learn's ten digits apart.
+
+    Source: the test part of UCI's "Optical recognition of handwritten digits" (Alpaydin and
+    Kaynak, 1998), 17 levels of grey.
+
+    Args:
+        model: Called as `model(in_channels=1, image_size=8, num_classes=10)`.
+        batch_size: Examples per batch.
+        seed: The run's seed.
+        meta_size: Examples for `meta`; of the 1,797, what no part takes is `train`.
+        val_size: Examples for `val`.
+        test_size: Examples for `test`.
+        crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
+    """
+    from sklearn.datasets import load_digits
+
+    pixels, classes = load_digits(return_X_y=True)
+    labels = torch.as_tensor(classes, dtype=torch.int64)
+    return ImageTask(
+        name="digits",
+        num_classes=10,
+        network=model,
+        images=torch.as_tensor(pixels).to(torch.uint8).view(-1, 1, 8, 8),
+        labels=labels,
+        splits=balanced_cut(labels, {"test": test_size, "val": val_size, "meta": meta_size}),
+        batch_size=batch_size,
+        seed=seed,
+        crop_padding=crop_padding,
+    )

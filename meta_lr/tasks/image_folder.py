@@ -1,0 +1,148 @@
+"""Any small labelled images: a directory or a tar archive in torchvision's ImageFolder layout."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from meta_lr.tasks.cache import FORMAT, ImageArrays, cached, default_folder
+from meta_lr.tasks.images import ImageTask
+from meta_lr.tasks.members import fingerprint, members
+from meta_lr.tasks.splits import with_given_test
+
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_LAYOUT = "needed are train/CLASS/*.jpg and one more directory, such as test/CLASS/*.jpg"
+
+
+def image_folder(
+    root: str | os.PathLike[str],
+    model: Callable[..., nn.Module],
+    *,
+    size: int = 32,
+    batch_size: int = 128,
+    seed: int = 0,
+    meta_size: int = 1000,
+    val_size: int = 2000,
+    crop_padding: int = 4,
+    flip: bool = True,
+    channels_last: bool = True,
+    cache: str | os.PathLike[str] | None = None,
+) -> ImageTask:
+    """Return the task of classifying the images below `root`.
+
+    `root` holds the directory `train` and one more, which is the split `test` whatever its name;
+    both hold one directory per class. One directory above the two is allowed. The images are
+    decoded once, to RGB of `size` x `size` pixels (bilinear, the aspect ratio is not kept), and
+    kept in a cache that is checked at each start.
+
+    Args:
+        root: A directory, or a tar archive (plain, gz, bz2 or xz), which is never unpacked.
+        model: Called as `model(in_channels=3, image_size=size, num_classes=...)`.
+        size: Height and width in pixels that every image is resized to.
+        batch_size: Examples per batch.
+        seed: The run's seed.
+        meta_size: Examples cut from `train` for `meta`, in class balance.
+        val_size: Examples cut from `train` for `val`, in class balance.
+        crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
+        flip: Whether to mirror at random in training.
+        channels_last: Whether inputs are in channels-last order, faster for convolutions on CPU.
+        cache: Folder of the cache; None: `$XDG_CACHE_HOME/meta_lr` or `~/.cache/meta_lr`.
+
+    Raises:
+        FileNotFoundError: There is nothing at `root`.
+        ValueError: The layout is another, an image or the archive is broken, or a size does not
+            fit.
+        OSError: The cache cannot be written.
+    """
+    arrays = load_images(root, size=size, cache=cache)
+    labels = torch.from_numpy(arrays.labels)
+    return ImageTask(
+        name=Path(os.path.abspath(root)).name.split(".")[0],
+        num_classes=len(arrays.classes),
+        network=model,
+        images=torch.from_numpy(arrays.images),
+        labels=labels,
+        splits=with_given_test(labels, arrays.num_train, val_size=val_size, meta_size=meta_size),
+        batch_size=batch_size,
+        seed=seed,
+        crop_padding=crop_padding,
+        flip=flip,
+        channels_last=channels_last,
+    )
+
+
+def load_images(
+    root: str | os.PathLike[str], *, size: int, cache: str | os.PathLike[str] | None = None
+) -> ImageArrays:
+    """Return all images below `root`, those of `train` first; decoded, or read from the cache."""
+    folder = Path(root).expanduser()
+    if not folder.exists():
+        raise FileNotFoundError(
+            f"there is nothing at root={folder} ({folder.absolute()}); {_LAYOUT}"
+        )
+    if size < 1:
+        raise ValueError(f"image_folder got size={size}; it must be at least 1 pixel")
+    where = default_folder() if cache is None else Path(cache).expanduser()
+    name = f"{folder.resolve().name}-{size}-{FORMAT}-{fingerprint(folder)}.images"
+    return cached(where / name, lambda: _decode_all(folder, size))
+
+
+def _decode_all(root: Path, size: int) -> ImageArrays:
+    images = {path: _decode(root, path, content, size) for path, content in members(root)}
+    top = _parts_above_train(root, images)
+    placed = [path for path in images if len(path.parts) >= top + 3]
+    seconds = {path.parts[top] for path in placed} - {"train"}
+    if len(seconds) != 1:
+        found = ", ".join(sorted(seconds)) or "none"
+        raise ValueError(f"{root} has these directories beside train: {found}; {_LAYOUT}")
+    placed.sort(key=lambda path: (path.parts[top] != "train", path.parts))
+    num_train = sum(path.parts[top] == "train" for path in placed)
+    names = [path.parts[top + 1] for path in placed]
+    classes = sorted(set(names[:num_train]))
+    unknown = sorted(set(names[num_train:]) - set(classes))
+    if unknown:
+        raise ValueError(f"{root} has classes in {seconds.pop()} that train has not: {unknown[:5]}")
+    position = {name: label for label, name in enumerate(classes)}
+    return ImageArrays(
+        images=np.stack([images[path] for path in placed]),
+        labels=np.array([position[name] for name in names], dtype=np.int64),
+        num_train=num_train,
+        classes=tuple(classes),
+    )
+
+
+def _parts_above_train(root: Path, paths: Collection[PurePosixPath]) -> int:
+    """Return how many directories there are above `train`: 0 or 1."""
+    deep = [path.parts for path in paths if len(path.parts) >= 3]
+    if any(parts[0] == "train" for parts in deep):
+        return 0
+    if len({parts[0] for parts in deep}) == 1 and any(
+        parts[1] == "train" and len(parts) >= 4 for parts in deep
+    ):
+        return 1
+    found = ", ".join(sorted({path.parts[0] for path in paths})[:5]) or "no images"
+    raise ValueError(f"{root} has no train/CLASS/ with images (found: {found}); {_LAYOUT}")
+
+
+def _decode(root: Path, path: PurePosixPath, content: bytes, size: int) -> NDArray[np.uint8]:
+    """Return the image as uint8 RGB, (3, size, size)."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            rgb = image.convert("RGB")
+    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{root}: the image {path} is broken ({error}); replace or remove it"
+        ) from error
+    if rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1))

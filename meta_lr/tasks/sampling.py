@@ -1,0 +1,47 @@
+"""Which examples of a split make a batch: a pure function of (seed, split, index, draw)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from meta_lr import seeds
+from meta_lr.tasks.base import Split
+
+
+def num_batches(split: Split, size: int, batch_size: int) -> int:
+    """Return the batches in one pass over `size` examples; only `train` drops a partial one."""
+    return size // batch_size if split == "train" else -(-size // batch_size)
+
+
+def positions(
+    split: Split, size: int, *, batch_size: int, seed: int, index: int, draw: int | None
+) -> Tensor:
+    """Return the batch's positions within the split, (batch,) of int64, as `Task.batch` says.
+
+    A split smaller than a batch gives all it has. `meta` fills the last batch of a pass up with
+    examples of the batch before it, so that all its batches are equally large.
+    """
+    if index < 0 or (draw is not None and draw < 0):
+        raise ValueError(f"batch of split {split!r} got index {index} and draw {draw}; from 0 on")
+    count = min(batch_size, size)
+    if draw is not None:
+        return _permutation(size, seeds.derive(seed, "draw", split, index, draw))[:count]
+    per_pass = num_batches(split, size, count)
+    if split in ("train", "meta"):
+        epoch, index = divmod(index, per_pass)
+        order = _epoch_order(size, seeds.derive(seed, "order", split, epoch))
+        start = min(index * count, size - count)
+        return order[start : start + count]
+    if index >= per_pass:
+        raise ValueError(f"split {split!r} has {per_pass} batches; there is no batch {index}")
+    return torch.arange(index * count, min((index + 1) * count, size))
+
+
+def _permutation(size: int, seed: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+
+
+_epoch_order = lru_cache(maxsize=4)(_permutation)

@@ -1,0 +1,60 @@
+"""Class-balanced parts cut from a training set, the same for every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from meta_lr import seeds
+from meta_lr.tasks.base import Split
+
+
+def balanced_cut(labels: Tensor, sizes: Mapping[Split, int]) -> dict[Split, Tensor]:
+    """Cut parts of the given sizes from the examples; what remains is `train`.
+
+    Each part holds equally many examples of each class, or one more of the first classes. Which
+    examples depends on the labels and on the sizes of the parts before it, not on a run's seed.
+
+    Args:
+        labels: Class of each example, (examples,).
+        sizes: Number of examples of each part, in the order of cutting.
+
+    Returns:
+        Ascending indices of each part and of `train`.
+
+    Raises:
+        ValueError: A size is negative, or a class would have nothing left for `train`.
+    """
+    classes = labels.unique().tolist()
+    parts: dict[Split, list[Tensor]] = {name: [] for name in (*sizes, "train")}
+    for rank, label in enumerate(classes):
+        members = (labels == label).nonzero().squeeze(1)
+        shares = [_share(name, size, rank, len(classes)) for name, size in sizes.items()]
+        left = len(members) - sum(shares)
+        if left < 1:
+            wanted = " and ".join(f"{name}_size={size}" for name, size in sizes.items())
+            raise ValueError(
+                f"class {label} has {len(members)} examples, but {wanted} take {sum(shares)} of "
+                "it, and train needs one; make them smaller"
+            )
+        # The seed is a constant: splits belong to the data set, not to the run.
+        members = members[torch.randperm(len(members), generator=seeds.generator(0, "cut", label))]
+        for name, piece in zip(parts, members.split([*shares, left]), strict=True):
+            parts[name].append(piece)
+    return {name: torch.cat(pieces).sort().values for name, pieces in parts.items()}
+
+
+def with_given_test(
+    labels: Tensor, num_train: int, *, val_size: int, meta_size: int
+) -> dict[Split, Tensor]:
+    """Cut `val` and `meta` from the first `num_train` examples; the others are `test`."""
+    parts = balanced_cut(labels[:num_train], {"val": val_size, "meta": meta_size})
+    return {**parts, "test": torch.arange(num_train, len(labels))}
+
+
+def _share(name: str, size: int, rank: int, num_classes: int) -> int:
+    if size < 0:
+        raise ValueError(f"{name}_size={size}; it must be at least 0")
+    return size // num_classes + (rank < size % num_classes)

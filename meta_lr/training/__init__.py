@@ -1,0 +1,1 @@
+"""Training: the one loop, the drop-in scheduler, experiments and records."""

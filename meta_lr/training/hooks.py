@@ -1,0 +1,99 @@
+"""The moment just before an optimizer steps: hooks, closures, and what a GradScaler leaves there.
+
+A fused optimizer under a GradScaler is called even for a step that it will skip, with `found_inf`
+and `grad_scale` set as attributes, and unscales the gradients itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch.optim import Optimizer
+
+Owner = TypeVar("Owner")
+Args = tuple[Any, ...]  # of a step, from the optimizer itself on
+Kwargs = dict[str, Any]
+Call = tuple[Args, Kwargs]
+Closure = Callable[[], Any]
+
+
+def attach(
+    optimizer: Optimizer,
+    owner: Owner,
+    before: Callable[[Owner, Args, Kwargs], Call | None],
+    after: Callable[[Owner], None],
+) -> None:
+    """Call two methods of `owner` around each `optimizer.step`, for as long as it lives.
+
+    The optimizer holds the owner only weakly, and a compiled step leaves the hooks in Python. A
+    step inside a step (`super().step()` in a subclass) runs torch's hooks again, but not these.
+    """
+    ref, nests = weakref.ref(owner), _may_nest(type(optimizer))
+
+    def pre(optimizer: Optimizer, args: Args, kwargs: Kwargs) -> Call | None:
+        owner = ref()
+        if owner is None or (nests and _is_inner(optimizer)):
+            return None
+        return before(owner, args, kwargs)
+
+    def post(optimizer: Optimizer, args: Args, kwargs: Kwargs) -> None:
+        owner = ref()
+        if owner is not None and not (nests and _is_inner(optimizer)):
+            after(owner)
+
+    for handle in (
+        optimizer.register_step_pre_hook(_uncompiled(pre)),
+        optimizer.register_step_post_hook(_uncompiled(post)),
+    ):
+        weakref.finalize(owner, handle.remove).atexit = False
+
+
+def replace_closure(args: Args, kwargs: Kwargs, wrap: Callable[[Closure], Closure]) -> Call | None:
+    """Return the arguments of a step with `wrap(closure)` for its closure; None without one."""
+    if kwargs.get("closure") is not None:
+        return args, {**kwargs, "closure": wrap(kwargs["closure"])}
+    if len(args) > 1 and args[1] is not None:
+        return (args[0], wrap(args[1]), *args[2:]), kwargs
+    return None
+
+
+def will_skip(optimizer: Optimizer) -> bool:
+    """Return whether the step that is about to happen changes nothing, for overflow."""
+    found_inf = getattr(optimizer, "found_inf", None)
+    return found_inf is not None and bool(found_inf.item())
+
+
+def unscale(optimizer: Optimizer) -> None:
+    """Divide the gradients by the loss scale now rather than inside the fused step."""
+    scale = getattr(optimizer, "grad_scale", None)
+    if scale is None:
+        return
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is not None:
+                p.grad.div_(scale.to(p.grad.device))
+    vars(optimizer)["grad_scale"] = None
+
+
+def _may_nest(kind: type[Optimizer]) -> bool:
+    steps = [vars(base)["step"] for base in kind.__mro__ if "step" in vars(base)]
+    return len({inspect.unwrap(step) for step in steps} - {Optimizer.step}) > 1
+
+
+def _is_inner(optimizer: Optimizer) -> bool:
+    # The call stack cannot go stale, as a counter would when a step is interrupted.
+    hooked_step, frame, depth = type(optimizer).step.__code__, sys._getframe(), 0
+    while frame is not None:
+        if frame.f_code is hooked_step and frame.f_locals.get("self") is optimizer:
+            depth += 1
+        frame = frame.f_back
+    return depth > 1
+
+
+def _uncompiled(hook: Any) -> Any:
+    return torch.compiler.disable(hook)

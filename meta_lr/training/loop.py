@@ -1,0 +1,407 @@
+"""The one training loop: a task, an optimizer and a controller; exact resume, honest records."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from meta_lr import protocol, rules
+from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.seeds import seed_model
+from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.training.record import (
+    Recorder,
+    Row,
+    finished,
+    locked,
+    plain,
+    provenance,
+    read_rows,
+    save_atomically,
+)
+from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
+
+Listener = Callable[[Row], None]
+
+STATE = "state.pt"
+_FLUSH_SECONDS = 0.5
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop; it saved its state after `step` steps."""
+
+    def __init__(self, step: int, folder: Path | None) -> None:
+        super().__init__(f"stopped after {step} steps")
+        self.step, self.folder = step, folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        status: "finished", or "diverged at step n".
+        steps: Optimizer steps taken.
+        cost: All that was spent, in plain steps; search_cost is the controller's part of it.
+        seconds: Wall-clock time, over all resumes.
+        model: The model at the last weights.
+        state: The controller's last state.
+        val: Metrics of the last evaluation on "val".
+        test: Metrics on "test" at the weights "last" and "best" (on val); empty if diverged.
+        folder: Where the record is, if it was kept.
+    """
+
+    status: str
+    steps: int
+    cost: float
+    search_cost: float
+    seconds: float
+    model: nn.Module
+    state: Any
+    val: dict[str, float]
+    test: dict[str, dict[str, float]]
+    folder: Path | None
+
+
+def train(
+    task: Task,
+    optimizer: Callable[[list[nn.Parameter]], Optimizer],
+    controller: Controller,
+    *,
+    total_steps: int,
+    seed: int = 0,
+    folder: Path | None = None,
+    eval_every: int = 0,
+    save_every: int = 0,
+    record_every: int = 1,
+    clip: float | None = None,
+    device: str = "cpu",
+    header: Mapping[str, object] | None = None,
+    listener: Listener | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Train the task's model with rates from `controller`; resume what `folder` holds.
+
+    Args:
+        task: Gives the model, the batches and the loss.
+        optimizer: Makes the optimizer from the model's parameters, such as a partial of
+            `torch.optim.SGD`.
+        controller: Chooses the rate of each step.
+        total_steps: Length of the run in optimizer steps.
+        seed: Of all that is random in the run besides the task's own seed.
+        folder: Keep record and state here; None keeps nothing.
+        eval_every: Steps between evaluations on "val"; 0 is once per epoch.
+        save_every: Steps between saves of the state; 0 is once per epoch.
+        record_every: Record each n-th step.
+        clip: Largest norm of the gradient; None does not clip.
+        device: Where model and batches live.
+        header: More fields for the record's first row.
+        listener: Called with each row of the record, in order.
+        stop: Asked at every step; true saves the state and raises `StoppedError`.
+
+    Raises:
+        ValueError: The controller needs what the run cannot give, or returned an unusable rate.
+        LockedError: Another process works in `folder`.
+        StoppedError: `stop` returned true.
+    """
+    if total_steps < 1:
+        raise ValueError(f"total_steps is {total_steps}; a run takes at least one step")
+    epoch = task.num_batches("train")
+    run = _Run(
+        task,
+        controller,
+        total_steps=total_steps,
+        seed=seed,
+        folder=folder,
+        eval_every=eval_every or epoch,
+        save_every=save_every or epoch,
+        record_every=record_every,
+        clip=clip,
+        device=torch.device(device),
+        listener=listener or (lambda row: None),
+        stop=stop or (lambda: False),
+    )
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(locked(folder))
+        run.start(optimizer)
+        if folder is not None and finished(folder):
+            return run.outcome(read_rows(folder))
+        run.open(stack, header or {})
+        return run.steps()
+
+
+@dataclass
+class _Run:
+    """The moving parts of one call of `train`."""
+
+    task: Task
+    controller: Controller
+    total_steps: int
+    seed: int
+    folder: Path | None
+    eval_every: int
+    save_every: int
+    record_every: int
+    clip: float | None
+    device: torch.device
+    listener: Listener
+    stop: Callable[[], bool]
+
+    model: nn.Module = field(init=False)
+    optimizer: Optimizer = field(init=False)
+    sandbox: Sandbox = field(init=False)
+    state: Any = field(init=False)
+    step: int = 0
+    seconds: float = 0.0  # spent before this process
+    best: tuple[float, dict[str, Tensor]] | None = None
+    val: dict[str, float] = field(default_factory=dict)
+    offset: int = 0  # bytes of the record that belong to the saved state
+    recorder: Recorder | None = None
+    rows: list[Row] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+    flushed: float = 0.0
+
+    def start(self, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]) -> None:
+        """Build model, optimizer and controller state; load what was saved."""
+        self.model = self.task.model().to(self.device).train()
+        self.optimizer = make_optimizer(list(self.model.parameters()))
+        protocol.refuse_unserved(self.controller, ~Need.NOTHING)
+        rules.refuse_other_family(self.controller, self.optimizer)
+        self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.scales = protocol.group_scales(self.optimizer)
+        self.sandbox = Sandbox(
+            self.model,
+            self.optimizer,
+            self.task.loss,
+            self.batch,
+            clip=self.clip,
+            seed=self.seed,
+            stop=self.stop,
+        )
+        self.state = self.controller.init()
+        if self.folder is not None and (self.folder / STATE).exists():
+            self.load(self.folder / STATE)
+
+    def open(self, stack: ExitStack, header: Mapping[str, object]) -> None:
+        """Open the record: cut it back to the saved state, or begin it with its header."""
+        if self.folder is not None:
+            self.recorder = Recorder(self.folder, self.offset)
+            stack.callback(self.recorder.close)
+        if self.step == 0 and self.offset == 0:
+            facts = {
+                "kind": "header",
+                "task": self.task.name,
+                "model": type(self.model).__name__,
+                "optimizer": rules.family(self.optimizer),
+                "method": type(self.controller).__name__,
+                "controller": repr(self.controller),
+                "seed": self.seed,
+                "total_steps": self.total_steps,
+                "steps_per_epoch": self.task.num_batches("train"),
+            }
+            self.rows.append({**facts, **provenance(), **plain(header)})
+
+    def steps(self) -> Outcome:
+        """Take the remaining steps."""
+        while self.step < self.total_steps:
+            if self.stop():
+                self.save_and_stop()
+            if not self.one_step():
+                return self.end(f"diverged at step {self.step}")
+            self.step += 1
+            if self.step % self.eval_every == 0 or self.step == self.total_steps:
+                self.evaluate()
+            if self.step % self.save_every == 0:
+                self.save()
+            elif time.perf_counter() - self.flushed > _FLUSH_SECONDS:
+                self.flush()
+        return self.end("finished")
+
+    def one_step(self) -> bool:
+        """Take one optimizer step; return False, before it, if the loss is not finite."""
+        batch = self.batch("train", self.step)
+        seed_model(self.seed, "model", self.step)
+        loss = self.task.loss(self.model, batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.params, self.clip)
+        loss = loss.detach()
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+            return False
+        rate = self.ask(loss)
+        self.optimizer.step()
+        if isinstance(rate, protocol.Average):
+            protocol.apply_average(self.params, rate)
+        if self.step % self.record_every == 0:
+            self.rows.append({"kind": "step", "step": self.step, "loss": loss, **self.spent(1)})
+        return True
+
+    def ask(self, loss: Tensor) -> protocol.Rate:
+        """Ask the controller for this step's rate and write it into the optimizer."""
+        self.sandbox.at(self.step)
+        view = StepView(
+            self.controller,
+            self.step,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.task.num_batches("train"),
+            loss=loss,
+            params=self.params,
+            grads=[torch.zeros_like(p) if p.grad is None else p.grad for p in self.params],
+            direction=lambda: rules.direction(self.optimizer),
+            sandbox=self.sandbox,
+        )
+        try:
+            with torch.no_grad():
+                rate, self.state = self.controller(view, self.state)
+        except InterruptedExperimentError:
+            self.save_and_stop()
+        number = rate.rate if isinstance(rate, protocol.Average) else rate
+        if not isinstance(number, Tensor) or number.device.type == "cpu":
+            number = protocol.check_rate(self.controller, self.step, float(number))
+        protocol.set_rate(self.optimizer, number, self.scales)
+        self.lr = number
+        return rate
+
+    def spent(self, unfinished: int = 0) -> Row:
+        """Return the fields that say where the run is."""
+        return {
+            **({"lr": self.lr} if unfinished else {}),
+            "cost": self.step + unfinished + self.sandbox.cost,
+            "search_cost": self.sandbox.cost,
+            "seconds": round(self.seconds + time.perf_counter() - self.began, 4),
+        }
+
+    def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
+        """Return the task's batch on the run's device."""
+        batch = self.task.batch(split, index, draw)
+        if self.device.type == "cpu":
+            return batch
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
+
+    def evaluate(self) -> None:
+        """Measure on "val", record it, and keep the weights if they are the best so far."""
+        self.val = self.measure(self.model, "val")
+        self.add_evaluation("val", "current", self.val)
+        score = self.val.get("accuracy", -self.val["loss"])
+        if math.isfinite(score) and (self.best is None or score > self.best[0]):
+            weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.best = (score, weights)
+
+    def measure(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return the mean metrics of `model` over one pass of `split`, in eval mode."""
+        totals: dict[str, Tensor] = {}
+        examples = 0
+        model.eval()
+        with torch.no_grad():
+            for index in range(self.task.num_batches(split)):
+                batch = self.batch(split, index)
+                for name, value in self.task.metrics(model, batch).items():
+                    totals[name] = totals.get(name, 0.0) + value.double() * len(batch[0])
+                examples += len(batch[0])
+        model.train()
+        return {name: float(total) / examples for name, total in totals.items()}
+
+    def add_evaluation(self, split: Split, weights: str, metrics: dict[str, float]) -> None:
+        """Add an evaluation row."""
+        where = {"kind": "eval", "step": self.step, "split": split, "weights": weights}
+        self.rows.append({**where, **metrics, **self.spent()})
+
+    def flush(self) -> None:
+        """Write the rows that wait, and tell the listener."""
+        self.flushed = time.perf_counter()
+        if self.recorder is not None:
+            self.recorder.write(self.rows)
+        rows, self.rows = self.rows, []
+        for row in rows:
+            self.listener(row)
+
+    def end(self, status: str) -> Outcome:
+        """Measure on "test", this once, and close the record."""
+        test: dict[str, dict[str, float]] = {}
+        if status == "finished":
+            twin = copy.deepcopy(self.model)
+            for weights in ("last", "best"):
+                if weights == "best" and self.best is not None:
+                    twin.load_state_dict(self.best[1])
+                test[weights] = self.measure(twin, "test")
+                self.add_evaluation("test", weights, test[weights])
+        self.save()
+        self.rows.append({"kind": "end", "status": status, "steps": self.step, **self.spent()})
+        rows = list(self.rows)
+        self.flush()
+        return self.outcome(rows, test)
+
+    def outcome(
+        self, rows: list[Row], test: dict[str, dict[str, float]] | None = None
+    ) -> Outcome:
+        """Return what the run came to, from its last rows."""
+        if test is None:
+            tested = [row for row in rows if row["kind"] == "eval" and row["split"] == "test"]
+            test = {r["weights"]: {k: r[k] for k in self.val if k in r} for r in tested}
+        last = rows[-1]
+        return Outcome(
+            status=last["status"],
+            steps=last["steps"],
+            cost=last["cost"],
+            search_cost=last["search_cost"],
+            seconds=last["seconds"],
+            model=self.model,
+            state=self.state,
+            val=self.val,
+            test=test,
+            folder=self.folder,
+        )
+
+    def save_and_stop(self) -> None:
+        """Save, then leave."""
+        self.save()
+        raise StoppedError(self.step, self.folder)
+
+    def save(self) -> None:
+        """Save all that the rest of the run depends on."""
+        self.flush()
+        if self.folder is None or self.recorder is None:
+            return
+        saved = {
+            "format": 1,
+            "controller": repr(self.controller),
+            "step": self.step,
+            "seconds": self.seconds + time.perf_counter() - self.began,
+            "search_cost": self.sandbox.cost,
+            "offset": self.recorder.sync(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": protocol.pack(self.state),
+            "best": self.best,
+            "val": self.val,
+        }
+        save_atomically(saved, self.folder / STATE)
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` saved."""
+        saved = torch.load(path, map_location=self.device, weights_only=True)
+        if saved["controller"] != repr(self.controller):
+            raise ValueError(
+                f"{path.parent} holds a run of {saved['controller']}, not of {self.controller!r}; "
+                "use another folder, or remove that one"
+            )
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = protocol.unpack(self.state, saved["state"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.sandbox.cost, self.offset = saved["search_cost"], saved["offset"]
+        self.best = None if saved["best"] is None else tuple(saved["best"])
+        self.val = saved["val"]
+

@@ -1,0 +1,77 @@
+"""The losses observed between two optimizer steps, and the one number a controller sees of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Summary(NamedTuple):
+    """What was observed since the last step, on all ranks."""
+
+    mean: Tensor | None  # () mean of the finite losses, None if there is none
+    num_seen: int  # finite or not
+
+
+def as_loss(loss: float | Tensor) -> Tensor:
+    """Return `loss` as a tensor of shape () that shares neither graph nor memory with it.
+
+    Raises:
+        TypeError: It is neither a number nor a tensor.
+        ValueError: It is a tensor of more than one element, or of none.
+    """
+    if isinstance(loss, Tensor):
+        if loss.numel() != 1:
+            raise ValueError(
+                f"a loss of shape {tuple(loss.shape)} was observed; it must be one number: "
+                "observe(loss.mean())"
+            )
+        loss = loss.detach().clone()
+        return loss.reshape(()) if loss.dim() else loss
+    try:
+        return torch.tensor(float(loss), dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"a loss of type {type(loss).__name__} was observed; pass a number or a tensor of one"
+        ) from None
+
+
+def summarise(losses: Sequence[Tensor], device: torch.device) -> Summary:
+    """Return the mean of the finite ones of `losses`, each of shape (), and their number.
+
+    In a process group of several ranks this is a collective call: one reduction on `device`, in
+    float64, of which each rank gets the same bits. A single loss on the CPU is read once.
+    """
+    if num_ranks() > 1:
+        return _over_ranks(losses, device)
+    if len(losses) == 1:  # the usual case: no kernel, one read
+        return Summary(losses[0] if math.isfinite(losses[0].item()) else None, 1)
+    if not losses:
+        return Summary(None, 0)
+    finite = _finite(losses, losses[-1].device)
+    return Summary(finite.mean() if len(finite) else None, len(losses))
+
+
+def num_ranks() -> int:
+    """Return the size of the default process group; 1 without one."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _over_ranks(losses: Sequence[Tensor], device: torch.device) -> Summary:
+    # A rank without finite losses takes part with zeros, so nobody waits and the mean is right.
+    finite = _finite(losses, device).double() if losses else torch.zeros(0, device=device)
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    totals[0], totals[1], totals[2] = finite.sum(), len(finite), len(losses)
+    dist.all_reduce(totals)
+    num_finite, num_seen = (int(count) for count in totals[1:].tolist())
+    return Summary(totals[0] / num_finite if num_finite else None, num_seen)
+
+
+def _finite(losses: Sequence[Tensor], device: torch.device) -> Tensor:
+    stacked = torch.stack([loss.to(device) for loss in losses])
+    return stacked[stacked.isfinite()]

@@ -1,0 +1,209 @@
+"""Experiments that leave no trace: losses at other weights, and training on a private copy.
+
+Whatever happens here leaves the run untouched, bit for bit: parameters, buffers, optimizer state,
+gradients, random state and data order. Only `cost` moves.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from meta_lr.protocol import group_scales, set_rate
+from meta_lr.seeds import seed_model
+
+Batch = tuple[Tensor, ...]
+LossFn = Callable[[nn.Module, Batch], Tensor]
+BatchFn = Callable[[str, int, "int | None"], Batch]
+
+FORWARD = 1 / 3  # cost of a forward pass; forward and backward together are the unit
+HVP = 3.0  # cost of a Hessian-vector product
+
+
+class InterruptedExperimentError(RuntimeError):
+    """A stop was asked for in the middle of an experiment; the run is as before it."""
+
+
+class Sandbox:
+    """What a controller may try beside the run.
+
+    Args:
+        model: The live model, in train mode.
+        optimizer: Its optimizer; all its parameters belong to `model`.
+        loss_fn: `(model, batch) -> ()`, the mean training loss.
+        batch: `(split, step, draw) -> batch`, a pure function: the batch of the run at `step` for
+            draw None, else the draw-th experiment batch of that step. Splits are "train", "meta"
+            and "val".
+        clip: Largest norm of the gradient in a trial's steps, as in the run.
+        scaler: The run's GradScaler, if it has one; trials scale their losses as the run does.
+        seed: The run's seed. The run calls `seed_model(seed, "model", step)` before each forward
+            pass, so that dropout replays here; None where the run does not.
+        stop: Asked at each trial step; true ends the experiment.
+
+    Attributes:
+        cost: What experiments have cost so far, in plain training steps.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_fn: LossFn,
+        batch: BatchFn,
+        *,
+        clip: float | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        seed: int | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.loss_fn, self.batch = loss_fn, batch
+        self.clip, self.scaler, self.seed = clip, scaler, seed
+        self.cost = 0.0
+        self.step = 0
+        self._stop = stop
+        self._examples = 0
+        self._lossy = _Loss(model, loss_fn)
+        names = {id(p): "model." + name for name, p in model.named_parameters()}
+        try:
+            self._names = [names[id(p)] for g in optimizer.param_groups for p in g["params"]]
+        except KeyError:
+            raise ValueError(
+                "the optimizer has a parameter that is not in the model; "
+                "build the Sandbox with the module that holds all of them"
+            ) from None
+
+    def at(self, step: int) -> None:
+        """Say which step the run is at."""
+        self.step = step
+
+    def loss(self, params: Sequence[Tensor], draw: int | None = None) -> Tensor:
+        """Return the training loss () at `params`, in the optimizer's order; differentiable.
+
+        With draw None: on this step's batch with the run's own dropout mask, so that
+        `loss(view.params) == view.loss`. With draw j: on the j-th fresh batch of this step.
+        """
+        return self._at(params, "train", draw)
+
+    def meta_loss(self, params: Sequence[Tensor], draw: int = 0) -> Tensor:
+        """Return the loss () at `params` on the draw-th batch of split "meta"; differentiable."""
+        return self._at(params, "meta", draw)
+
+    @contextmanager
+    def trial(self) -> Iterator[Trial]:
+        """Give a private copy of model and optimizer to train; one more copy in memory."""
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        with self._forked():
+            yield Trial(self, model, optimizer)
+
+    def loss_of(self, model: nn.Module, split: str, draw: int | None) -> Tensor:
+        """Return the loss () of `model`, a copy or a patched one, on a batch of this step.
+
+        The caller has forked the random state.
+        """
+        if self._stop is not None and self._stop():
+            raise InterruptedExperimentError("stopped inside an experiment")
+        batch = self.batch(split, self.step, draw)
+        self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
+        self._seed(split, draw)
+        return self.loss_fn(model, batch)
+
+    def charge(self, passes: float, batch: Batch) -> None:
+        """Add the cost of `passes` plain steps on `batch`, scaled by its number of examples."""
+        if not self._examples:
+            self._examples = len(self.batch("train", self.step, 0)[0])
+        self.cost += passes * len(batch[0]) / self._examples
+
+    def _at(self, params: Sequence[Tensor], split: str, draw: int | None) -> Tensor:
+        tensors = dict(zip(self._names, params, strict=True))
+        buffers = {"model." + n: b.detach().clone() for n, b in self.model.named_buffers()}
+        batch = self.batch(split, self.step, draw)
+        self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
+        with self._forked():
+            self._seed(split, draw)
+            return functional_call(self._lossy, {**tensors, **buffers}, (batch,))
+
+    def _seed(self, split: str, draw: int | None) -> None:
+        if self.seed is not None:
+            kind = () if draw is None else (split, draw)
+            seed_model(self.seed, "model", self.step, *kind)
+
+    @contextmanager
+    def _forked(self) -> Iterator[None]:
+        device = next(self.model.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+
+
+class Trial:
+    """A private copy of the run that trains on fresh batches, each step on the next one.
+
+    Attributes:
+        model: The copy, in train mode.
+        optimizer: The copy's optimizer, with the run's state.
+        steps: Steps taken so far.
+    """
+
+    def __init__(self, sandbox: Sandbox, model: nn.Module, optimizer: Optimizer) -> None:
+        self.sandbox, self.model, self.optimizer = sandbox, model, optimizer
+        self.steps = 0
+        self._scales = group_scales(sandbox.optimizer)
+        self._scaler = copy.deepcopy(sandbox.scaler)
+
+    def step(self, rate: float) -> Tensor:
+        """Take one training step at `rate`; return its loss ()."""
+        with torch.enable_grad():
+            loss = self.loss(self.model, self.steps)
+            self.optimizer.zero_grad()
+            (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+        set_rate(self.optimizer, rate, self._scales)
+        self._clip()
+        if self._scaler is None:
+            self.optimizer.step()
+        else:
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        self.steps += 1
+        return loss.detach()
+
+    def loss(self, model: nn.Module, draw: int | None) -> Tensor:
+        """Return the training loss () of `model`, say a patched copy, on the draw-th batch."""
+        return self.sandbox.loss_of(model, "train", draw)
+
+    def val_loss(self, num_batches: int) -> float:
+        """Return the mean loss over the first batches of split "val", in eval mode."""
+        sandbox, total, examples = self.sandbox, 0.0, 0
+        self.model.eval()
+        with torch.no_grad():
+            for index in range(num_batches):
+                batch = sandbox.batch("val", index, None)
+                sandbox.charge(FORWARD, batch)
+                total += float(sandbox.loss_fn(self.model, batch)) * len(batch[0])
+                examples += len(batch[0])
+        self.model.train()
+        return total / examples
+
+    def _clip(self) -> None:
+        if self.sandbox.clip is None:
+            return
+        if self._scaler is not None:
+            self._scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.sandbox.clip)
+
+
+class _Loss(nn.Module):
+    """The loss as a module around the model, so that a functional call reaches its parameters."""
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
+        super().__init__()
+        self.model = model
+        self._loss_fn = loss_fn
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self._loss_fn(self.model, batch)

@@ -1,0 +1,152 @@
+"""A learned schedule on a new task: beside tuned or untuned baselines, and beside its own means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from meta_lr.baselines.compose import Composite
+from meta_lr.baselines.policies import Constant
+from meta_lr.protocol import Controller
+from meta_lr.training.loop import Outcome
+from meta_lr.training.record import Row, read_rows
+
+LEARNED, CONTROL = "learned", "three_constants"
+
+
+class Trainer(Protocol):
+    """Trains the new task once; a run that is finished is only read."""
+
+    def __call__(
+        self,
+        method: str,
+        folder: Path,
+        *,
+        seed: int,
+        header: Mapping[str, object],
+        peak: float | None = None,
+        controller: Controller | None = None,
+    ) -> Outcome:
+        """Train with the method of this name and keep the record in `folder`.
+
+        Data, first weights and length depend on `seed` alone, so all methods share them.
+
+        Args:
+            method: Its name, for the record too.
+            folder: Where the run is kept.
+            seed: Of everything in the run.
+            header: More fields for the record's first row.
+            peak: The method's highest rate; None for one that sets its own.
+            controller: Use this and not what the name stands for.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A baseline's peak, and what was spent to choose it.
+
+    Attributes:
+        peak: Highest rate; None for a method that sets its own.
+        cost: Of all tuning runs, in plain steps.
+        at_edge: Whether the chosen peak is the grid's first or last: a wider one may do better.
+    """
+
+    peak: float | None
+    cost: float = 0.0
+    at_edge: bool = False
+
+
+def compare(
+    train: Trainer,
+    baselines: Mapping[str, Choice],
+    *,
+    seeds: Sequence[int],
+    folder: Path,
+    origin: Mapping[str, object],
+    control: bool = True,
+) -> list[Outcome]:
+    """Train with the learned schedule, the control and each baseline, for each seed.
+
+    Each run is kept in `folder/<method>/seed-<n>`. A run that diverges is kept as it is.
+
+    Args:
+        train: Trains once; knows "learned" and the names in `baselines`.
+        baselines: Their peaks, by name.
+        seeds: One round of runs for each.
+        folder: Where all runs are kept.
+        origin: Where the learned schedule comes from, for its header: `checkpoint` (fingerprint)
+            and `meta_training_cost` (plain steps).
+        control: Whether to replay the mean rate of each third of the learned run; left out for a
+            seed whose learned run has a third without a step.
+    """
+    outcomes = []
+    for seed in seeds:
+        place = f"seed-{seed}"
+        driven = folder / LEARNED / place
+        outcomes.append(train(LEARNED, driven, seed=seed, header=origin))
+        replay = three_constants(read_rows(driven)) if control else None
+        if replay is not None:
+            copy = folder / CONTROL / place
+            outcomes.append(train(CONTROL, copy, seed=seed, header={}, controller=replay))
+        for name, choice in baselines.items():
+            spent = {"search_cost_before": choice.cost}
+            own = folder / name / place
+            outcomes.append(train(name, own, seed=seed, header=spent, peak=choice.peak))
+    return outcomes
+
+
+def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, folder: Path) -> Choice:
+    """Return the peak with the best last value on `val`; of equals the lowest.
+
+    Each run is kept in `folder/<method>/peak-<p>`; one that diverges counts as worst.
+
+    Args:
+        train: Trains once.
+        method: A baseline that takes a peak.
+        peaks: The grid.
+        seed: Of the tuning runs; apart from the seeds of the comparison.
+        folder: Where they are kept.
+
+    Raises:
+        ValueError: Every run diverged.
+    """
+    grid = sorted(set(peaks))
+    outcomes = [
+        train(method, folder / method / f"peak-{peak:g}", seed=seed, header={}, peak=peak)
+        for peak in grid
+    ]
+    scores = [_score(outcome) for outcome in outcomes]
+    best = scores.index(max(scores))
+    if scores[best] == -math.inf:
+        raise ValueError(f"{method} diverged at every peak in {grid}; add lower ones to tune.peaks")
+    at_edge = len(grid) > 1 and best in (0, len(grid) - 1)
+    return Choice(grid[best], sum(outcome.cost for outcome in outcomes), at_edge)
+
+
+def three_constants(rows: Sequence[Row]) -> Controller | None:
+    """Return the control: a run's mean recorded rate in each third of it, as three constants.
+
+    None if a third has no recorded step: the run diverged before it, or was too short.
+    """
+    total = next(row["total_steps"] for row in rows if row["kind"] == "header")
+    steps = [row for row in rows if row["kind"] == "step"]
+    bounds = [total * third // 3 for third in range(4)]
+    means = []
+    for third in range(3):
+        rates = [row["lr"] for row in steps if bounds[third] <= row["step"] < bounds[third + 1]]
+        if not rates:
+            return None
+        means.append(Constant(sum(rates) / len(rates)))
+    return Composite(tuple(bounds[1:3]), tuple(means))
+
+
+def _score(outcome: Outcome) -> float:
+    """Return the last value on `val`, larger is better; minus infinity for a run that diverged."""
+    if outcome.status != "finished":
+        return -math.inf
+    score = outcome.val.get("accuracy", -outcome.val["loss"])
+    return score if math.isfinite(score) else -math.inf

@@ -1,0 +1,130 @@
+"""Checkpoints: what is saved is what is loaded, and nothing else is."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from meta_lr import checkpoint
+from meta_lr.checkpoint import CheckpointError
+from meta_lr.protocol import StepView
+from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.lstm import LSTM
+from meta_lr.schedulers.mlp import MLP
+
+NETS = [LSTM(hidden=5), LSTM(hidden=4, bottleneck=3, gates="ifgo", forget_offset=0.0), MLP((6, 3))]
+
+
+def learned(net, seeds=(0, 1, 2), **options):
+    stages = [net.init(seed) for seed in seeds]
+    return Learned(net, stages, 0.5, family="sgd", loss_range=(0.1, 3.0), **options)
+
+
+def write(folder, net=NETS[0], **options):
+    trained_on = {"task": "digits", "steps": 100, "seed": 0, "cost": 120.0}
+    checkpoint.save(folder, learned(net, **options), trained_on=trained_on, card="# A card\n")
+    return folder
+
+
+def rates(controller, losses, total_steps=30):
+    state, out = controller.init(), []
+    for step, loss in enumerate(losses):
+        view = StepView(controller, step, total_steps=total_steps, loss=torch.tensor(loss))
+        rate, state = controller(view, state)
+        out.append(float(rate))
+    return out
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_a_loaded_scheduler_gives_the_same_rates(tmp_path, net):
+    losses = [2.3 * 0.9**t for t in range(30)]
+    loaded, contract = checkpoint.load(write(tmp_path / "c", net))
+    assert rates(loaded, losses) == rates(learned(net), losses)
+    assert loaded.fingerprint == learned(net).fingerprint
+    assert contract["trained_on"]["cost"] == 120.0
+    assert repr(loaded) == repr(learned(net))
+
+
+def test_stages_change_the_rate_at_thirds_of_the_run():
+    net = MLP((4,))
+    parts = [rates(learned(net, seeds=(seed,)), [1.0])[0] for seed in (0, 1, 2)]
+    assert rates(learned(net), [1.0] * 9, total_steps=9) == [p for p in parts for _ in range(3)]
+
+
+
+def test_load_pretrained_by_folder_with_and_without_peak(tmp_path):
+    folder = str(write(tmp_path / "c"))
+    assert checkpoint.load_pretrained(folder).gamma == 0.5
+    tuned = checkpoint.load_pretrained(folder, peak=0.01)
+    assert (tuned.gamma, tuned.family) == (0.01, "")
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_numpy_inference_equals_torch(net):
+    weights, memory = net.init(3), net.memory()
+    folded, arrays = net.fold(weights), tuple(m.numpy() for m in net.memory())
+    for step in range(200):
+        loss = 3.0 * 0.98**step
+        p, memory = net(weights, torch.tensor(loss), memory)
+        q, arrays = folded(loss, arrays)
+        assert abs(float(p) - q) < 1e-6
+
+
+def test_a_loss_never_seen_warns_once():
+    controller = learned(MLP((4,)), seeds=(0,))
+    with pytest.warns(UserWarning, match=r"the loss 5 is outside \[0.1, 3\]") as caught:
+        rates(controller, [1.0, 5.0, 6.0])
+    assert len(caught) == 1
+
+
+def edit(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def truncate(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def swap(folder):
+    other = write(folder.parent / "other", seeds=(7, 8, 9))
+    shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+
+
+def swap_network(folder):
+    other = write(folder.parent / "other", NETS[2])
+    shutil.copy(other / "model.safetensors", folder / "model.safetensors")
+
+
+DAMAGE = [
+    (truncate, "damaged or cut short"),
+    (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    (lambda f: (f / "config.json").unlink(), "config.json is missing"),
+    (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
+    (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "lacks"),
+    (lambda f: edit(f, format_version=2), "has format 2, this meta_lr reads up to 1"),
+    (lambda f: edit(f, network="os.system"), "names the network 'os.system'"),
+    (lambda f: edit(f, arguments={"hidden": 5, "evil": 1}), "does not take this"),
+    (lambda f: edit(f, arguments={"hidden": 9}), "holds another network"),
+    (lambda f: edit(f, gamma=5.0), "the weights are not those"),
+    (swap, "the weights are not those"),
+    (swap_network, "holds another network"),
+]
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE)
+def test_a_bad_checkpoint_is_refused_with_its_reason(tmp_path, damage, message):
+    folder = write(tmp_path / "c")
+    damage(folder)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(folder)
+
+
+def test_a_pickle_and_an_unknown_name_are_refused(tmp_path):
+    torch.save({"a": 1}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="pickles such as"):
+        checkpoint.load_pretrained(str(tmp_path / "net.pth"))
+    with pytest.raises(CheckpointError, match="no checkpoint 'nonsense'"):
+        checkpoint.load_pretrained("nonsense")

@@ -1,0 +1,118 @@
+"""Experiments leave no trace, and see exactly what the run sees."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+
+from meta_lr.protocol import Need, StepView
+from meta_lr.training.loop import train
+from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
+from tests.toys import Fixed, HeavyProber, Toy
+
+OPTIMIZERS = [
+    partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3),
+    partial(torch.optim.Adam, lr=0.1),
+    partial(torch.optim.NAdam, lr=0.1),
+]
+
+
+def weights_of(outcome):
+    return list(outcome.model.state_dict().values())
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_heavy_probing_leaves_the_run_bit_identical(optimizer, clip):
+    plain = train(Toy(), optimizer, Fixed(), total_steps=12, clip=clip)
+    probed = train(Toy(), optimizer, HeavyProber(), total_steps=12, clip=clip)
+    for a, b in zip(weights_of(plain), weights_of(probed), strict=True):
+        assert torch.equal(a, b)
+    assert probed.val == plain.val and probed.test == plain.test
+    # per step: a forward, two of forward and backward, 3 trial steps, 2 forwards: all on batches
+    # of the same size
+    assert probed.search_cost == pytest.approx(12 * (1 / 3 + 2 + 3 + 2 / 3))
+    assert plain.search_cost == 0.0
+
+
+def test_the_loss_at_the_present_weights_is_the_run_s_loss_with_dropout_on():
+    seen = []
+
+    class Checker(HeavyProber):
+        def __call__(self, view, state):
+            seen.append(torch.equal(view.sandbox.loss(view.params), view.loss))
+            seen.append(not torch.equal(view.sandbox.loss(view.params, 0), view.loss))
+            return 0.05, state
+
+    train(Toy(dropout=0.5), OPTIMIZERS[0], Checker(), total_steps=10)
+    assert len(seen) == 20 and all(seen)
+
+
+def live(dropout=0.0, **options):
+    task = Toy(dropout=dropout)
+    model = task.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return task, model, optimizer, Sandbox(model, optimizer, task.loss, task.batch, **options)
+
+
+def test_trials_start_alike_and_draw_the_same_batches():
+    _, _, _, sandbox = live(seed=3)
+    losses = []
+    for _ in range(2):
+        with sandbox.trial() as trial:
+            losses.append([float(trial.step(0.1)) for _ in range(4)])
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 4
+
+
+def test_a_trial_is_a_training_run_of_its_own():
+    task, model, optimizer, sandbox = live(seed=3)
+    sandbox.at(5)
+    twin, twin_optimizer = copy.deepcopy((model, optimizer))
+    with sandbox.trial() as trial:
+        trial.step(0.02)
+        trial.step(0.3)
+    for draw, rate in ((0, 0.02), (1, 0.3)):
+        twin_optimizer.param_groups[0]["lr"] = rate
+        twin_optimizer.zero_grad()
+        task.loss(twin, task.batch("train", 5, draw)).backward()
+        twin_optimizer.step()
+    for a, b in zip(trial.model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_stop_ends_an_experiment_and_random_numbers_are_restored():
+    _, _, _, sandbox = live(stop=lambda: True)
+    before = torch.get_rng_state()
+    with pytest.raises(InterruptedExperimentError), sandbox.trial() as trial:
+        trial.step(0.1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_cost_is_scaled_by_examples():
+    task, model, optimizer, _ = live()
+
+    def batch(split, index, draw):
+        x, y = task.batch(split, index, draw)
+        return (x[:4], y[:4]) if split == "meta" else (x, y)
+
+    sandbox = Sandbox(model, optimizer, task.loss, batch)
+    sandbox.meta_loss(list(model.parameters()))
+    assert sandbox.cost == pytest.approx(4 / 16)
+
+
+def test_a_parameter_outside_the_model_is_refused():
+    task, model, _, _ = live()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(ValueError, match="not in the model"):
+        Sandbox(model, optimizer, task.loss, task.batch)
+
+
+def test_a_view_shows_only_what_is_declared():
+    view = StepView(Fixed(), 3, loss=torch.tensor(1.0), params=[], total_steps=9)
+    assert view.step == 3
+    for name in ("loss", "params", "grads", "direction", "sandbox", "total_steps"):
+        with pytest.raises(RuntimeError, match=f"Fixed reads {name} but declares NOTHING"):
+            getattr(view, name)
+    assert HeavyProber().needs & Need.TRIALS
