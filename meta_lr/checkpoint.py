@@ -143,7 +143,7 @@ def bundled() -> Path:
 
 def _named(learned: Learned) -> dict[str, Tensor]:
     return {
-        f"stage{i}.{name}": weight.detach().cpu().contiguous()
+        f"stage{i}.{name}": weight.detach().cpu().contiguous().clone()  # stages may share memory
         for i, weights in enumerate(learned.stages)
         for name, weight in zip(learned.net.names, weights, strict=True)
     }

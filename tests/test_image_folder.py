@@ -1,8 +1,9 @@
-"""Image folders and archives: one layout, the same arrays, a cache that is checked, clear errors."""
+"""Image folders and archives: one layout, the same arrays, a checked cache, clear errors."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import re
 import subprocess
@@ -257,40 +258,45 @@ def test_an_interrupted_write_leaves_nothing_behind(folder, tmp_path, monkeypatc
 
 
 CHILD = """
-import hashlib, pathlib, sys, time
-from PIL import Image
-from meta_lr.tasks.image_folder import load_images
-root, cache, me, other = map(pathlib.Path, sys.argv[1:])
-really_open = Image.open
-def wait_for_the_other(*arguments):
-    Image.open = really_open
-    me.touch()
-    while not other.exists():
-        time.sleep(0.005)
-    return really_open(*arguments)
-Image.open = wait_for_the_other
-arrays = load_images(root, size=6, cache=cache)
-print(hashlib.sha256(arrays.images.tobytes() + arrays.labels.tobytes()).hexdigest())
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from tests.test_image_folder import build_beside
+print(build_beside(*map(Path, sys.argv[2:])))
 """
 
 
+def build_beside(root, cache, me, other):
+    """Build the cache once the other process has begun to, and return a hash of the arrays."""
+    really_open = Image.open
+
+    def wait_for_the_other(*arguments):
+        me.touch()
+        while not other.exists():
+            time.sleep(0.005)
+        return really_open(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "open", wait_for_the_other)
+        arrays = load_images(root, size=6, cache=cache)
+    return hashlib.sha256(arrays.images.tobytes() + arrays.labels.tobytes()).hexdigest()
+
+
 def test_two_processes_build_at_once(folder, tmp_path):
-    marks = [tmp_path / "first", tmp_path / "second"]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", CHILD, folder, tmp_path / "cache", *order],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for order in (marks, marks[::-1])
-    ]
-    answers = [child.communicate(timeout=100)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    assert answers[0] == answers[1] != ""
-    kept = load(cache_file(tmp_path / "cache"))
+    here, there, cache = tmp_path / "here", tmp_path / "there", tmp_path / "cache"
+    project = Path(__file__).parents[1]
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, project, folder, cache, there, here],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    answer = build_beside(folder, cache, here, there)
+    assert child.communicate(timeout=60)[0].strip() == answer
+    assert child.returncode == 0
+    kept = load(cache_file(cache))
     assert kept is not None
     assert same(kept, load_images(folder, size=6, cache=tmp_path / "other"))
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_named(folder, tmp_path):
@@ -354,7 +360,7 @@ def test_an_archive_with_a_damaged_header_is_refused(folder, tmp_path):
 
 @pytest.mark.parametrize("mode", ["xz", "gz", "bz2"])
 def test_half_a_compressed_archive_is_refused(folder, tmp_path, mode):
-    path = pack(folder, tmp_path / "set", f"w:{mode}")
+    path = pack(folder, tmp_path / "half", f"w:{mode}")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match=r"is damaged after|nor a tar archive"):
         load_images(path, size=6, cache=tmp_path / "cache")

@@ -65,7 +65,7 @@ def load(path: Path) -> ImageArrays | None:
             start = file.read(len(_MAGIC) + _CHECKSUM_BYTES)
             header_line = file.readline()
             offset = file.tell()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if not start.startswith(_MAGIC) or path.stat().st_size <= offset:
         return None
