@@ -1,6 +1,7 @@
 """MLR-SNet's meta-gradient against central differences, and the method along a run."""
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -68,7 +69,9 @@ class Point:
         return loss.detach()
 
     def learner(self, phi):
-        return Learned(self.net, (phi,), 1.0 if isinstance(self.optimizer, torch.optim.SGD) else 0.05)
+        return Learned(
+            self.net, (phi,), 1.0 if isinstance(self.optimizer, torch.optim.SGD) else 0.05
+        )
 
     def view(self, step, loss):
         return StepView(
@@ -180,7 +183,9 @@ def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer):
 )
 def test_options_that_higher_ignores_are_refused(optimizer):
     with pytest.raises(ValueError, match="switch it off"):
-        train(Toy(), optimizer, OnlineMLRSNet(LSTM(hidden=4), period=2, look_ahead=2), total_steps=4)
+        train(
+            Toy(), optimizer, OnlineMLRSNet(LSTM(hidden=4), period=2, look_ahead=2), total_steps=4
+        )
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -231,7 +236,9 @@ def test_snapshots_become_the_stages_of_the_export():
     outcome = train(Toy(), OPTIMIZERS["sgd"], controller, total_steps=20)
     learned = controller.export(outcome.state, family="sgd_momentum")
     assert len(learned.stages) == 3
-    assert all(torch.equal(a, b) for a, b in zip(learned.stages[-1], outcome.state.phi, strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(learned.stages[-1], outcome.state.phi, strict=True)
+    )
     assert not torch.equal(learned.stages[0][0], learned.stages[2][0])
     assert learned.family == "sgd_momentum"
     assert learned.loss_range == (outcome.state.low, outcome.state.high)
@@ -248,7 +255,7 @@ def test_gamma_by_the_authors_formula(loss, classes, expected):
 def test_gamma_is_positive_and_rises_with_the_loss():
     values = [InitialLossGamma(10)(x / 1000) for x in range(1, 2000)]
     assert min(values) > 0.0
-    assert all(b >= a for a, b in zip(values, values[1:], strict=False))
+    assert all(b >= a for a, b in pairwise(values))
 
 
 @pytest.mark.parametrize(

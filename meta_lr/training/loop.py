@@ -6,10 +6,10 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,19 +19,18 @@ from meta_lr import protocol, rules
 from meta_lr.protocol import Controller, Need, StepView
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.training.evaluation import measure
 from meta_lr.training.record import (
+    Listener,
     Recorder,
     Row,
     finished,
     locked,
-    plain,
     provenance,
     read_rows,
     save_atomically,
 )
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
-
-Listener = Callable[[Row], None]
 
 STATE = "state.pt"
 _FLUSH_SECONDS = 0.5
@@ -128,16 +127,14 @@ def train(
         record_every=record_every,
         clip=clip,
         device=torch.device(device),
-        listener=listener or (lambda row: None),
+        recorder=Recorder(listener or (lambda row: None)),
         stop=stop or (lambda: False),
     )
-    with ExitStack() as stack:
-        if folder is not None:
-            stack.enter_context(locked(folder))
+    with nullcontext() if folder is None else locked(folder), closing(run.recorder):
         run.start(optimizer)
         if folder is not None and finished(folder):
             return run.outcome(read_rows(folder))
-        run.open(stack, header or {})
+        run.open(header or {})
         return run.steps()
 
 
@@ -155,28 +152,28 @@ class _Run:
     record_every: int
     clip: float | None
     device: torch.device
-    listener: Listener
+    recorder: Recorder
     stop: Callable[[], bool]
 
     model: nn.Module = field(init=False)
     optimizer: Optimizer = field(init=False)
+    params: list[nn.Parameter] = field(init=False)  # in the optimizer's group order
+    scales: list[float] = field(init=False)  # of the groups
     sandbox: Sandbox = field(init=False)
-    state: Any = field(init=False)
+    state: Any = field(init=False)  # the controller's
+    lr: float | Tensor = 0.0  # of the last step
     step: int = 0
     seconds: float = 0.0  # spent before this process
-    best: tuple[float, dict[str, Tensor]] | None = None
+    best: tuple[float, dict[str, Tensor]] | None = None  # score on val, and those weights
     val: dict[str, float] = field(default_factory=dict)
     offset: int = 0  # bytes of the record that belong to the saved state
-    recorder: Recorder | None = None
-    rows: list[Row] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
-    flushed: float = 0.0
+    flushed: float = field(default_factory=time.perf_counter)
 
     def start(self, make_optimizer: Callable[[list[nn.Parameter]], Optimizer]) -> None:
         """Build model, optimizer and controller state; load what was saved."""
         self.model = self.task.model().to(self.device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
-        protocol.refuse_unserved(self.controller, ~Need.NOTHING)
         rules.refuse_other_family(self.controller, self.optimizer)
         self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.scales = protocol.group_scales(self.optimizer)
@@ -193,11 +190,10 @@ class _Run:
         if self.folder is not None and (self.folder / STATE).exists():
             self.load(self.folder / STATE)
 
-    def open(self, stack: ExitStack, header: Mapping[str, object]) -> None:
+    def open(self, header: Mapping[str, object]) -> None:
         """Open the record: cut it back to the saved state, or begin it with its header."""
         if self.folder is not None:
-            self.recorder = Recorder(self.folder, self.offset)
-            stack.callback(self.recorder.close)
+            self.recorder.open(self.folder, self.offset)
         if self.step == 0 and self.offset == 0:
             facts = {
                 "kind": "header",
@@ -210,7 +206,7 @@ class _Run:
                 "total_steps": self.total_steps,
                 "steps_per_epoch": self.task.num_batches("train"),
             }
-            self.rows.append({**facts, **provenance(), **plain(header)})
+            self.recorder.add({**facts, **provenance(), **header})
 
     def steps(self) -> Outcome:
         """Take the remaining steps."""
@@ -218,18 +214,21 @@ class _Run:
             if self.stop():
                 self.save_and_stop()
             if not self.one_step():
-                return self.end(f"diverged at step {self.step}")
+                return self.diverge(self.step)
             self.step += 1
             if self.step % self.eval_every == 0 or self.step == self.total_steps:
                 self.evaluate()
-            if self.step % self.save_every == 0:
-                self.save()
-            elif time.perf_counter() - self.flushed > _FLUSH_SECONDS:
-                self.flush()
-        return self.end("finished")
+            saving = self.step % self.save_every == 0 or self.step == self.total_steps
+            if saving or time.perf_counter() - self.flushed > _FLUSH_SECONDS:
+                bad = self.flush()
+                if bad is not None:
+                    return self.diverge(bad)
+                if saving:
+                    self.save()
+        return self.finish()
 
     def one_step(self) -> bool:
-        """Take one optimizer step; return False, before it, if the loss is not finite."""
+        """Take one optimizer step; return False, before it, if the loss is known not finite."""
         batch = self.batch("train", self.step)
         seed_model(self.seed, "model", self.step)
         loss = self.task.loss(self.model, batch)
@@ -239,13 +238,14 @@ class _Run:
             nn.utils.clip_grad_norm_(self.params, self.clip)
         loss = loss.detach()
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            return False
+            return False  # on an accelerator a flush finds out, so that no step waits for it
         rate = self.ask(loss)
         self.optimizer.step()
         if isinstance(rate, protocol.Average):
             protocol.apply_average(self.params, rate)
         if self.step % self.record_every == 0:
-            self.rows.append({"kind": "step", "step": self.step, "loss": loss, **self.spent(1)})
+            row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.lr}
+            self.recorder.add({**row, **self.spent(self.step + 1)})
         return True
 
     def ask(self, loss: Tensor) -> protocol.Rate:
@@ -274,14 +274,17 @@ class _Run:
         self.lr = number
         return rate
 
-    def spent(self, unfinished: int = 0) -> Row:
-        """Return the fields that say where the run is."""
+    def spent(self, steps: int) -> Row:
+        """Return the fields that say what `steps` steps and the experiments have cost."""
         return {
-            **({"lr": self.lr} if unfinished else {}),
-            "cost": self.step + unfinished + self.sandbox.cost,
+            "cost": steps + self.sandbox.cost,
             "search_cost": self.sandbox.cost,
-            "seconds": round(self.seconds + time.perf_counter() - self.began, 4),
+            "seconds": round(self.elapsed(), 4),
         }
+
+    def elapsed(self) -> float:
+        """Return the wall-clock time in seconds, over all resumes."""
+        return self.seconds + time.perf_counter() - self.began
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return the task's batch on the run's device."""
@@ -292,93 +295,79 @@ class _Run:
 
     def evaluate(self) -> None:
         """Measure on "val", record it, and keep the weights if they are the best so far."""
-        self.val = self.measure(self.model, "val")
+        self.val = measure(self.task, self.model, "val", self.batch)
         self.add_evaluation("val", "current", self.val)
         score = self.val.get("accuracy", -self.val["loss"])
         if math.isfinite(score) and (self.best is None or score > self.best[0]):
             weights = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
             self.best = (score, weights)
 
-    def measure(self, model: nn.Module, split: Split) -> dict[str, float]:
-        """Return the mean metrics of `model` over one pass of `split`, in eval mode."""
-        totals: dict[str, Tensor] = {}
-        examples = 0
-        model.eval()
-        with torch.no_grad():
-            for index in range(self.task.num_batches(split)):
-                batch = self.batch(split, index)
-                for name, value in self.task.metrics(model, batch).items():
-                    totals[name] = totals.get(name, 0.0) + value.double() * len(batch[0])
-                examples += len(batch[0])
-        model.train()
-        return {name: float(total) / examples for name, total in totals.items()}
-
     def add_evaluation(self, split: Split, weights: str, metrics: dict[str, float]) -> None:
         """Add an evaluation row."""
         where = {"kind": "eval", "step": self.step, "split": split, "weights": weights}
-        self.rows.append({**where, **metrics, **self.spent()})
+        self.recorder.add({**where, **metrics, **self.spent(self.step)})
 
-    def flush(self) -> None:
-        """Write the rows that wait, and tell the listener."""
-        self.flushed = time.perf_counter()
-        if self.recorder is not None:
-            self.recorder.write(self.rows)
-        rows, self.rows = self.rows, []
-        for row in rows:
-            self.listener(row)
+    def finish(self) -> Outcome:
+        """Measure on "test", this once, and end the record."""
+        twin = copy.deepcopy(self.model)
+        tested: list[Row] = []
+        for weights in ("last", "best"):
+            if weights == "best" and self.best is not None:
+                twin.load_state_dict(self.best[1])
+            metrics = measure(self.task, twin, "test", self.batch)
+            self.add_evaluation("test", weights, metrics)
+            tested.append({"kind": "eval", "split": "test", "weights": weights, **metrics})
+        return self.end("finished", tested)
 
-    def end(self, status: str) -> Outcome:
-        """Measure on "test", this once, and close the record."""
-        test: dict[str, dict[str, float]] = {}
-        if status == "finished":
-            twin = copy.deepcopy(self.model)
-            for weights in ("last", "best"):
-                if weights == "best" and self.best is not None:
-                    twin.load_state_dict(self.best[1])
-                test[weights] = self.measure(twin, "test")
-                self.add_evaluation("test", weights, test[weights])
-        self.save()
-        self.rows.append({"kind": "end", "status": status, "steps": self.step, **self.spent()})
-        rows = list(self.rows)
-        self.flush()
-        return self.outcome(rows, test)
+    def diverge(self, step: int) -> Outcome:
+        """End the record of a run whose loss at `step` is not finite; nothing is tested."""
+        self.step = step
+        return self.end(f"diverged at step {step}", [])
 
-    def outcome(
-        self, rows: list[Row], test: dict[str, dict[str, float]] | None = None
-    ) -> Outcome:
+    def end(self, status: str, tested: list[Row]) -> Outcome:
+        """Add the end row."""
+        row = {"kind": "end", "status": status, "steps": self.step, **self.spent(self.step)}
+        self.recorder.add(row)
+        self.recorder.flush()
+        self.recorder.sync()
+        return self.outcome([*tested, row])
+
+    def outcome(self, rows: list[Row]) -> Outcome:
         """Return what the run came to, from its last rows."""
-        if test is None:
-            tested = [row for row in rows if row["kind"] == "eval" and row["split"] == "test"]
-            test = {r["weights"]: {k: r[k] for k in self.val if k in r} for r in tested}
-        last = rows[-1]
+        tested = [row for row in rows if row["kind"] == "eval" and row["split"] == "test"]
         return Outcome(
-            status=last["status"],
-            steps=last["steps"],
-            cost=last["cost"],
-            search_cost=last["search_cost"],
-            seconds=last["seconds"],
+            status=rows[-1]["status"],
+            steps=rows[-1]["steps"],
+            cost=rows[-1]["cost"],
+            search_cost=rows[-1]["search_cost"],
+            seconds=rows[-1]["seconds"],
             model=self.model,
             state=self.state,
             val=self.val,
-            test=test,
+            test={row["weights"]: {key: row[key] for key in self.val} for row in tested},
             folder=self.folder,
         )
 
-    def save_and_stop(self) -> None:
+    def flush(self) -> int | None:
+        """Write the rows that wait; return the first step whose loss is not finite, if any."""
+        self.flushed = time.perf_counter()
+        return self.recorder.flush()
+
+    def save_and_stop(self) -> NoReturn:
         """Save, then leave."""
+        self.flush()
         self.save()
         raise StoppedError(self.step, self.folder)
 
     def save(self) -> None:
-        """Save all that the rest of the run depends on."""
-        self.flush()
-        if self.folder is None or self.recorder is None:
+        """Save all that the rest of the run depends on; the record has been flushed."""
+        if self.folder is None:
             return
         saved = {
             "format": 1,
             "controller": repr(self.controller),
             "step": self.step,
-            "seconds": self.seconds + time.perf_counter() - self.began,
+            "seconds": self.elapsed(),
             "search_cost": self.sandbox.cost,
             "offset": self.recorder.sync(),
             "model": self.model.state_dict(),
@@ -402,6 +391,4 @@ class _Run:
         self.state = protocol.unpack(self.state, saved["state"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.sandbox.cost, self.offset = saved["search_cost"], saved["offset"]
-        self.best = None if saved["best"] is None else tuple(saved["best"])
-        self.val = saved["val"]
-
+        self.best, self.val = saved["best"], saved["val"]

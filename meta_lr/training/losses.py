@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,14 +41,14 @@ def as_loss(loss: float | Tensor) -> Tensor:
         ) from None
 
 
-def summarise(losses: Sequence[Tensor], device: torch.device) -> Summary:
+def summarise(losses: Sequence[Tensor], params: Callable[[], Sequence[Tensor]]) -> Summary:
     """Return the mean of the finite ones of `losses`, each of shape (), and their number.
 
-    In a process group of several ranks this is a collective call: one reduction on `device`, in
-    float64, of which each rank gets the same bits. A single loss on the CPU is read once.
+    In a process group of several ranks this is a collective call: one reduction where `params`
+    live, in float64, of which each rank gets the same bits. A single loss is read just once.
     """
     if num_ranks() > 1:
-        return _over_ranks(losses, device)
+        return _over_ranks(losses, params()[0].device)
     if len(losses) == 1:  # the usual case: no kernel, one read
         return Summary(losses[0] if math.isfinite(losses[0].item()) else None, 1)
     if not losses:

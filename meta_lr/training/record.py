@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ FORMAT = 1
 NAME = "records.jsonl"
 
 Row = dict[str, Any]
+Listener = Callable[[Row], None]
 
 
 class LockedError(RuntimeError):
@@ -66,36 +67,57 @@ def provenance() -> Row:
 
 
 class Recorder:
-    """Appends rows to a record; knows how many bytes are safely there.
+    """Collects a run's rows; writes them to its record, if it has one, and tells a listener.
+
+    Losses stay tensors until a flush, so that recording a step waits for nothing.
 
     Args:
-        folder: The run's folder; made if missing.
-        offset: Keep this many bytes of what is there, and cut the rest off: resume.
+        listener: Called with each row, in order, at a flush.
     """
 
-    def __init__(self, folder: Path, offset: int = 0) -> None:
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._rows: list[Row] = []
+        self._file: IO[bytes] | None = None
+
+    def open(self, folder: Path, offset: int = 0) -> None:
+        """Append to the record in `folder`, of which the first `offset` bytes are kept."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = open(folder / NAME, "ab")
+        self._file = open(folder / NAME, "ab")
         self._file.truncate(offset)
         self._file.seek(offset)
 
-    def write(self, rows: Sequence[Row]) -> None:
-        """Append `rows` and hand them to the operating system."""
-        text = "".join(
-            json.dumps({k: _to_json(v) for k, v in row.items()}, separators=(",", ":")) + "\n"
-            for row in rows
-        )
-        self._file.write(text.encode())
-        self._file.flush()
+    def add(self, row: Row) -> None:
+        """Add a row; it is written at the next flush."""
+        self._rows.append(row)
+
+    def flush(self) -> int | None:
+        """Write the rows that wait; return the first step whose loss is not finite, if any.
+
+        Rows from that step on are dropped.
+        """
+        rows, self._rows = [_on_host(row) for row in self._rows], []
+        bad = next((i for i, row in enumerate(rows) if _diverged(row)), None)
+        kept = rows[:bad]
+        if self._file is not None:
+            lines = [json.dumps(_to_json(row), separators=(",", ":")) + "\n" for row in kept]
+            self._file.write("".join(lines).encode())
+            self._file.flush()
+        for row in kept:
+            self._listener(row)
+        return None if bad is None else rows[bad]["step"]
 
     def sync(self) -> int:
-        """Force what was written to the disk; return the record's length in bytes."""
+        """Force what was written to the disk; return the record's length in bytes, 0 if none."""
+        if self._file is None:
+            return 0
         os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the record."""
+        if self._file is not None:
+            self._file.close()
 
 
 @contextmanager
@@ -129,16 +151,22 @@ def save_atomically(value: object, path: Path) -> None:
     os.replace(partial, path)
 
 
-def plain(config: Mapping[str, Any]) -> Row:
-    """Return a header's fields with tensors as numbers and paths as strings."""
-    return {k: str(v) if isinstance(v, Path) else _to_json(v) for k, v in config.items()}
+def _on_host(row: Row) -> Row:
+    return {k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()}
+
+
+def _diverged(row: Row) -> bool:
+    return row["kind"] == "step" and not math.isfinite(row["loss"])
 
 
 def _to_json(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # "nan", "inf" or "-inf": JSON itself has no such numbers
+    """Return `value` with paths and non-finite numbers as strings; JSON has neither."""
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(item) for item in value]
+    if isinstance(value, Path) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
     return value
 
 

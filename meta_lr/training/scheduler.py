@@ -200,8 +200,7 @@ class ControlledLR(LRScheduler):
     def _follow(self) -> None:
         loss = None
         if self._reads_loss:
-            device = self.optimizer.param_groups[0]["params"][0].device
-            loss, num_seen = summarise(self._pending, device)
+            loss, num_seen = summarise(self._pending, self._params)
             if num_seen == 0:
                 return
             self.held += loss is None
@@ -270,10 +269,10 @@ class ControlledLR(LRScheduler):
         rules.refuse_other_family(self.controller, optimizer)
 
     def _refuse_state(self, state_dict: Mapping[str, Any]) -> None:
-        if state_dict["format"] > FORMAT:
+        if state_dict.get("format") != FORMAT:
             raise ValueError(
-                f"the scheduler's state has format {state_dict['format']}, this version reads up "
-                f"to {FORMAT}; update meta_lr"
+                f"the state has format {state_dict.get('format')}, but this version reads "
+                f"{FORMAT}; it is from a newer meta_lr, or from another scheduler"
             )
         if state_dict["controller"] != repr(self.controller):
             raise ValueError(
