@@ -90,6 +90,14 @@ def test_it_sees_the_mean_of_the_finite_losses_since_the_last_step(losses, expec
     assert scheduler.last_epoch == len(losses)
 
 
+def test_losses_of_different_types_are_averaged():
+    scheduler, optimizer = build()
+    for loss in (1.0, torch.tensor(3.0), torch.tensor([5.0], dtype=torch.bfloat16)):
+        scheduler.observe(loss)
+    optimizer.step()
+    assert rates(optimizer) == pytest.approx([0.3])
+
+
 def test_a_rate_set_by_hand_stands_while_nothing_is_observed():
     scheduler, optimizer = build()
     drive(scheduler, [1.0])
@@ -111,6 +119,7 @@ def test_an_observation_is_a_copy_without_a_graph():
     scheduler, optimizer = build()
     loss = torch.ones((1, 1), requires_grad=True) * 2.0
     scheduler.observe(loss)
+    assert not scheduler.state_dict()["pending"][0].requires_grad
     with torch.no_grad():
         loss.mul_(100.0)  # a static buffer, or a division for accumulation
     optimizer.step()
@@ -147,7 +156,7 @@ def test_a_loss_stays_a_tensor_until_the_step_and_is_read_once(monkeypatch):
 
 @pytest.mark.parametrize("how", ["positional", "keyword"])
 def test_a_closure_is_run_once_and_its_value_observed_before_the_rate_is_read(how):
-    scheduler, optimizer = build()
+    _scheduler, optimizer = build()
     weight = optimizer.param_groups[0]["params"][0]
     runs = []
 
@@ -213,10 +222,13 @@ class Sharp(torch.optim.Optimizer):
 
 
 class Sub(torch.optim.SGD):
-    """Goes through torch's hooks twice."""
+    """Goes through torch's hooks twice, and doubles the weights after the inner step."""
 
     def step(self, closure=None):
-        return super().step(closure)
+        loss = super().step(closure)
+        for group in self.param_groups:
+            group["params"][0].data.mul_(2.0)
+        return loss
 
 
 def test_an_optimizer_that_runs_its_closure_twice_still_asks_once():
@@ -242,7 +254,7 @@ def test_a_step_inside_a_step_asks_once_even_after_an_interruption():
     witness, optimizer = build(Restart(), kind=Sub)
     optimizer.step()
     assert witness.last_epoch == 1
-    assert optimizer.param_groups[0]["params"][0].item() == pytest.approx(0.5 * (1 - 0.1) + 1)
+    assert optimizer.param_groups[0]["params"][0].item() == pytest.approx(0.5 * 2 * (1 - 0.1) + 1)
 
 
 def test_lbfgs_is_refused():
@@ -287,6 +299,18 @@ def test_the_direction_is_what_the_optimizer_subtracts_per_unit_of_rate():
         assert before - weight.item() == pytest.approx(0.25 * expected, abs=1e-15)
 
 
+def test_it_is_asked_without_gradients():
+    class Checks(Says):
+        def __call__(self, view, state):
+            assert not torch.is_grad_enabled()
+            return 0.1, state
+
+    _, optimizer = build(Checks(None))
+    optimizer.step()
+    optimizer.step(lambda: 1.0)
+    assert torch.is_grad_enabled()
+
+
 def test_reading_what_is_not_declared_raises():
     class Liar(Tenth):
         needs = Need.PARAMS
@@ -329,7 +353,7 @@ def test_the_sandbox_is_told_the_step_before_each_question():
 
 def test_a_rate_learned_with_another_optimizer_is_refused():
     build(Says(0.1, family="adam"), kind=torch.optim.Adam)
-    with pytest.raises(ValueError, match="learned with sgd.*pass peak=.*to load_pretrained"):
+    with pytest.raises(ValueError, match=r"learned with sgd.*pass peak=.*to load_pretrained"):
         build(Says(0.1, family="sgd"), kind=torch.optim.Adam)
 
 
@@ -435,39 +459,33 @@ def test_a_tensor_may_be_the_answer():
 # Beside torch's schedulers
 
 
-def test_warm_up_by_torch_and_then_ours():
-    _, optimizer = build(lr=0.8)
-    optimizer = torch.optim.SGD(optimizer.param_groups[0]["params"], lr=0.8)
+def after_warm_up(controller, losses, *, observe):
+    """Three steps of torch's warm-up, then `controller`; return the rates and ours."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.8)
     warmup = LinearLR(optimizer, start_factor=0.25, end_factor=1.0, total_iters=3)
-    ours = ControlledLR(optimizer, Tenth())
+    ours = ControlledLR(optimizer, controller)
     scheduler = SequentialLR(optimizer, [warmup, ours], milestones=[3])
     assert ours.last_epoch == -1
     taken = []
-    for loss in (9.0, 9.0, 9.0, 1.0, 2.0, 3.0):
-        ours.observe(loss)
+    for loss in losses:
+        if observe:
+            ours.observe(loss)
         optimizer.step()
+        taken += rates(optimizer)
         scheduler.step()
-        taken += rates(optimizer) if len(taken) >= 3 else warmup_rate(len(taken))
+    return taken, ours
+
+
+def test_warm_up_by_torch_and_then_ours():
+    taken, ours = after_warm_up(Tenth(), [9.0, 9.0, 9.0, 1.0, 2.0, 3.0], observe=True)
     assert taken == pytest.approx([0.2, 0.4, 0.6, 0.1, 0.2, 0.3])
     assert ours.last_epoch == 3
     assert ours.state_dict()["state"] == {"asked": 3}
 
 
-def warmup_rate(step):
-    return [0.8 * (0.25 + 0.75 * step / 3)]
-
-
-def test_a_policy_after_torchs_warm_up_begins_at_its_own_step_0():
-    weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.SGD([weight], lr=0.8)
-    warmup = LinearLR(optimizer, start_factor=0.25, end_factor=1.0, total_iters=3)
-    ours = ControlledLR(optimizer, Stepped())
-    scheduler = SequentialLR(optimizer, [warmup, ours], milestones=[3])
-    taken = []
-    for _ in range(6):
-        taken += rates(optimizer)
-        optimizer.step()
-        scheduler.step()
+@pytest.mark.parametrize("observe", [False, True])
+def test_a_policy_after_torchs_warm_up_begins_at_its_own_step_0(observe):
+    taken, _ = after_warm_up(Stepped(), [9.0] * 6, observe=observe)
     assert taken == pytest.approx([0.2, 0.4, 0.6, 0.1, 0.2, 0.3])
 
 
@@ -644,6 +662,14 @@ def test_five_steps_and_three_after_a_restart_are_eight(kind, controller, weight
         assert second.state_dict()[key] == scheduler.state_dict()[key]
 
 
+def test_a_policy_saved_between_two_steps_goes_on_with_the_next_rate():
+    scheduler, _ = build(Stepped())
+    drive(scheduler, [1.0, 1.0])
+    other, _ = build(Stepped())
+    other.load_state_dict(scheduler.state_dict())
+    assert drive(other, [1.0, 1.0]) == pytest.approx([0.3, 0.4])
+
+
 def test_loading_writes_the_saved_rates_again():
     scheduler, _ = grouped({}, {"lr": torch.tensor(0.25)})
     drive(scheduler, [2.0])
@@ -702,8 +728,10 @@ def test_a_state_of_another_controller_or_optimizer_is_refused():
     two, _ = build(Tenth(0.1), num_groups=2)
     with pytest.raises(ValueError, match="saved with 1 parameter groups, but the optimizer has 2"):
         two.load_state_dict(state)
-    with pytest.raises(ValueError, match="has format 99"):
+    with pytest.raises(ValueError, match="has format 99, but this version reads 1"):
         scheduler.load_state_dict({**state, "format": 99})
+    with pytest.raises(ValueError, match="or from another scheduler"):
+        scheduler.load_state_dict(ExponentialLR(scheduler.optimizer, 0.5).state_dict())
 
 
 def test_a_run_may_go_on_from_a_step_without_a_state():

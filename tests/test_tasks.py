@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import subprocess
 import sys
@@ -14,12 +13,14 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 
-from meta_lr.tasks import SPLITS, ImageTask, digits
+from meta_lr.tasks import SPLITS, digits
 from meta_lr.tasks.models import CNN3, MLP
 from meta_lr.tasks.splits import balanced_cut
+from tests.image_sets import SMALL, digest, fingerprint, numbers, numbers_task
 
-CONF = Path(__file__).parents[1] / "conf"
-SMALL = functools.partial(MLP, hidden=(4,))
+PROJECT = Path(__file__).parents[1]
+CONF = PROJECT / "conf"
+AUGMENTED = {"seed": 7, "flip": True, "crop_padding": 1}
 CALLS = [
     ("train", 0, None),
     ("train", 57, None),
@@ -35,55 +36,13 @@ CALLS = [
 ]
 
 
-def make(**changes):
-    """A task whose image number i shows only the number i, and whose label is i % 5."""
-    count = 130
-    values = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
-    arguments = {
-        "name": "numbers",
-        "num_classes": 5,
-        "network": SMALL,
-        "images": values.contiguous(),
-        "labels": torch.arange(count) % 5,
-        "splits": {
-            "train": torch.arange(0, 70),
-            "meta": torch.arange(70, 91),
-            "val": torch.arange(91, 110),
-            "test": torch.arange(110, 130),
-        },
-        "batch_size": 8,
-        "seed": 0,
-        "mean": (0.0,) * 3,
-        "std": (1 / 255,) * 3,
-    }
-    return ImageTask(**{**arguments, **changes})
-
-
-def numbers(batch):
-    """Which images a batch of `make()` holds."""
-    return batch[0][:, 0, 0, 0].round().int().tolist()
-
-
-def digest(task, calls):
-    """One hash per call, of all bytes of its batch."""
-    return [_hash(task.batch(*call)) for call in calls]
-
-
-def _hash(batch):
-    return hashlib.sha256(b"".join(part.numpy().tobytes() for part in batch)).hexdigest()
-
-
-def augmented_digits():
-    return digits(SMALL, batch_size=32, seed=7, crop_padding=1)
-
-
 # Batches ------------------------------------------------------------------------------------------
 
 
 def test_batch_depends_on_its_arguments_alone():
-    expected = digest(augmented_digits(), CALLS)
-    assert digest(augmented_digits(), CALLS[::-1]) == expected[::-1]
-    task = augmented_digits()
+    expected = digest(numbers_task(**AUGMENTED), CALLS)
+    assert digest(numbers_task(**AUGMENTED), CALLS[::-1]) == expected[::-1]
+    task = numbers_task(**AUGMENTED)
     for index in range(40):
         task.batch("train", index)
     torch.rand(5)
@@ -92,28 +51,22 @@ def test_batch_depends_on_its_arguments_alone():
 
 
 CHILD = """
-import hashlib
-from meta_lr.tasks import digits
-task = digits(None, batch_size=32, seed=7, crop_padding=1)
-for call in {calls}:
-    content = b"".join(part.numpy().tobytes() for part in task.batch(*call))
-    print(hashlib.sha256(content).hexdigest())
+import sys
+sys.path.insert(0, {project!r})
+from tests.image_sets import digest, numbers_task
+print(*digest(numbers_task(**{arguments}), {calls}))
 """
 
 
 def test_batch_is_the_same_in_another_process_and_order():
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD.format(calls=CALLS[::-1])],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert child.stdout.split() == digest(augmented_digits(), CALLS)[::-1]
+    code = CHILD.format(project=str(PROJECT), arguments=AUGMENTED, calls=CALLS[::-1])
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stdout.split() == digest(numbers_task(**AUGMENTED), CALLS)[::-1]
 
 
 def test_every_argument_and_the_seed_change_the_batch():
     def drawn(seed, *call):
-        return _hash(make(seed=seed, flip=True, crop_padding=1).batch(*call))
+        return fingerprint(numbers_task(seed=seed, flip=True, crop_padding=1).batch(*call))
 
     calls = [("train", 1), ("train", 2), ("meta", 1), ("train", 1, 0), ("train", 1, 1)]
     calls += [("train", 2, 0), ("meta", 1, 0), ("val", 1, 0), ("val", 2, 0)]
@@ -122,7 +75,7 @@ def test_every_argument_and_the_seed_change_the_batch():
 
 
 def test_batch_leaves_the_global_random_state_and_the_images_alone():
-    task = make(flip=True, crop_padding=2)
+    task = numbers_task(flip=True, crop_padding=2)
     images, state = task.images.clone(), torch.get_rng_state()
     inputs, _ = task.batch("train", 0)
     inputs.zero_()
@@ -132,7 +85,7 @@ def test_batch_leaves_the_global_random_state_and_the_images_alone():
 
 
 def test_one_epoch_visits_each_training_example_once():
-    task = make(batch_size=7)
+    task = numbers_task(batch_size=7)
     assert task.num_batches("train") == 10
     epochs = [
         [
@@ -147,14 +100,14 @@ def test_one_epoch_visits_each_training_example_once():
 
 
 def test_train_drops_its_last_partial_batch():
-    task = make(batch_size=8)
+    task = numbers_task(batch_size=8)
     assert task.num_batches("train") == 8
     epoch = [number for index in range(8) for number in numbers(task.batch("train", index))]
     assert len(set(epoch)) == 64
 
 
 def test_meta_is_endless_in_equal_batches_that_cover_each_pass():
-    task = make(batch_size=8)
+    task = numbers_task(batch_size=8)
     assert task.num_batches("meta") == 3
     for epoch in range(4):
         batches = [numbers(task.batch("meta", 3 * epoch + index)) for index in range(3)]
@@ -164,7 +117,7 @@ def test_meta_is_endless_in_equal_batches_that_cover_each_pass():
 
 @pytest.mark.parametrize(("split", "first", "end"), [("val", 91, 110), ("test", 110, 130)])
 def test_val_and_test_pass_once_in_order_without_augmentation(split, first, end):
-    task = make(flip=True, crop_padding=4)
+    task = numbers_task(flip=True, crop_padding=4)
     batches = [task.batch(split, index) for index in range(task.num_batches(split))]
     assert [number for batch in batches for number in numbers(batch)] == list(range(first, end))
     seen = torch.cat([inputs for inputs, _ in batches])
@@ -173,7 +126,7 @@ def test_val_and_test_pass_once_in_order_without_augmentation(split, first, end)
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_draws_are_samples_without_replacement_from_their_split(split):
-    task = make()
+    task = numbers_task()
     members = set(task.splits[split].tolist())
     batches = [numbers(task.batch(split, step, draw)) for step in range(12) for draw in range(12)]
     assert all(len(set(batch)) == 8 for batch in batches)
@@ -181,7 +134,7 @@ def test_draws_are_samples_without_replacement_from_their_split(split):
 
 
 def test_labels_belong_to_their_images():
-    task = make()
+    task = numbers_task()
     for call in CALLS[:2] + CALLS[4:]:
         batch = task.batch(call[0], min(call[1], 2), call[2])
         assert batch[1].tolist() == [number % 5 for number in numbers(batch)]
@@ -190,20 +143,29 @@ def test_labels_belong_to_their_images():
 @pytest.mark.parametrize(("split", "augmented"), [("train", True), ("meta", True), ("val", False)])
 @pytest.mark.parametrize("draw", [None, 2])
 def test_train_and_meta_are_augmented_and_val_is_not(split, augmented, draw):
-    inputs, _ = make(crop_padding=4).batch(split, 0, draw)
-    plain, _ = make(crop_padding=0).batch(split, 0, draw)
+    inputs, _ = numbers_task(crop_padding=4).batch(split, 0, draw)
+    plain, _ = numbers_task(crop_padding=0).batch(split, 0, draw)
     assert torch.equal(inputs, plain) is not augmented
 
 
+@pytest.mark.parametrize("other", [("train", 1), ("meta", 0), ("train", 0, 0), ("train", 0, 1)])
+def test_every_batch_is_cropped_in_its_own_way(other):
+    picture = torch.arange(1, 17, dtype=torch.uint8).view(1, 1, 4, 4).expand(130, 3, -1, -1)
+    task = numbers_task(images=picture, crop_padding=2, flip=True)
+    batch = task.batch("train", 0)[0]
+    assert len(batch.flatten(1).unique(dim=0)) > 1
+    assert not torch.equal(batch, task.batch(*other)[0])
+
+
 def test_a_split_smaller_than_a_batch_gives_all_it_has():
-    task = make(batch_size=50)
+    task = numbers_task(batch_size=50)
     assert sorted(numbers(task.batch("meta", 5))) == list(range(70, 91))
     assert len(numbers(task.batch("val", 9, 1))) == 19
 
 
 def test_memory_order_changes_no_value():
-    inputs, _ = make(channels_last=True, flip=True, crop_padding=2).batch("train", 0)
-    plain, _ = make(channels_last=False, flip=True, crop_padding=2).batch("train", 0)
+    inputs, _ = numbers_task(channels_last=True, flip=True, crop_padding=2).batch("train", 0)
+    plain, _ = numbers_task(channels_last=False, flip=True, crop_padding=2).batch("train", 0)
     assert torch.equal(inputs, plain)
     assert inputs.is_contiguous(memory_format=torch.channels_last)
     assert plain.is_contiguous()
@@ -213,7 +175,7 @@ def test_training_images_have_mean_zero_and_deviation_one_per_channel():
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (130, 3, 4, 4), generator=generator, dtype=torch.uint8)
     images[70:] = 255
-    task = make(images=images, mean=None, std=None, batch_size=70)
+    task = numbers_task(images=images, mean=None, std=None, batch_size=70)
     inputs = task.batch("train", 0)[0].double()
     torch.testing.assert_close(inputs.mean((0, 2, 3)), torch.zeros(3).double(), rtol=0, atol=1e-6)
     torch.testing.assert_close(inputs.std((0, 2, 3), correction=0), torch.ones(3).double())
@@ -230,9 +192,9 @@ def test_training_images_have_mean_zero_and_deviation_one_per_channel():
     ],
 )
 def test_a_batch_that_does_not_exist_is_refused(call, words):
-    splits = {**make().splits, "meta": torch.arange(0)}
+    splits = {**numbers_task().splits, "meta": torch.arange(0)}
     with pytest.raises(ValueError, match=words):
-        make(splits=splits).batch(*call)
+        numbers_task(splits=splits).batch(*call)
 
 
 # Splits -------------------------------------------------------------------------------------------
@@ -252,7 +214,7 @@ def test_digits_splits_are_disjoint_complete_balanced_and_independent_of_the_see
 
 
 def test_batches_of_different_splits_share_no_image():
-    task = make()
+    task = numbers_task()
     seen = {
         split: {n for index in range(3) for n in numbers(task.batch(split, index))}
         | {n for draw in range(9) for n in numbers(task.batch(split, 0, draw))}
@@ -287,7 +249,7 @@ def test_a_cut_that_leaves_nothing_is_refused(sizes, words):
 
 def test_model_is_a_function_of_the_seed_and_leaves_the_global_random_state():
     def weights(seed):
-        network = make(seed=seed, network=functools.partial(CNN3), images=_larger()).model()
+        network = numbers_task(seed=seed, network=functools.partial(CNN3), images=_larger()).model()
         return torch.cat([weight.flatten() for weight in network.parameters()])
 
     state = torch.get_rng_state()
@@ -309,13 +271,13 @@ def test_model_is_told_what_the_images_are():
         seen.update(given)
         return SMALL(**given)
 
-    make(network=network).model()
+    numbers_task(network=network).model()
     assert seen == {"in_channels": 3, "image_size": 4, "num_classes": 5}
 
 
 def test_loss_and_metrics_of_known_logits():
     logits = torch.tensor([[0.5, 0.5], [0.2, 0.8], [0.9, 0.1]]).log()
-    task = make()
+    task = numbers_task()
     batch = (logits, torch.tensor([1, 1, 1]))
     expected = -torch.tensor([0.5, 0.8, 0.1]).log().mean()
     metrics = task.metrics(torch.nn.Identity(), batch)
@@ -344,7 +306,7 @@ def test_loss_and_metrics_of_known_logits():
 )
 def test_what_does_not_fit_together_is_refused_at_construction(changes, words):
     with pytest.raises(ValueError, match=words):
-        make(**changes)
+        numbers_task(**changes)
 
 
 # Configuration ------------------------------------------------------------------------------------

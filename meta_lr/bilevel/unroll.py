@@ -25,9 +25,7 @@ class _RuleOptimizer(DifferentiableOptimizer):
     rule: rules.Rule
 
     def _update(self, grouped_grads: Sequence[Sequence[Tensor | None]], **_: object) -> None:
-        for group, states, grads in zip(
-            self.param_groups, self.state, grouped_grads, strict=True
-        ):
+        for group, states, grads in zip(self.param_groups, self.state, grouped_grads, strict=True):
             for i, (p, g) in enumerate(zip(group["params"], grads, strict=True)):
                 if g is not None:
                     d, states[i] = type(self).rule(p, g, states[i], group)
@@ -35,8 +33,10 @@ class _RuleOptimizer(DifferentiableOptimizer):
 
 
 for _kind, _rule in rules.RULES.items():
-    _name = f"Differentiable{_kind.__name__}"
-    higher.register_optim(_kind, type(_name, (_RuleOptimizer,), {"rule": staticmethod(_rule)}))
+    _class = type(
+        f"Differentiable{_kind.__name__}", (_RuleOptimizer,), {"rule": staticmethod(_rule)}
+    )
+    higher.register_optim(_kind, _class)  # pyright: ignore[reportArgumentType] - higher annotates an instance where it takes the class
 
 
 def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, steps: int) -> Tensor:
@@ -51,6 +51,7 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
         ValueError: The optimizer, or an option of it, has no exact differentiable rule.
     """
     rules.refuse_unsupported(trial.optimizer)
+    rule = rules.RULES[type(trial.optimizer)]
     scales = group_scales(trial.sandbox.optimizer)
     with higher.innerloop_ctx(trial.model, trial.optimizer) as (model, optimizer):
         for k in range(steps):
@@ -62,13 +63,13 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
                 nonlocal state
                 grads = _clipped(grads, trial.sandbox.clip)
                 ordered = _ordered(optimizer, grads)
-                params = _ordered(optimizer, list(model.fast_params))
+                params = _ordered(optimizer, list(model.parameters()))
                 there = view.later(
                     k,
                     loss=loss,
                     params=params,
                     grads=ordered,
-                    direction=lambda: _direction(optimizer, params, ordered),
+                    direction=lambda: _direction(rule, optimizer, params, ordered),
                 )
                 rate, state = controller(there, state)
                 assert not isinstance(rate, Average)
@@ -95,10 +96,12 @@ def _clipped(grads: Sequence[Tensor], largest: float | None) -> list[Tensor]:
 
 
 def _direction(
-    optimizer: DifferentiableOptimizer, params: Sequence[Tensor], grads: Sequence[Tensor]
+    rule: rules.Rule,
+    optimizer: DifferentiableOptimizer,
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
 ) -> list[Tensor]:
     """Return the direction at this point of the unroll."""
-    rule = type(optimizer).rule
     slots: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
         (states[i], group)
         for group, states in zip(optimizer.param_groups, optimizer.state, strict=True)

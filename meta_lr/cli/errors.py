@@ -42,8 +42,15 @@ def explain_composition(error: Exception, command: str, known: Callable[[], Iter
         return f"unknown option '{key}' of {command}; {guess}"
     override = getattr(error, "override", None)
     if override is not None:
-        return f"cannot read '{override}'; options are written key=value ({text})"
-    return text.replace("--multirun", "-m")
+        return f"cannot read '{override}'; options are written key=value"
+    several = re.search(r"Ambiguous value for argument '([^=]+)=(.+?)' 1\.", text)
+    if several:
+        key, values = several.groups()
+        return f"{key}={values} is several values; -m runs a job for each, [{values}] is a list"
+    unset = re.search(r"Missing mandatory value: (\S+)", text)
+    if unset:
+        return f"{unset.group(1)} is not set; pass {unset.group(1)}=..."
+    return text
 
 
 def explain_instantiation(error: Exception) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -114,13 +116,15 @@ def _refuse_unknown_flags(arguments: list[str]) -> None:
 
 @contextmanager
 def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
-    """Let Hydra see these arguments, and leave errors to us instead of printing them."""
-    argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    """Let Hydra see these arguments, leave errors to us, and show a warning as one line."""
+    argv, full, shown = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), warnings.formatwarning
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
+    warnings.formatwarning = lambda message, *_, **__: f"meta-lr: warning: {message}\n"
     try:
         yield
     finally:
-        sys.argv = argv
+        sys.argv, warnings.formatwarning = argv, shown
+        _close_log_files()
         if full is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
@@ -137,6 +141,13 @@ def _told_in_one_line(command: str) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         line = explain_composition(error, command, lambda: _options(command))
         raise RefusedError(line) from error
+
+
+def _close_log_files() -> None:
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()
 
 
 def _options(command: str) -> Iterator[str]:

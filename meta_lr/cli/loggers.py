@@ -89,6 +89,7 @@ def _start(folder: Path, project: str, entity: str | None, row: dict[str, Any]) 
         raise ValueError(
             f"wandb did not start ({error}); `wandb login`, WANDB_MODE=offline, or logger=jsonl"
         ) from error
+    run.define_metric("*", step_metric="step")
     if mode == "offline":
         print(f"wandb is offline; `wandb sync {folder}/wandb/*` uploads the run", file=sys.stderr)
     return run

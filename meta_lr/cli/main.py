@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
-        print("meta-lr: interrupted before the run began", file=sys.stderr)
+        print("meta-lr: interrupted between runs; the same command goes on", file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError) as error:
         if debugging:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli.progress import watched
 from meta_lr.protocol import Controller
-from meta_lr.report import Report, write_report
+from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Outcome, train
+from meta_lr.training.record import NAME as RECORDS
 from meta_lr.training.record import LockedError, finished
 
 
@@ -66,6 +68,8 @@ def run(
         ValueError: An option is out of range, or another process works in `folder`.
     """
     options = _options(cfg, task)
+    if cfg.threads is not None:
+        torch.set_num_threads(whole(cfg, "threads", least=1))
     title = f"{header['method']} seed {cfg.seed}"
     if finished(folder):
         print(f"{title}  was finished before and is kept as it is", flush=True)
@@ -94,9 +98,12 @@ def summary(outcome: Outcome, title: str) -> str:
     return f"{title}: {result}; cost {outcome.cost:,.0f} steps, {outcome.seconds:.1f} s"
 
 
-def report(folder: Path) -> Report:
-    """Write the report on all runs in `folder`, into its `report`."""
-    return write_report(folder, folder / "report")
+def report(folder: Path) -> Path:
+    """Write the report on the run in `folder`, unless it is there, and return its page."""
+    page = folder / "report" / "report.html"
+    if page.exists() and page.stat().st_mtime >= (folder / RECORDS).stat().st_mtime:
+        return page
+    return write_report(folder, page.parent).page
 
 
 def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
@@ -125,6 +132,6 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].partition(".")[0]
+        reason = shorten(str(error).partition(".")[0], 80, placeholder=" ...")
         raise ValueError(f"device={name} cannot be used ({reason}); pass device=cpu") from error
     return name

@@ -20,5 +20,5 @@ def command(cfg: DictConfig, folder: Path) -> int:
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
     print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {parts.report(folder).page}")
+    print(f"report: {parts.report(folder)}")
     return 0 if outcome.status == "finished" else 3

@@ -14,6 +14,7 @@ from meta_lr import checkpoint, transfer
 from meta_lr.cli import parts
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.protocol import Controller
+from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Outcome
 
@@ -36,7 +37,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
             origin=_origin(cfg.learned.name),
             control=cfg.three_constants,
         )
-    report = parts.report(folder)
+    report = write_report(folder, folder / "report")
     print(report.markdown)
     print(f"report: {report.page}")
     return 0

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from meta_lr.protocol import Need, StepView
@@ -91,14 +90,15 @@ class Learned:
 
     def __call__(self, view: StepView, state: LearnedState) -> tuple[float | Tensor, LearnedState]:
         """Return the rate for this loss, and the next state."""
-        stage = self._stage(view)
-        if self._learning or view.loss.requires_grad:
-            p, memory = self.net(self.stages[stage], view.loss, state.memory)
+        stage, loss = self._stage(view), view.loss
+        if self._learning or loss.requires_grad:
+            p, memory = self.net(self.stages[stage], loss, state.memory)
             return self.gamma * p, state._replace(memory=memory)
-        loss = view.loss.item()
-        p, arrays = self._folded[stage](loss, tuple(m.numpy() for m in state.memory))
-        memory = tuple(torch.from_numpy(array) for array in arrays)
-        return self.gamma * p, LearnedState(memory, self._warn(loss, warned=state.warned))
+        number = loss.item()
+        rate = self.gamma * self._folded[stage](number, tuple(m.numpy() for m in state.memory))
+        if self._is_strange(number, state):
+            return rate, state._replace(warned=True)
+        return rate, state  # its memory was updated in place
 
     def _stage(self, view: StepView) -> int:
         last = len(self.stages) - 1
@@ -112,9 +112,10 @@ class Learned:
     def _folded(self) -> list[Folded]:
         return [self.net.fold(weights) for weights in self.stages]
 
-    def _warn(self, loss: float, *, warned: bool) -> bool:
-        if warned or self.loss_range is None:
-            return warned
+    def _is_strange(self, loss: float, state: LearnedState) -> bool:
+        """Return whether to remember that this loss is the first one never seen; warn of it."""
+        if self.loss_range is None or state.warned:
+            return False
         low, high = self.loss_range
         if low <= loss <= high:
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,8 +38,8 @@ class LSTM:
 
     >>> net = LSTM(hidden=4)
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
-    >>> p.shape, len(memory)
-    (torch.Size([]), 2)
+    >>> p.shape, memory[0].shape
+    (torch.Size([]), torch.Size([2, 4]))
     """
 
     hidden: int = 50
@@ -74,45 +75,56 @@ class LSTM:
         return tuple(weights)
 
     def memory(self) -> Tensors:
-        """Return h and c, zeros of shape (hidden,)."""
-        return torch.zeros(self.hidden), torch.zeros(self.hidden)
+        """Return h and c in one tensor of zeros, of shape (2, hidden)."""
+        return (torch.zeros(2, self.hidden),)
 
     def __call__(self, weights: Tensors, loss: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () and the next (h, c)."""
+        """Return the output () and the next memory."""
         x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = weights
-        h, c = (m.to(head) for m in memory)
+        h, c = memory[0].to(head)
         z = x_up @ torch.relu(x_down @ loss.reshape(1).to(head) + x_shift) + x_bias
         z = z + h_up @ torch.relu(h_down @ h + h_shift) + h_bias
         gate = dict(zip(self.gates, z.chunk(4), strict=True))
         forget = torch.sigmoid(gate["f"] + self.forget_offset)
         c = forget * c + torch.sigmoid(gate["i"]) * torch.tanh(gate["g"])
         h = torch.sigmoid(gate["o"]) * torch.tanh(c)
-        return torch.sigmoid(head @ h + head_bias).squeeze(), (h, c)
+        return torch.sigmoid(head @ h + head_bias).squeeze(), (torch.stack([h, c]),)
 
     def fold(self, weights: Tensors) -> Folded:
-        """Return the cell in NumPy: gates in the order i, f, o, g, the offset in the bias."""
-        down, shift, up, bias, head, head_bias = self._canonical(weights)
+        """Return the cell in NumPy, whatever the order of the gates and the offset."""
+        down, up, head, head_bias = self._canonical(weights)
         size, gates = self.hidden, 3 * self.hidden
+        seen, narrow = np.ones(size + 2, down.dtype), np.ones(len(down) + 1, down.dtype)
 
-        def cell(loss: float, memory: Arrays) -> tuple[float, Arrays]:
-            h, c = memory
-            z = up @ np.maximum(down[:, 0] * loss + down[:, 1:] @ h + shift, 0) + bias
-            s = 1 / (1 + np.exp(-z[:gates]))
-            c = s[size : 2 * size] * c + s[:size] * np.tanh(z[gates:])
-            h = s[2 * size :] * np.tanh(c)
-            return float(1 / (1 + np.exp(-(head @ h + head_bias)))), (h, c)
+        def cell(loss: float, memory: Arrays) -> float:
+            h, c = memory[0]
+            seen[:size], seen[size] = h, loss  # (h, loss, 1)
+            np.maximum(down @ seen, 0.0, out=narrow[:-1])  # (relu, 1)
+            z = np.tanh(up @ narrow)
+            s = 0.5 * z[:gates] + 0.5
+            c *= s[size : 2 * size]
+            c += s[:size] * z[gates:]
+            np.multiply(s[2 * size :], np.tanh(c), out=h)
+            return 0.5 * math.tanh(0.5 * (float(head @ h) + head_bias)) + 0.5
 
         return cell
 
-    def _canonical(self, weights: Tensors) -> Arrays:
+    def _canonical(self, weights: Tensors) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+        """Return both maps as one each, with biases as a last column, and the head.
+
+        The gates are in the order i, f, o, g, and the sigmoid ones are halved: since
+        sigmoid(z) = (1 + tanh(z / 2)) / 2, one tanh serves all four.
+        """
         w = [weight.detach().cpu().numpy() for weight in weights]
         x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = w
-        parts = np.split(np.arange(4 * self.hidden), 4)
-        order = np.concatenate([parts[self.gates.index(gate)] for gate in "ifog"])
-        narrow = len(x_shift)
-        down = np.zeros((2 * narrow, 1 + self.hidden), x_down.dtype)
-        down[:narrow, :1], down[narrow:, 1:] = x_down, h_down
-        bias = (x_bias + h_bias)[order]
-        bias[self.hidden : 2 * self.hidden] += bias.dtype.type(self.forget_offset)
-        up = np.ascontiguousarray(np.concatenate([x_up, h_up], axis=1)[order])
-        return down, np.concatenate([x_shift, h_shift]), up, bias, head[0], head_bias[0]
+        down = np.block(
+            [
+                [np.zeros((len(x_down), self.hidden)), x_down, x_shift[:, None]],
+                [h_down, np.zeros((len(h_down), 1)), h_shift[:, None]],
+            ]
+        )
+        up = np.concatenate([x_up, h_up, (x_bias + h_bias)[:, None]], axis=1)
+        parts = dict(zip(self.gates, np.split(up, 4), strict=True))
+        parts["f"][:, -1] += self.forget_offset
+        up = np.concatenate([parts["i"] / 2, parts["f"] / 2, parts["o"] / 2, parts["g"]])
+        return down.astype(head.dtype), up.astype(head.dtype), head[0], float(head_bias[0])

@@ -63,10 +63,10 @@ class MLP:
         """Return the same function in NumPy."""
         arrays = [weight.detach().cpu().numpy() for weight in weights]
 
-        def perceptron(loss: float, memory: Arrays) -> tuple[float, Arrays]:
+        def perceptron(loss: float, memory: Arrays) -> float:
             x = np.full(1, loss, arrays[0].dtype)
             for layer in range(len(self.hidden)):
                 x = np.maximum(arrays[2 * layer] @ x + arrays[2 * layer + 1], 0)
-            return float(1 / (1 + np.exp(-(arrays[-2] @ x + arrays[-1])))[0]), memory
+            return float(1 / (1 + np.exp(-(arrays[-2] @ x + arrays[-1])))[0])
 
         return perceptron

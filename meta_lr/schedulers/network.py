@@ -10,7 +10,7 @@ from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
 Arrays = tuple[np.ndarray, ...]
-Folded = Callable[[float, Arrays], tuple[float, Arrays]]
+Folded = Callable[[float, Arrays], float]
 
 
 class Network(Protocol):
@@ -34,5 +34,5 @@ class Network(Protocol):
         ...
 
     def fold(self, weights: Tensors) -> Folded:
-        """Return the same function in NumPy, for fast inference on the host."""
+        """Return the same function in NumPy, for fast inference; it updates the memory in place."""
         ...

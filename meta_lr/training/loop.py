@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meta_lr import protocol, rules
-from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.protocol import Controller, StepView
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.training.evaluation import measure

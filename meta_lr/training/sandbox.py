@@ -17,10 +17,10 @@ from torch.optim import Optimizer
 
 from meta_lr.protocol import group_scales, set_rate
 from meta_lr.seeds import seed_model
+from meta_lr.tasks.base import Batch, Split
 
-Batch = tuple[Tensor, ...]
 LossFn = Callable[[nn.Module, Batch], Tensor]
-BatchFn = Callable[[str, int, "int | None"], Batch]
+BatchFn = Callable[[Split, int, "int | None"], Batch]
 
 FORWARD = 1 / 3  # cost of a forward pass; forward and backward together are the unit
 HVP = 3.0  # cost of a Hessian-vector product
@@ -102,7 +102,7 @@ class Sandbox:
         with self._forked():
             yield Trial(self, model, optimizer)
 
-    def loss_of(self, model: nn.Module, split: str, draw: int | None) -> Tensor:
+    def loss_of(self, model: nn.Module, split: Split, draw: int | None) -> Tensor:
         """Return the loss () of `model`, a copy or a patched one, on a batch of this step.
 
         The caller has forked the random state.
@@ -120,7 +120,7 @@ class Sandbox:
             self._examples = len(self.batch("train", self.step, 0)[0])
         self.cost += passes * len(batch[0]) / self._examples
 
-    def _at(self, params: Sequence[Tensor], split: str, draw: int | None) -> Tensor:
+    def _at(self, params: Sequence[Tensor], split: Split, draw: int | None) -> Tensor:
         tensors = dict(zip(self._names, params, strict=True))
         buffers = {"model." + n: b.detach().clone() for n, b in self.model.named_buffers()}
         batch = self.batch(split, self.step, draw)
@@ -129,7 +129,7 @@ class Sandbox:
             self._seed(split, draw)
             return functional_call(self._lossy, {**tensors, **buffers}, (batch,))
 
-    def _seed(self, split: str, draw: int | None) -> None:
+    def _seed(self, split: Split, draw: int | None) -> None:
         if self.seed is not None:
             kind = () if draw is None else (split, draw)
             seed_model(self.seed, "model", self.step, *kind)

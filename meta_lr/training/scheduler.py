@@ -127,6 +127,10 @@ class ControlledLR(LRScheduler):
             return [self._rate * scale for scale in self._read_scales()]
         return _rates(self.optimizer)
 
+    def get_last_lr(self) -> list[float | Tensor]:
+        """Return the rates of the groups as they are now."""
+        return _rates(self.optimizer)
+
     def state_dict(self) -> dict[str, Any]:
         """Return numbers, strings, lists and tensors; of the controller only its `repr`."""
         return {
@@ -208,7 +212,6 @@ class ControlledLR(LRScheduler):
             self._rate = self._ask(loss)
         if self._rate is not None:
             protocol.set_rate(self.optimizer, self._rate, self._read_scales())
-            self._last_lr = _rates(self.optimizer)
 
     def _ask(self, loss: Tensor | None) -> float:
         """Return the controller's rate for step `last_epoch`; its state begins anew at 0."""

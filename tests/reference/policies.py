@@ -29,9 +29,7 @@ def multi_step(num_steps, total_steps, peak, milestones=(0.5, 0.75), factor=0.1)
     return rates
 
 
-def one_cycle(
-    num_steps, total_steps, peak, pct_start=0.3, div_factor=25.0, final_div_factor=1e4
-):
+def one_cycle(num_steps, total_steps, peak, pct_start=0.3, div_factor=25.0, final_div_factor=1e4):
     first = peak / div_factor
     last = first / final_div_factor
     top = pct_start * total_steps - 1

@@ -1,0 +1,128 @@
+"""What a controller is tried on: a small problem, and a training loop as people write it."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from meta_lr.protocol import Controller
+from meta_lr.seeds import generator, seed_model
+from meta_lr.tasks.base import Batch
+from meta_lr.training.sandbox import Sandbox
+from meta_lr.training.scheduler import ControlledLR
+
+MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A `Task`: three classes of Gaussian inputs, told apart with batch norm and dropout."""
+
+    name: str = "contract"
+    num_classes: int = 3
+
+    def model(self) -> nn.Module:
+        """Return a network of one hidden layer."""
+        with torch.random.fork_rng([]):
+            seed_model(0, "init")
+            hidden = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2)
+            return nn.Sequential(*hidden, nn.Linear(8, self.num_classes))
+
+    def num_batches(self, split: str) -> int:
+        """Return 10 for "train", else 1."""
+        return 10 if split == "train" else 1
+
+    def batch(self, split: str, index: int, draw: int | None = None) -> Batch:
+        """Return inputs (8, 5) and classes (8,)."""
+        drawn = generator(0, split, index, -1 if draw is None else draw)
+        rule = torch.randn(5, self.num_classes, generator=generator(0, "rule"))
+        inputs = torch.randn(8, 5, generator=drawn)
+        return inputs, (inputs @ rule).argmax(1)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy ()."""
+        return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+    def metrics(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss."""
+        return {"loss": self.loss(model, batch)}
+
+
+class OwnLoop:
+    """A loop as people write it, around `ControlledLR`.
+
+    Args:
+        controller: Steers it.
+        optimizer: Makes the optimizer from the model's parameters.
+        total_steps: Length of the run.
+    """
+
+    def __init__(self, controller: Controller, optimizer: MakeOptimizer, total_steps: int) -> None:
+        self.task, self.step = Problem(), 0
+        self.model = self.task.model()
+        self.optimizer = optimizer(list(self.model.parameters()))
+        self.sandbox = Sandbox(self.model, self.optimizer, self.task.loss, self.task.batch, seed=0)
+        self.scheduler = ControlledLR(
+            self.optimizer,
+            controller,
+            total_steps=total_steps,
+            steps_per_epoch=self.task.num_batches("train"),
+            sandbox=self.sandbox,
+        )
+
+    def each(self, steps: int) -> Iterator[float]:
+        """Take `steps` steps; yield the rate of each just after it."""
+        for _ in range(steps):
+            batch = self.task.batch("train", self.step)
+            seed_model(0, "model", self.step)
+            loss = self.task.loss(self.model, batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.scheduler.observe(loss)
+            self.optimizer.step()
+            self.step += 1
+            yield float(self.optimizer.param_groups[0]["lr"])
+
+    def run(self, steps: int) -> list[float]:
+        """Take `steps` steps; return their rates."""
+        return list(self.each(steps))
+
+    def untouchable(self) -> dict[str, Any]:
+        """Return all that a controller must not change."""
+        numpy = np.random.get_state(legacy=False)
+        return {
+            "model": self.model.state_dict(),
+            "the mode of a module": [module.training for module in self.model.modules()],
+            "gradient": [p.grad for p in self.model.parameters()],
+            "optimizer": self.optimizer.state_dict(),
+            "the random state of torch": torch.get_rng_state(),
+            "the random state of NumPy": (numpy["state"]["key"].tobytes(), numpy["state"]["pos"]),
+            "the random state of Python": hash(random.getstate()),
+        }
+
+    def everything(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
+        return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
+
+    def save(self) -> bytes:
+        """Return everything, as torch saves it."""
+        file = io.BytesIO()
+        torch.save(self.everything(), file)
+        return file.getvalue()
+
+    def load(self, saved: bytes) -> None:
+        """Go on from what `save` returned."""
+        state = torch.load(io.BytesIO(saved), weights_only=True)
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])

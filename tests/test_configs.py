@@ -1,0 +1,130 @@
+"""Every file in conf/: it composes, what it names can be built, and experiments keep their word."""
+
+import shlex
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from meta_lr import checkpoint
+from meta_lr.cli.main import COMMANDS
+from meta_lr.cli.parts import build
+from meta_lr.cli.places import conf_dir, fingerprint
+from meta_lr.protocol import Need
+from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.lstm import LSTM
+
+CONF = conf_dir()
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def composing():
+    OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def keys(cfg, prefix="") -> Iterator[str]:
+    """Yield the dotted names of all that a config holds, whether set or not."""
+    for key, node in ((key, cfg._get_node(key)) for key in cfg):
+        yield f"{prefix}{key}"
+        if isinstance(node, DictConfig):
+            yield from keys(node, f"{prefix}{key}.")
+
+
+def experiment(name):
+    """Return the command of an experiment's second line, its config name, and its overrides."""
+    lines = (CONF / "experiment" / f"{name}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_", "line 1 must be that, or Hydra takes no notice of it"
+    program, command, *overrides = shlex.split(lines[1].removeprefix("# "))
+    assert program == "meta-lr" and command in COMMANDS
+    assert f"experiment={name}" in overrides
+    return command, command.replace("-", "_"), overrides
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_an_experiment_composes_adds_no_key_and_differs_from_the_default(name):
+    _, config, overrides = experiment(name)
+    cfg = compose(config, overrides, return_hydra_config=True)
+    chosen = [
+        f"{group}={choice or 'null'}"
+        for group, choice in cfg.hydra.runtime.choices.items()
+        if not group.startswith("hydra/") and group != "experiment"
+    ]
+    del cfg._content["hydra"]
+    base = compose(config, chosen)
+    assert set(keys(cfg)) == set(keys(base)), "an experiment sets options, it does not invent any"
+    assert cfg != compose(config)
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+
+
+@pytest.mark.parametrize("group", ["task", "model", "optimizer", "logger", "lr", "debug"])
+def test_each_choice_of_a_group_composes(group):
+    base = set(compose("train"))
+    for choice in choices(group):
+        assert set(compose("train", [f"{group}={choice}"])) - base <= {"net"}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    net = LSTM(hidden=3)
+    learned = Learned(net, [net.init(0)], 0.1)
+    checkpoint.save(tmp_path / "trained", learned, trained_on={}, card="")
+    return tmp_path / "trained"
+
+
+@pytest.mark.parametrize("name", choices("lr"))
+def test_a_method_is_built_from_its_file_and_is_a_controller(name, trained):
+    named = [f"lr.name={trained}"] if name == "learned" else []
+    controller = build(compose("train", [f"lr={name}", *named]).lr)
+    assert isinstance(controller.needs, Need)
+    state = controller.init()
+    assert hasattr(state, "_fields")
+    assert type(controller).__name__ in repr(controller)
+
+
+@pytest.mark.parametrize("net", choices("net"))
+def test_a_network_is_built_from_its_file_and_gives_a_rate(net):
+    online = build(compose("meta_train", [f"net={net}"]).lr)
+    phi = online.net.init(0)
+    assert [weight.dtype for weight in phi] == [torch.float32] * len(online.net.names)
+    output, _ = online.net(phi, torch.tensor(2.3), online.net.memory())
+    assert 0.0 < float(output) < 1.0
+
+
+@pytest.mark.parametrize("name", choices("optimizer"))
+def test_an_optimizer_is_built_from_its_file_and_steps(name):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = build(compose("train", [f"optimizer={name}"]).optimizer)([weight])
+    assert optimizer.param_groups[0]["lr"] > 0, "a zero rate has no ratio to other groups"
+    weight.square().sum().backward()
+    optimizer.step()
+    assert (weight < 1).all()
+
+
+@pytest.mark.parametrize("name", ["digits", "quadratic"])
+def test_a_task_that_needs_no_download_is_built_with_the_seed_of_the_run(name):
+    task = build(compose("train", [f"task={name}", "seed=5"]).task)
+    assert (task.name, task.seed) == (name, 5)
+    assert task.num_batches("train") > 0
+
+
+def test_a_short_run_for_debugging_is_short():
+    cfg = compose("meta_train", ["debug=tiny"])
+    assert cfg.epochs is None and cfg.total_steps <= 10
+
+
+def test_the_quickstarts_fit_together():
+    learns = compose("meta_train", ["experiment=quickstart"])
+    uses = compose("transfer", ["experiment=quickstart_transfer"])
+    assert uses.checkpoint == uses.learned.name == learns.checkpoint
+    assert uses.model != learns.model
+    assert learns.seed not in uses.seeds
+    task = build(learns.task)
+    assert task.num_batches("train") * learns.epochs // learns.lr.period >= 100  # updates of phi

@@ -1,0 +1,39 @@
+"""The README's loop, run exactly as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def python_blocks():
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore:the loss .* is outside")
+def test_the_loop_of_the_readme_runs_and_sets_rates():
+    torch.manual_seed(0)
+    x = torch.randn(64, 5)
+    data = torch.utils.data.TensorDataset(x, (x.sum(1) > 0).long())
+    model = torch.nn.Linear(5, 2)
+    names = {
+        "loader": torch.utils.data.DataLoader(data, batch_size=16),
+        "epochs": 3,
+        "model": model,
+        "loss_fn": torch.nn.functional.cross_entropy,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=1.0),
+    }
+    rates = []
+    names["optimizer"].register_step_post_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    (block,) = python_blocks()
+    exec(block, names)
+    assert len(rates) == 12
+    assert 1.0 not in rates and len(set(rates)) > 1
+    assert max(rates) <= names["learned"].gamma
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 120

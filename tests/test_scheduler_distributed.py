@@ -1,0 +1,65 @@
+"""`ControlledLR` in a process group: other losses on each rank, one rate on all."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from meta_lr.protocol import Need
+from meta_lr.training.scheduler import ControlledLR
+from tests.controllers import Says, Tenth
+
+NAN, INF = math.nan, math.inf
+
+# What each of the two ranks observes before each step, and the rate of that step by hand.
+STEPS = [
+    ([1.0], [3.0], 0.2),
+    ([1.0, 2.0], [6.0], 0.3),  # the mean of the losses, not of the ranks' means
+    ([NAN], [4.0], 0.4),
+    ([], [5.0, INF], 0.5),
+    ([NAN], [INF], 0.5),  # none is finite anywhere: the rate holds
+    ([], [NAN], 0.5),
+    ([], [], 0.5),
+    ([1 / 3], [0.1], 0.1 * (1 / 3 + 0.1) / 2),
+]
+
+
+def worker(rank, folder):
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=0.8)
+    scheduler = ControlledLR(optimizer, Tenth())
+    rates = []
+    for losses in (step[rank] for step in STEPS):
+        for loss in losses:
+            scheduler.observe(torch.tensor(loss, dtype=torch.float64))
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    optimizer.step(lambda: float(rank))
+    rates.append(optimizer.param_groups[0]["lr"])
+    try:
+        ControlledLR(optimizer, Says(0.1, Need.TRIALS), sandbox=object())
+        refusal = ""
+    except ValueError as error:
+        refusal = str(error)
+    report = {"rates": rates, "held": scheduler.held, "refusal": refusal}
+    Path(folder, f"{rank}.json").write_text(json.dumps(report))
+    dist.destroy_process_group()
+
+
+@pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
+def test_two_ranks_with_different_losses_take_one_rate(tmp_path):
+    mp.spawn(worker, (str(tmp_path),), nprocs=2)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second  # bit for bit
+    expected = [rate for _, _, rate in STEPS]
+    assert first["rates"] == pytest.approx([*expected, 0.05], rel=1e-15)
+    assert first["held"] == 2
+    assert "Says makes experiments, which differ between the 2 ranks" in first["refusal"]
