@@ -12,13 +12,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from meta_lr.baselines.fallback import Fallback
+from meta_lr.baselines.policies import Cosine
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
@@ -100,7 +102,9 @@ def load(folder: Path) -> tuple[Learned, Contract]:
     return learned, contract
 
 
-def load_pretrained(name: str, peak: float | None = None) -> Learned:
+def load_pretrained(
+    name: str, peak: float | None = None, *, fallback: Literal["cosine"] | None = None
+) -> Learned | Fallback:
     """Return a pretrained scheduler, ready for `ControlledLR`.
 
     Args:
@@ -108,12 +112,24 @@ def load_pretrained(name: str, peak: float | None = None) -> Learned:
             "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub).
         peak: The rate at full output. Without it the checkpoint's own holds, and the scheduler is
             refused by an optimizer of another family than it was learned with.
+        fallback: "cosine" takes a cosine from the rate at full output wherever the loss is outside
+            the range seen in meta-training, and counts how often; None warns once and goes on.
 
     Raises:
         CheckpointError: There is no such checkpoint, or it cannot be used.
     """
     learned, _ = load(find(name))
-    return learned if peak is None else replace(learned, gamma=peak, family="")
+    if peak is not None:
+        learned = replace(learned, gamma=peak, family="")
+    if fallback is None:
+        return learned
+    if fallback != "cosine" or learned.loss_range is None:
+        raise CheckpointError(
+            f"fallback={fallback!r} cannot be used: it is 'cosine' or None, and the checkpoint's "
+            f"range of losses is {learned.loss_range}"
+        )
+    quiet = replace(learned, loss_range=None)
+    return Fallback(quiet, Cosine(learned.gamma), *learned.loss_range)
 
 
 def find(name: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Protocol
 from meta_lr.baselines.compose import Composite
 from meta_lr.baselines.policies import Constant
 from meta_lr.protocol import Controller
-from meta_lr.training.loop import Outcome
+from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import Row, read_rows
 
 LEARNED, CONTROL = "learned", "three_constants"

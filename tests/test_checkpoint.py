@@ -1,6 +1,7 @@
 """Checkpoints: what is saved is what is loaded, and nothing else is."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -76,6 +77,28 @@ def test_a_loss_never_seen_warns_once():
     with pytest.warns(UserWarning, match=r"the loss 5 is outside \[0.1, 3\]") as caught:
         rates(controller, [1.0, 5.0, 6.0])
     assert len(caught) == 1
+
+
+def test_a_fallback_takes_over_outside_the_range_and_is_counted(tmp_path):
+    folder = str(write(tmp_path / "c"))
+    losses = [1.0, 5.0, 0.01, 2.0]
+    safe = checkpoint.load_pretrained(folder, fallback="cosine")
+    state, mixed = safe.init(), []
+    for step, loss in enumerate(losses):
+        view = StepView(safe, step, total_steps=30, loss=torch.tensor(loss))
+        rate, state = safe(view, state)
+        mixed.append(rate)
+    cosine = [0.25 * (1 + math.cos(math.pi * step / 30)) for step in range(4)]
+    with pytest.warns(UserWarning, match="outside"):
+        alone = rates(checkpoint.load_pretrained(folder), losses)
+    assert mixed == pytest.approx([alone[0], cosine[1], cosine[2], alone[3]])
+    assert state.num_fallbacks == 2
+    assert safe.family == "sgd"
+
+
+def test_an_unknown_fallback_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="it is 'cosine' or None"):
+        checkpoint.load_pretrained(str(write(tmp_path / "c")), fallback="linear")
 
 
 def edit(folder, **changes):

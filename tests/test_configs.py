@@ -53,9 +53,9 @@ def test_an_experiment_composes_adds_no_key_and_differs_from_the_default(name):
     _, config, overrides = experiment(name)
     cfg = compose(config, overrides, return_hydra_config=True)
     chosen = [
-        f"{group}={choice or 'null'}"
+        f"{group}={choice}"
         for group, choice in cfg.hydra.runtime.choices.items()
-        if not group.startswith("hydra/") and group != "experiment"
+        if choice and not group.startswith("hydra/") and group != "experiment"
     ]
     del cfg._content["hydra"]
     base = compose(config, chosen)

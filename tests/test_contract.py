@@ -16,7 +16,8 @@ import torch
 
 from meta_lr import checkpoint, testing
 from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.baselines.policies import Constant
+from meta_lr.baselines.fallback import Fallback
+from meta_lr.baselines.policies import Constant, Cosine
 from meta_lr.cli.places import conf_dir
 from meta_lr.protocol import Need, NoState
 from meta_lr.schedulers.learned import Learned
@@ -27,7 +28,7 @@ from meta_lr.training.loop import STATE, StoppedError, train
 from meta_lr.training.record import read_rows
 
 METHODS = sorted(path.stem for path in (conf_dir() / "lr").glob("*.yaml"))
-WRAPPERS = ["warmup of learned", "composite of learned"]
+WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 OPTIMIZER = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 
@@ -52,6 +53,7 @@ def build(place):
     learned = made["learned"]
     made[WRAPPERS[0]] = Warmup(learned, 20)
     made[WRAPPERS[1]] = Composite([40], [Constant(0.05), learned])
+    made[WRAPPERS[2]] = Fallback(learned, Cosine(0.1), 0.5, 1.0)
     return made
 
 
@@ -107,6 +109,7 @@ def ends(folder):
     return leaves({k: v for k, v in saved.items() if k not in ("seconds", "offset")}), rows
 
 
+@pytest.mark.slow
 def test_a_child_process_resumes_all(controllers, place, tmp_path):
     run = partial(train, Problem(), OPTIMIZER, total_steps=110, save_every=200)
     for name, controller in controllers.items():
@@ -172,10 +175,6 @@ class ShowsAnAddress(Good):
 @dataclass
 class Thawed:
     peak: float = 0.1
-
-
-class NoDataclass(Good):
-    __dataclass_params__ = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from meta_lr import transfer
 from meta_lr.baselines.policies import Constant
 from meta_lr.cli.main import main
 from meta_lr.protocol import StepView
-from meta_lr.training.loop import Outcome
+from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
 
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+
 from meta_lr.bilevel.online import OnlineMLRSNet, OnlineState
+from meta_lr.schedulers.learned import Learned
 from meta_lr.training.record import Row
 
 _CARD = """\
@@ -51,6 +54,15 @@ Over the whole run the rate went from {first:.4g} to {last:.4g}; its standard de
 {variation:.1%} of its mean (0 % would be a constant rate). phi moved by {moved:.1%} of its first
 norm.
 
+## What it does with the loss
+
+The rate after 50 steps at a constant loss, from an empty memory. Equal numbers in a row mean that
+the network does not listen to the loss: that stage is a constant.
+
+| loss | {levels} | largest / smallest |
+|---|{level_rules}|---|
+{responses}
+
 ## Limits
 
 One meta-training run on one task. The rate at full output was learned with {optimizer}; with
@@ -80,6 +92,9 @@ def card(
     head, end = rows[0], rows[-1]
     rates = [row["lr"] for row in rows if row["kind"] == "step"]
     tenths = _tenths(rates)
+    learned = controller.export(state)
+    num_stages = len(learned.stages)
+    levels = [state.low + (state.high - state.low) * i / 4 for i in range(5)]
     return _CARD.format(
         name=name,
         place=place.as_posix(),
@@ -100,7 +115,7 @@ def card(
         gamma=state.gamma,
         low=state.low,
         high=state.high,
-        stages=len(state.snapshots) or 1,
+        stages=num_stages,
         parts=" | ".join(f"{i * 100 // len(tenths)} %" for i in range(1, len(tenths) + 1)),
         rules="|".join("---" for _ in tenths),
         means=" | ".join(f"{statistics.fmean(part):.4g}" for part in tenths),
@@ -109,6 +124,9 @@ def card(
         last=rates[-1],
         variation=_variation(rates),
         moved=_moved(controller, state),
+        levels=" | ".join(f"{level:.3g}" for level in levels),
+        level_rules="|".join("---" for _ in levels),
+        responses="\n".join(_response(learned, stage, levels) for stage in range(num_stages)),
     )
 
 
@@ -120,6 +138,20 @@ def _tenths(rates: Sequence[float]) -> list[Sequence[float]]:
 
 def _variation(rates: Sequence[float]) -> float:
     return statistics.pstdev(rates) / statistics.fmean(rates)
+
+
+def _response(learned: Learned, stage: int, levels: Sequence[float]) -> str:
+    """Return the row of a stage: its settled rate for each level of the loss."""
+    rates = [_settled(learned, stage, level) for level in levels]
+    cells = " | ".join(f"{rate:.4g}" for rate in rates)
+    return f"| stage {stage + 1} | {cells} | {max(rates) / min(rates):.3f} |"
+
+
+def _settled(learned: Learned, stage: int, loss: float) -> float:
+    weights, memory, p = learned.stages[stage], learned.net.memory(), torch.tensor(0.0)
+    for _ in range(50):
+        p, memory = learned.net(weights, torch.tensor(loss), memory)
+    return learned.gamma * float(p)
 
 
 def _moved(controller: OnlineMLRSNet, state: OnlineState) -> float:

@@ -53,7 +53,8 @@ class _Jobs:
             print(f"[{conf.job.num}] {' '.join(conf.overrides.task)}", flush=True)
         try:
             with _told_in_one_line(self.command):
-                self.codes.append(self.done(cfg, folder))
+                code = self.done(cfg, folder)
+                self.codes.append(0 if sweep else code)  # a sweep takes a run that diverged
         except (ValueError, TypeError, OSError) as error:
             with suppress(OSError):  # a folder in which nothing came about
                 folder.rmdir()
@@ -133,7 +134,7 @@ def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _told_in_one_line(command: str) -> Iterator[None]:
-    """Turn what Hydra, OmegaConf and the run's lock raise into a ValueError of one line."""
+    """Turn what Hydra and OmegaConf raise into a ValueError of one line."""
     try:
         yield
     except InstantiationException as error:

@@ -12,7 +12,7 @@ from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli import parts
 from meta_lr.cli.card import card
 from meta_lr.cli.signals import graceful_stop
-from meta_lr.training.loop import Outcome
+from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
 
 

@@ -16,7 +16,8 @@ from meta_lr.cli.progress import watched
 from meta_lr.protocol import Controller
 from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
-from meta_lr.training.loop import Outcome, train
+from meta_lr.training.loop import train
+from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import NAME as RECORDS
 from meta_lr.training.record import LockedError, finished
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from meta_lr.training.loop import Listener
+from meta_lr.training.record import Listener
 
 log = logging.getLogger(__name__)
 

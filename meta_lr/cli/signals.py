@@ -34,7 +34,7 @@ class StopFlag:
 @contextmanager
 def graceful_stop() -> Iterator[StopFlag]:
     """Give a flag that SIGINT and SIGTERM set; leave with 130 or 143 once the run has stopped."""
-    from meta_lr.training.loop import StoppedError
+    from meta_lr.training.outcome import StoppedError
 
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():  # some launchers use threads

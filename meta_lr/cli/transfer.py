@@ -16,7 +16,7 @@ from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.protocol import Controller
 from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
-from meta_lr.training.loop import Outcome
+from meta_lr.training.outcome import Outcome
 
 
 def command(cfg: DictConfig, folder: Path) -> int:
@@ -81,10 +81,10 @@ def _choose(
     if "peak" not in methods[name].lr:
         return transfer.Choice(None)
     if not cfg.tune.peaks:
-        return transfer.Choice(float(cfg.peak))
+        return transfer.Choice(parts.positive(cfg, "peak"))
     # beside the folder, not in it: a report on the comparison leaves the tuning out
     trials = folder.with_name(f"{folder.name}-tuning")
-    peaks = [float(peak) for peak in cfg.tune.peaks]
+    peaks = [parts.positive(cfg, f"tune.peaks.{index}") for index in range(len(cfg.tune.peaks))]
     choice = transfer.tune(train, name, peaks, seed=cfg.tune.seed, folder=trials)
     edge = ", the edge of the grid: a wider one may do better" if choice.at_edge else ""
     print(f"{name}: tuned peak {choice.peak:g} for {choice.cost:,.0f} steps{edge}")

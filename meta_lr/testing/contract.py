@@ -62,8 +62,8 @@ def check_docstring(controller: Controller) -> None:
 def check_repr(controller: Controller) -> None:
     """Check that it is a frozen dataclass whose repr shows all fields, tensors by fingerprint."""
     rule, shown = "shows its fields", repr(controller)
-    frozen = is_dataclass(controller) and type(controller).__dataclass_params__.frozen
-    _require(frozen, controller, rule, "it is not a frozen dataclass")
+    params = getattr(controller, "__dataclass_params__", None)
+    _require(params is not None and params.frozen, controller, rule, "it is not a frozen dataclass")
     _require(" at 0x" not in shown, controller, rule, f"an address is in its repr, {shown}")
     for field in fields(controller) if is_dataclass(controller) else ():
         value = getattr(controller, field.name)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meta_lr import protocol, rules
-from meta_lr.protocol import Controller, StepView
+from meta_lr.protocol import Controller, Need, StepView
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.training.evaluation import measure
+from meta_lr.training.outcome import Outcome, StoppedError
 from meta_lr.training.record import (
     Listener,
     Recorder,
@@ -34,42 +35,6 @@ from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 
 STATE = "state.pt"
 _FLUSH_SECONDS = 0.5
-
-
-class StoppedError(RuntimeError):
-    """The run was asked to stop; it saved its state after `step` steps."""
-
-    def __init__(self, step: int, folder: Path | None) -> None:
-        super().__init__(f"stopped after {step} steps")
-        self.step, self.folder = step, folder
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
-
-    Attributes:
-        status: "finished", or "diverged at step n".
-        steps: Optimizer steps taken.
-        cost: All that was spent, in plain steps; search_cost is the controller's part of it.
-        seconds: Wall-clock time, over all resumes.
-        model: The model at the last weights.
-        state: The controller's last state.
-        val: Metrics of the last evaluation on "val".
-        test: Metrics on "test" at the weights "last" and "best" (on val); empty if diverged.
-        folder: Where the record is, if it was kept.
-    """
-
-    status: str
-    steps: int
-    cost: float
-    search_cost: float
-    seconds: float
-    model: nn.Module
-    state: Any
-    val: dict[str, float]
-    test: dict[str, dict[str, float]]
-    folder: Path | None
 
 
 def train(
@@ -124,10 +89,9 @@ def train(
         folder=folder,
         eval_every=eval_every or epoch,
         save_every=save_every or epoch,
-        record_every=record_every,
         clip=clip,
         device=torch.device(device),
-        recorder=Recorder(listener or (lambda row: None)),
+        recorder=Recorder(listener or (lambda row: None), every=record_every),
         stop=stop or (lambda: False),
     )
     with nullcontext() if folder is None else locked(folder), closing(run.recorder):
@@ -149,7 +113,6 @@ class _Run:
     folder: Path | None
     eval_every: int
     save_every: int
-    record_every: int
     clip: float | None
     device: torch.device
     recorder: Recorder
@@ -229,6 +192,28 @@ class _Run:
 
     def one_step(self) -> bool:
         """Take one optimizer step; return False, before it, if the loss is known not finite."""
+        undo = self.undo()
+        loss = self.gradient()
+        if _is_known_bad(loss):
+            return False
+        try:
+            rate = self.ask(loss)
+        except InterruptedExperimentError:
+            undo()
+            self.save_and_stop()
+        except ValueError:
+            if math.isfinite(loss.item()):
+                raise
+            return False  # no controller can answer a loss that is not a number
+        self.optimizer.step()
+        if isinstance(rate, protocol.Average):
+            protocol.apply_average(self.params, rate)
+        row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.lr}
+        self.recorder.add({**row, **self.spent(self.step + 1)})
+        return True
+
+    def gradient(self) -> Tensor:
+        """Leave this step's gradient in the parameters; return its loss ()."""
         batch = self.batch("train", self.step)
         seed_model(self.seed, "model", self.step)
         loss = self.task.loss(self.model, batch)
@@ -236,17 +221,21 @@ class _Run:
         loss.backward()
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.params, self.clip)
-        loss = loss.detach()
-        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-            return False  # on an accelerator a flush finds out, so that no step waits for it
-        rate = self.ask(loss)
-        self.optimizer.step()
-        if isinstance(rate, protocol.Average):
-            protocol.apply_average(self.params, rate)
-        if self.step % self.record_every == 0:
-            row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.lr}
-            self.recorder.add({**row, **self.spent(self.step + 1)})
-        return True
+        return loss.detach()
+
+    def undo(self) -> Callable[[], None]:
+        """Return what takes back the part of this step that a search in it may interrupt."""
+        if not self.controller.needs & Need.TRIALS:
+            return lambda: None
+        state, cost = protocol.clone(self.state), self.sandbox.cost
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+
+        def restore() -> None:
+            self.state, self.sandbox.cost = state, cost
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+        return restore
 
     def ask(self, loss: Tensor) -> protocol.Rate:
         """Ask the controller for this step's rate and write it into the optimizer."""
@@ -262,11 +251,8 @@ class _Run:
             direction=lambda: rules.direction(self.optimizer),
             sandbox=self.sandbox,
         )
-        try:
-            with torch.no_grad():
-                rate, self.state = self.controller(view, self.state)
-        except InterruptedExperimentError:
-            self.save_and_stop()
+        with torch.no_grad():
+            rate, self.state = self.controller(view, self.state)
         number = rate.rate if isinstance(rate, protocol.Average) else rate
         if not isinstance(number, Tensor) or number.device.type == "cpu":
             number = protocol.check_rate(self.controller, self.step, float(number))
@@ -321,12 +307,15 @@ class _Run:
 
     def diverge(self, step: int) -> Outcome:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""
-        self.step = step
-        return self.end(f"diverged at step {step}", [])
+        earlier = self.flush()
+        self.step = step if earlier is None else earlier
+        return self.end(f"diverged at step {self.step}", [])
 
     def end(self, status: str, tested: list[Row]) -> Outcome:
         """Add the end row."""
+        counts = {k: v for k, v in protocol.pack(self.state).items() if k.startswith("num_")}
         row = {"kind": "end", "status": status, "steps": self.step, **self.spent(self.step)}
+        row = {**row, **counts}
         self.recorder.add(row)
         self.recorder.flush()
         self.recorder.sync()
@@ -355,8 +344,11 @@ class _Run:
 
     def save_and_stop(self) -> NoReturn:
         """Save, then leave."""
-        self.flush()
-        self.save()
+        bad = self.flush()
+        if bad is None:
+            self.save()
+        else:
+            self.diverge(bad)
         raise StoppedError(self.step, self.folder)
 
     def save(self) -> None:
@@ -366,6 +358,7 @@ class _Run:
         saved = {
             "format": 1,
             "controller": repr(self.controller),
+            "total_steps": self.total_steps,
             "step": self.step,
             "seconds": self.elapsed(),
             "search_cost": self.sandbox.cost,
@@ -381,14 +374,20 @@ class _Run:
     def load(self, path: Path) -> None:
         """Go on from what `save` saved."""
         saved = torch.load(path, map_location=self.device, weights_only=True)
-        if saved["controller"] != repr(self.controller):
-            raise ValueError(
-                f"{path.parent} holds a run of {saved['controller']}, not of {self.controller!r}; "
-                "use another folder, or remove that one"
-            )
+        for name, own in (("controller", repr(self.controller)), ("total_steps", self.total_steps)):
+            if saved[name] != own:
+                raise ValueError(
+                    f"{path.parent} holds a run with {name} {saved[name]}, not {own}; "
+                    "use another folder, or remove that one"
+                )
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.state = protocol.unpack(self.state, saved["state"])
         self.step, self.seconds = saved["step"], saved["seconds"]
         self.sandbox.cost, self.offset = saved["search_cost"], saved["offset"]
         self.best, self.val = saved["best"], saved["val"]
+
+
+def _is_known_bad(loss: Tensor) -> bool:
+    """Return whether `loss` is not finite; on an accelerator a flush finds out, without waiting."""
+    return loss.device.type == "cpu" and not math.isfinite(loss.item())

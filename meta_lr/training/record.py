@@ -72,18 +72,28 @@ class Recorder:
     Losses stay tensors until a flush, so that recording a step waits for nothing.
 
     Args:
-        listener: Called with each row, in order, at a flush.
+        listener: Called with each row that is kept, in order, at a flush.
+        every: Keep each n-th step; the losses of the others are only looked at.
     """
 
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+    def __init__(self, listener: Listener, *, every: int = 1) -> None:
+        self._listener, self._every = listener, every
         self._rows: list[Row] = []
         self._file: IO[bytes] | None = None
 
     def open(self, folder: Path, offset: int = 0) -> None:
-        """Append to the record in `folder`, of which the first `offset` bytes are kept."""
+        """Append to the record in `folder`, of which the first `offset` bytes are kept.
+
+        Raises:
+            ValueError: There is less than that.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open(folder / NAME, "ab")
+        if self._file.tell() < offset:
+            raise ValueError(
+                f"{folder / NAME} is shorter than the state beside it says; "
+                "remove the folder, and the run begins anew"
+            )
         self._file.truncate(offset)
         self._file.seek(offset)
 
@@ -98,7 +108,7 @@ class Recorder:
         """
         rows, self._rows = [_on_host(row) for row in self._rows], []
         bad = next((i for i, row in enumerate(rows) if _diverged(row)), None)
-        kept = rows[:bad]
+        kept = [row for row in rows[:bad] if not self._skips(row)]
         if self._file is not None:
             lines = [json.dumps(_to_json(row), separators=(",", ":")) + "\n" for row in kept]
             self._file.write("".join(lines).encode())
@@ -106,6 +116,9 @@ class Recorder:
         for row in kept:
             self._listener(row)
         return None if bad is None else rows[bad]["step"]
+
+    def _skips(self, row: Row) -> bool:
+        return row["kind"] == "step" and row["step"] % self._every != 0
 
     def sync(self) -> int:
         """Force what was written to the disk; return the record's length in bytes, 0 if none."""

@@ -1,0 +1,45 @@
+"""How a run ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop; it saved its state after `step` steps."""
+
+    def __init__(self, step: int, folder: Path | None) -> None:
+        super().__init__(f"stopped after {step} steps")
+        self.step, self.folder = step, folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        status: "finished", or "diverged at step n".
+        steps: Optimizer steps taken.
+        cost: All that was spent, in plain steps; search_cost is the controller's part of it.
+        seconds: Wall-clock time, over all resumes.
+        model: The model at the last weights.
+        state: The controller's last state.
+        val: Metrics of the last evaluation on "val".
+        test: Metrics on "test" at the weights "last" and "best" (on val); empty if diverged.
+        folder: Where the record is, if it was kept.
+    """
+
+    status: str
+    steps: int
+    cost: float
+    search_cost: float
+    seconds: float
+    model: nn.Module
+    state: Any
+    val: dict[str, float]
+    test: dict[str, dict[str, float]]
+    folder: Path | None

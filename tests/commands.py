@@ -1,0 +1,50 @@
+"""How the tests run commands: in this process or as another one, in a folder of their own."""
+
+import sys
+import types
+from pathlib import Path
+
+from meta_lr import checkpoint
+from meta_lr.cli import parts
+from meta_lr.cli.main import main
+from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.lstm import LSTM
+from meta_lr.training.record import read_rows
+
+META_LR = [sys.executable, "-m", "meta_lr"]
+SMALL = ["task=quadratic", "task.steps_per_epoch=10", "lr=constant", "epochs=3"]
+
+
+def own_place(folder, monkeypatch):
+    """Make `folder` the working directory, and let no command draw its report."""
+    monkeypatch.chdir(folder)
+    page = types.SimpleNamespace(page="page", markdown="table")
+    monkeypatch.setattr(parts, "write_report", lambda folder, out: page)
+    return folder
+
+
+def outcome(capsys, *arguments):
+    """Run a command in this process; return its exit code and what it printed."""
+    code = main(arguments)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def runs(place, command="train"):
+    """Return the folders of the runs of a command."""
+    return sorted(path.parent for path in Path(place, "runs", command).glob("*/records.jsonl"))
+
+
+def timeless(folder):
+    """Return a record without what differs between two equal runs."""
+    rows = read_rows(folder)
+    rows[0]["config"].pop("logger")
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def write_checkpoint(folder, *, net=None, seed=0):
+    """Write a checkpoint of untrained weights, and return its folder."""
+    net = net or LSTM(hidden=4)
+    learned = Learned(net, [net.init(seed)], 0.1, family="sgd", loss_range=(0.1, 3.0))
+    checkpoint.save(folder, learned, trained_on={"cost": 10.0}, card="# A card\n")
+    return folder
