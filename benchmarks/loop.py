@@ -23,10 +23,11 @@ from meta_lr.protocol import Controller
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
-from meta_lr.tasks.models.convnets import CNN3, LeNet
+from meta_lr.tasks.models.convnets import CNN3
+from meta_lr.tasks.models.resnet import ResNet
 from meta_lr.training.loop import train
 
-STEPS, ROUNDS = 200, 8
+STEPS, ROUNDS = 200, 5
 sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
@@ -81,5 +82,5 @@ def compare(name: str, model: Callable[..., torch.nn.Module]) -> None:
 
 
 if __name__ == "__main__":
-    compare("LeNet", LeNet)
     compare("CNN3", CNN3)
+    compare("ResNet-8", partial(ResNet, depth=8))

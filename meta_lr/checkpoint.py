@@ -51,7 +51,7 @@ def save(folder: Path, learned: Learned, *, trained_on: Mapping[str, Any], card:
     contract = {
         "format_version": FORMAT,
         "network": type(learned.net).__name__,
-        "arguments": asdict(learned.net),  # pyright: ignore[reportArgumentType] - a dataclass
+        "arguments": asdict(learned.net),
         "features": [{"name": "loss", "unit": "nats", "shape": []}],
         "output": {"kind": "rate", "bounds": [0.0, learned.gamma], "scale": "peak"},
         "gamma": learned.gamma,

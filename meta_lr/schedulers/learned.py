@@ -71,7 +71,7 @@ class Learned:
     @cached_property
     def fingerprint(self) -> str:
         """A hash that binds the weights to the network and its sizes."""
-        kind = {"net": type(self.net).__name__, **asdict(self.net)}  # pyright: ignore[reportArgumentType] - a Network is a dataclass
+        kind = {"net": type(self.net).__name__, **asdict(self.net)}
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
         for weights in self.stages:
             for name, weight in zip(self.net.names, weights, strict=True):

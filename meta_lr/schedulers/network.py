@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +15,8 @@ Folded = Callable[[float, Arrays], float]
 
 class Network(Protocol):
     """A frozen dataclass of sizes and options; the weights are passed in, named by `names`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def names(self) -> tuple[str, ...]:
