@@ -1,11 +1,15 @@
 """Learning-rate schedules that are learned, searched or probed, behind one protocol."""
 
-from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.checkpoint import load_pretrained
-from meta_lr.protocol import Average, Controller, Need, StepView
-from meta_lr.training.loop import train
-from meta_lr.training.sandbox import Sandbox
-from meta_lr.training.scheduler import ControlledLR
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meta_lr.baselines.compose import Composite, Warmup
+    from meta_lr.checkpoint import load_pretrained
+    from meta_lr.protocol import Average, Controller, Need, StepView
+    from meta_lr.training.loop import train
+    from meta_lr.training.sandbox import Sandbox
+    from meta_lr.training.scheduler import ControlledLR
 
 __version__ = "0.1.0"
 
@@ -21,3 +25,30 @@ __all__ = [
     "load_pretrained",
     "train",
 ]
+
+_HOMES = {
+    "Average": "protocol",
+    "Composite": "baselines.compose",
+    "ControlledLR": "training.scheduler",
+    "Controller": "protocol",
+    "Need": "protocol",
+    "Sandbox": "training.sandbox",
+    "StepView": "protocol",
+    "Warmup": "baselines.compose",
+    "load_pretrained": "checkpoint",
+    "train": "training.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `meta-lr --help` need not wait for torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'meta_lr' has no attribute {name!r}")
+    value = getattr(import_module(f"meta_lr.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names before they are used."""
+    return sorted({*globals(), *__all__})

@@ -129,15 +129,27 @@ class StepView:
             f"but declares {need_names(self._controller.needs)}"
         )
 
-    def within(self, start: int, end: int) -> StepView:
+    def seen_by(self, controller: Controller) -> StepView:
+        """Return this view as another controller may read it: what both declare."""
+        view = object.__new__(StepView)
+        view._controller, view.step = controller, self.step
+        needs = controller.needs.value
+        for bits, name in _FIELDS:
+            if needs & bits and _has(self, name):
+                setattr(view, name, getattr(self, name))
+        return view
+
+    def within(self, controller: Controller, start: int, end: int) -> StepView:
         """Return this view as seen by a part that steers only the steps from `start` to `end`."""
-        part = self._copy()
-        part.step = self.step - start
-        part.total_steps = end - start
-        return part
+        view = self.seen_by(controller)
+        view.step = self.step - start
+        if controller.needs & Need.HORIZON:
+            view.total_steps = end - start
+        return view
 
     def later(
         self,
+        controller: Controller,
         steps: int,
         *,
         loss: Tensor,
@@ -146,22 +158,12 @@ class StepView:
         direction: Callable[[], Sequence[Tensor]],
     ) -> StepView:
         """Return the view of a step that lies `steps` ahead, on a path that is only tried out."""
-        view = self._copy()
+        view = self.seen_by(controller)
         view.step = self.step + steps
         values = {"loss": loss, "params": params, "grads": grads, "_direction": direction}
         for name, value in values.items():
-            if name in self._offered:
+            if _has(view, name):
                 setattr(view, name, value)
-        return view
-
-    @property
-    def _offered(self) -> list[str]:
-        return [name for name in self.__slots__ if _has(self, name)]
-
-    def _copy(self) -> StepView:
-        view = object.__new__(StepView)
-        for name in self._offered:
-            setattr(view, name, getattr(self, name))
         return view
 
 

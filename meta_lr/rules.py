@@ -174,7 +174,8 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
     if learned and learned != family(optimizer):
         raise ValueError(
             f"the checkpoint's rate was learned with {learned}; this optimizer is "
-            f"{family(optimizer)}: pass peak= (the rate at full output) to load_pretrained"
+            f"{family(optimizer)}: pass peak=, the rate at full output (to load_pretrained; in a "
+            "command lr.peak= or learned.peak=)"
         )
 
 

@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import torch
 
+from meta_lr.baselines.compose import Composite
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
-from tests.toys import Fixed, HeavyProber, Toy
+from tests.toys import Fixed, HeavyProber, LossRate, Toy
 
 OPTIMIZERS = [
     partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3),
@@ -116,3 +117,17 @@ def test_a_view_shows_only_what_is_declared():
         with pytest.raises(RuntimeError, match=f"Fixed reads {name} but declares NOTHING"):
             getattr(view, name)
     assert HeavyProber().needs & Need.TRIALS
+
+
+def test_a_part_of_a_composite_reads_only_what_it_declares_itself():
+    class Curious(Fixed):
+        def __call__(self, view, state):
+            return view.loss, state
+
+    both = Composite([5], [LossRate(), Curious()])
+    state = both.init()
+    for step in (0, 4):
+        rate, state = both(StepView(both, step, loss=torch.tensor(2.0)), state)
+        assert float(rate) == pytest.approx(0.2)
+    with pytest.raises(RuntimeError, match="Curious reads loss but declares NOTHING"):
+        both(StepView(both, 5, loss=torch.tensor(2.0)), state)

@@ -134,7 +134,7 @@ class Composite:
         index = bisect_right(self.boundaries, view.step)
         part = self.parts[index]
         own = self._kinds[index](*state.values) if index == state.part else part.init()
-        rate, own = part(view.within(*self._stretch(index, view)), own)
+        rate, own = part(view.within(part, *self._stretch(index, view)), own)
         return rate, CompositeState(index, tuple(own))
 
     def _stretch(self, index: int, view: StepView) -> tuple[int, int]:

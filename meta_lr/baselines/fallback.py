@@ -71,8 +71,8 @@ class Fallback:
     def __call__(self, view: StepView, state: FallbackState) -> tuple[Rate, FallbackState]:
         """Return the rate of this step, and the next state."""
         inner_kind, outside_kind = self._kinds
-        rate, inner = self.inner(view, inner_kind(*state.inner))
-        other, outside = self.outside(view, outside_kind(*state.outside))
+        rate, inner = self.inner(view.seen_by(self.inner), inner_kind(*state.inner))
+        other, outside = self.outside(view.seen_by(self.outside), outside_kind(*state.outside))
         known = self.low <= view.loss.item() <= self.high
         count = state.num_fallbacks + (not known)
         return rate if known else other, FallbackState(tuple(inner), tuple(outside), count)

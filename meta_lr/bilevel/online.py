@@ -156,7 +156,7 @@ def meta_loss(learner: Learned, state: LearnedState, view: StepView, look_ahead:
 
         with sandbox.trial() as trial:
             return unroll(trial, learner, state, view, look_ahead)
-    rate, _ = learner(view, state)
+    rate, _ = learner(view.seen_by(learner), state)
     groups = sandbox.optimizer.param_groups
     scales = group_scales(sandbox.optimizer)
     per_param = [s for s, g in zip(scales, groups, strict=True) for _ in g["params"]]

@@ -65,6 +65,7 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
                 ordered = _ordered(optimizer, grads)
                 params = _ordered(optimizer, list(model.parameters()))
                 there = view.later(
+                    controller,
                     k,
                     loss=loss,
                     params=params,

@@ -42,7 +42,8 @@ class Learned:
         stages: One tuple of weights per stage.
         gamma: The rate at full output.
         family: The optimizer family that gamma holds for; "" for any.
-        loss_range: Smallest and largest loss seen in meta-training; a loss outside warns, once.
+        loss_range: Smallest and largest loss seen in meta-training; a loss outside, by more than a
+            tenth of the range, warns once.
 
     >>> from meta_lr.schedulers.lstm import LSTM
     >>> net = LSTM(hidden=4)
@@ -117,7 +118,8 @@ class Learned:
         if self.loss_range is None or state.warned:
             return False
         low, high = self.loss_range
-        if low <= loss <= high:
+        margin = 0.1 * (high - low)
+        if low - margin <= loss <= high + margin:
             return False
         warnings.warn(
             f"the loss {loss:.4g} is outside [{low:.4g}, {high:.4g}], all that this scheduler saw "

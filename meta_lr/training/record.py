@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -155,10 +156,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def save_atomically(value: object, path: Path) -> None:
-    """Save `value` with torch so that `path` holds the old content or all of the new."""
+    """Save `value` with torch so that `path` holds the old content or all of the new.
+
+    Raises:
+        OSError: It cannot be written, say because the disk is full; the old content stays.
+    """
+    buffer = io.BytesIO()  # straight to a file, torch would hide the system's reason
+    torch.save(value, buffer)
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
-        torch.save(value, file)
+        file.write(buffer.getbuffer())
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
