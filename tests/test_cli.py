@@ -201,7 +201,8 @@ ERRORS = {
     "a checkpoint for another optimizer": (
         [*LEARNED, "lr.name=seed_1", "optimizer=adam"],
         "the checkpoint's rate was learned with sgd; this optimizer is adam: "
-        "pass peak= (the rate at full output) to load_pretrained",
+        "pass peak=, the rate at full output (to load_pretrained; in a command lr.peak= or "
+        "learned.peak=)",
     ),
     "a report on nothing": (
         ["report", "empty"],
