@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -29,6 +30,15 @@ from meta_lr.schedulers.network import Network, Tensors
 FORMAT = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
+_TYPES = {
+    "network": str,
+    "arguments": dict,
+    "gamma": (int, float),
+    "stages": int,
+    "family": str,
+    "loss_range": (list, type(None)),
+    "trained_on": dict,
+}
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
 
 Contract = dict[str, Any]
@@ -119,6 +129,8 @@ def load_pretrained(
         CheckpointError: There is no such checkpoint, or it cannot be used.
     """
     learned, _ = load(find(name))
+    if peak is not None and not 0.0 < peak < math.inf:
+        raise CheckpointError(f"peak is {peak}; the rate at full output is finite and positive")
     if peak is not None:
         learned = replace(learned, gamma=peak, family="")
     if fallback is None:
@@ -129,7 +141,9 @@ def load_pretrained(
             f"range of losses is {learned.loss_range}"
         )
     quiet = replace(learned, loss_range=None)
-    return Fallback(quiet, Cosine(learned.gamma), *learned.loss_range)
+    low, high = learned.loss_range
+    margin = 0.1 * (high - low)  # as for the warning
+    return Fallback(quiet, Cosine(learned.gamma), low - margin, high + margin)
 
 
 def find(name: str) -> Path:
@@ -171,6 +185,8 @@ def _contract(folder: Path) -> Contract:
         contract = json.loads(_bytes(path))
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{path} is not JSON ({error}); copy the checkpoint again") from None
+    if not isinstance(contract, dict):
+        raise CheckpointError(f"{path} holds no contract; copy the checkpoint again")
     version = contract.get("format_version")
     if not isinstance(version, int) or version > FORMAT:
         raise CheckpointError(
@@ -178,9 +194,15 @@ def _contract(folder: Path) -> Contract:
             "install a newer meta_lr"
         )
     missing = {"network", "arguments", "gamma", "stages", "family", "loss_range", "fingerprint"}
+    missing |= {"trained_on"}
     missing -= set(contract)
     if missing:
         raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; copy it again")
+    for name, kind in _TYPES.items():
+        if not isinstance(contract[name], kind):
+            raise CheckpointError(
+                f"{path}: {name} is {contract[name]!r}, of the wrong type; copy it again"
+            )
     return contract
 
 
@@ -191,8 +213,10 @@ def _network(folder: Path, contract: Contract) -> Network:
             f"{folder / CONFIG} names the network {kind!r}; known are {', '.join(NETWORKS)}"
         )
     try:
-        return NETWORKS[kind](**contract["arguments"])
-    except (TypeError, ValueError) as error:
+        net = NETWORKS[kind](**contract["arguments"])
+        net.init(0)  # sizes that are no whole numbers are only noticed here
+        return net
+    except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {kind} does not take this: {error}") from None
 
 
@@ -219,7 +243,7 @@ def _fingerprint(contract: Contract, tensors: bytes) -> str:
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise CheckpointError(
             f"{path} is missing; a checkpoint is a folder of {CONFIG} and {WEIGHTS}"
         ) from None

@@ -292,6 +292,8 @@ def pack(state: Any) -> dict[str, Any]:
 def unpack(template: Any, packed: dict[str, Any]) -> Any:
     """Return the state in `packed`, of the type of `template` (a controller's `init()`).
 
+    Tensors go to the devices that the template has them on, wherever they were loaded to.
+
     Raises:
         ValueError: The fields differ: the state belongs to another controller.
     """
@@ -301,7 +303,17 @@ def unpack(template: Any, packed: dict[str, Any]) -> Any:
             f"but {type(template).__name__} has {sorted(template._fields)}; "
             "build the scheduler with the controller that was saved"
         )
-    return type(template)(**packed)
+    return type(template)(
+        **{name: _like(getattr(template, name), value) for name, value in packed.items()}
+    )
+
+
+def _like(template: Any, value: Any) -> Any:
+    if isinstance(template, Tensor) and isinstance(value, Tensor):
+        return value.to(template.device)
+    if isinstance(template, tuple) and isinstance(value, tuple) and len(template) == len(value):
+        return tuple(_like(t, v) for t, v in zip(template, value, strict=True))
+    return value
 
 
 def clone(value: Any) -> Any:

@@ -165,7 +165,7 @@ def family(optimizer: Optimizer) -> str:
     SGD with momentum is a family of its own: its rates are smaller by about 1 / (1 - momentum).
     """
     name = type(optimizer).__name__.lower()
-    return "sgd_momentum" if name == "sgd" and optimizer.param_groups[0]["momentum"] else name
+    return "sgd_momentum" if name == "sgd" and optimizer.param_groups[0].get("momentum") else name
 
 
 def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
@@ -218,14 +218,13 @@ def _sqrt(x: Tensor) -> Tensor:
 
 def _direction_of_copy(optimizer: Optimizer) -> list[Tensor]:
     twin = copy.deepcopy(optimizer)  # a parameter's copy comes without its gradient
-    scale = float(twin.param_groups[0]["lr"]) or 1.0
     for group, original in zip(twin.param_groups, optimizer.param_groups, strict=True):
-        group["lr"] = scale
+        group["lr"] = 1.0  # a small rate would be lost in rounding
         for copied, p in zip(group["params"], original["params"], strict=True):
             copied.grad = p.grad
     twin.step()
     return [
-        (p.detach() - copied.detach()) / scale
+        p.detach() - copied.detach()
         for group, original in zip(twin.param_groups, optimizer.param_groups, strict=True)
         for copied, p in zip(group["params"], original["params"], strict=True)
     ]

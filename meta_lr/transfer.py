@@ -134,7 +134,7 @@ def three_constants(rows: Sequence[Row]) -> Controller | None:
     """
     total = next(row["total_steps"] for row in rows if row["kind"] == "header")
     steps = [row for row in rows if row["kind"] == "step"]
-    bounds = [total * third // 3 for third in range(4)]
+    bounds = [-(-total * third // 3) for third in range(4)]  # rounded up, as stages are
     means = []
     for third in range(3):
         rates = [row["lr"] for row in steps if bounds[third] <= row["step"] < bounds[third + 1]]
@@ -148,5 +148,4 @@ def _score(outcome: Outcome) -> float:
     """Return the last value on `val`, larger is better; minus infinity for a run that diverged."""
     if outcome.status != "finished":
         return -math.inf
-    score = outcome.val.get("accuracy", -outcome.val["loss"])
-    return score if math.isfinite(score) else -math.inf
+    return outcome.val.get("accuracy", -outcome.val["loss"])

@@ -2,17 +2,24 @@
 
 import json
 import math
+import pickle
 import shutil
+from typing import NamedTuple
 
 import pytest
 import torch
 
 from meta_lr import checkpoint
 from meta_lr.checkpoint import CheckpointError
-from meta_lr.protocol import StepView
+from meta_lr.protocol import StepView, pack, unpack
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
+
+
+class Elsewhere(NamedTuple):
+    memory: tuple
+
 
 NETS = [LSTM(hidden=5), LSTM(hidden=4, bottleneck=3, gates="ifgo", forget_offset=0.0), MLP((6, 3))]
 
@@ -81,7 +88,7 @@ def test_a_loss_never_seen_warns_once():
 
 def test_a_fallback_takes_over_outside_the_range_and_is_counted(tmp_path):
     folder = str(write(tmp_path / "c"))
-    losses = [1.0, 5.0, 0.01, 2.0]
+    losses = [1.0, 5.0, -1.0, 2.0]
     safe = checkpoint.load_pretrained(folder, fallback="cosine")
     state, mixed = safe.init(), []
     for step, loss in enumerate(losses):
@@ -131,6 +138,10 @@ DAMAGE = [
     (lambda f: edit(f, network="os.system"), "names the network 'os.system'"),
     (lambda f: edit(f, arguments={"hidden": 5, "evil": 1}), "does not take this"),
     (lambda f: edit(f, arguments={"hidden": 9}), "holds another network"),
+    (lambda f: (f / "config.json").write_text("[]"), "holds no contract"),
+    (lambda f: edit(f, stages="1"), "stages is '1', of the wrong type"),
+    (lambda f: edit(f, network=["LSTM"]), "of the wrong type"),
+    (lambda f: edit(f, arguments={"hidden": 4.0}), "does not take this"),
     (lambda f: edit(f, gamma=5.0), "the weights are not those"),
     (swap, "the weights are not those"),
     (swap_network, "holds another network"),
@@ -151,3 +162,22 @@ def test_a_pickle_and_an_unknown_name_are_refused(tmp_path):
         checkpoint.load_pretrained(str(tmp_path / "net.pth"))
     with pytest.raises(CheckpointError, match="no checkpoint 'nonsense'"):
         checkpoint.load_pretrained("nonsense")
+
+
+def test_a_peak_that_is_no_rate_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"peak is 0.0"):
+        checkpoint.load_pretrained(str(write(tmp_path / "c")), peak=0.0)
+
+
+def test_a_state_comes_back_on_the_device_where_the_controller_works():
+    controller = learned(NETS[0])
+    packed = pack(controller.init())
+    assert unpack(controller.init(), packed).memory[0].device.type == "cpu"
+    template = Elsewhere((torch.zeros(2, device="meta"),))
+    assert unpack(template, {"memory": (torch.ones(2),)}).memory[0].device.type == "meta"
+
+
+def test_a_used_scheduler_can_be_pickled_and_goes_on_alike():
+    first = learned(MLP((4,)), seeds=(0,))
+    before = rates(first, [1.0])
+    assert rates(pickle.loads(pickle.dumps(first)), [1.0]) == before

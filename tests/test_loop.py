@@ -529,3 +529,54 @@ def test_one_seed_for_the_run_and_one_for_the_task():
 
     assert end(0, 0) == end(0, 0)
     assert end(1, 0) != end(0, 0) != end(0, 1)  # other dropout masks; other data and weights
+
+
+def test_another_seed_is_refused_in_the_same_folder(tmp_path):
+    train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
+    with pytest.raises(ValueError, match="run with seed 0, not 1"):
+        train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path, seed=1)
+
+
+def test_a_finished_record_without_its_state_and_a_damaged_state_are_refused(tmp_path):
+    train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
+    state = tmp_path / STATE
+    state.write_bytes(state.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"state.pt is damaged .*; remove its folder"):
+        train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
+    state.unlink()
+    with pytest.raises(ValueError, match=r"finished run, but no state.pt"):
+        train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
+
+
+def test_an_overflow_in_the_last_update_is_a_divergence():
+    class Leap(Fixed):
+        def __call__(self, view, state):
+            return (1e30 if view.step == 5 else 0.1), state
+
+    outcome = train(Toy(norm=False), SGD, Leap(), total_steps=6)
+    assert outcome.status == "diverged at step 6"
+    assert outcome.test == {}
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(ValueError, match="has no batch of split train"):
+        train(Toy(batches=0), SGD, Cosine(0.1), total_steps=6)
+
+
+def test_the_ratio_of_groups_is_that_of_their_first_rates():
+    def grouped(params):
+        return torch.optim.SGD([{"params": params[:2]}, {"params": params[2:], "lr": 0.2}], lr=0.1)
+
+    class Pause(Fixed):
+        @property
+        def needs(self):
+            return Need.TRIALS
+
+        def __call__(self, view, state):
+            with view.sandbox.trial() as trial:
+                trial.step(0.1)
+                ratio = [g["lr"] for g in trial.optimizer.param_groups]
+            assert ratio == pytest.approx([0.1, 0.2])
+            return (0.0 if view.step == 2 else 0.1), state
+
+    assert train(Toy(), grouped, Pause(), total_steps=5).status == "finished"

@@ -17,10 +17,12 @@ from meta_lr.schedulers.mlp import MLP
 from meta_lr.seeds import seed_model
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Sandbox
+from meta_lr.training.scheduler import ControlledLR
 from tests.reference.online import reference_run
 from tests.toys import Toy
 
 OPTIMIZERS = {
+    "plain": partial(torch.optim.SGD, lr=0.1),
     "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-2),
     "nesterov": partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
     "adam": partial(torch.optim.Adam, lr=0.1, weight_decay=1e-2),
@@ -39,10 +41,12 @@ def double():
 class Point:
     """A run that stopped after the gradient of its fourth step, ready to be asked for a rate."""
 
-    def __init__(self, optimizer, *, net, clip=None, tied=False, groups=False):
+    def __init__(self, optimizer, *, net, clip=None, tied=False, groups=False, outside=False):
         self.task = Toy(tied=tied)
         self.model = self.task.model()
         params = list(self.model.parameters())
+        if outside:
+            params = params[2:]
         if groups:
             params = [{"params": params[2:]}, {"params": params[:2], "lr_scale": 0.3}]
         self.optimizer = OPTIMIZERS[optimizer](params)
@@ -116,7 +120,9 @@ def test_the_meta_gradient_agrees_with_central_differences(optimizer, net, look_
     assert worst_error(Point(optimizer, net=net), look_ahead) < 1e-6
 
 
-@pytest.mark.parametrize("options", [{"clip": 0.05}, {"tied": True}, {"groups": True}])
+@pytest.mark.parametrize(
+    "options", [{"clip": 0.05}, {"tied": True}, {"groups": True}, {"clip": 0.05, "outside": True}]
+)
 def test_it_agrees_with_clipping_tied_weights_and_groups(options):
     assert worst_error(Point("sgd", net=LSTM(hidden=6), **options), 3) < 1e-6
 
@@ -150,9 +156,10 @@ def test_one_step_without_second_derivatives_equals_the_unroll(optimizer):
     torch.testing.assert_close(grads, expected, rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.parametrize("outside", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer):
-    point = Point(optimizer, net=LSTM(hidden=6), clip=0.5)
+def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer, outside):
+    point = Point(optimizer, net=LSTM(hidden=6), clip=0.5, outside=outside)
     with point.sandbox.trial() as trial:
         view = point.view(3, point.loss)
         unrolled = unroll(trial, point.learner(point.phi), point.state, view, 4)
@@ -163,7 +170,7 @@ def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer):
         point.optimizer.zero_grad()
         loss = point.task.loss(point.model, point.task.batch("train", 3, draw))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(point.model.parameters(), 0.5)
+        torch.nn.utils.clip_grad_norm_(point.view(3, loss).params, 0.5)
         rate, state = learner(point.view(3 + k, loss.detach()), state)
         for group in point.optimizer.param_groups:
             group["lr"] = float(rate)
@@ -182,9 +189,9 @@ def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer):
     ],
 )
 def test_options_that_higher_ignores_are_refused(optimizer):
-    with pytest.raises(ValueError, match="switch it off"):
+    with pytest.raises(ValueError, match="switch it off"):  # at the first step, not the second
         train(
-            Toy(), optimizer, OnlineMLRSNet(LSTM(hidden=4), period=2, look_ahead=2), total_steps=4
+            Toy(), optimizer, OnlineMLRSNet(LSTM(hidden=4), period=50, look_ahead=2), total_steps=4
         )
 
 
@@ -252,6 +259,26 @@ def test_gamma_by_the_authors_formula(loss, classes, expected):
     assert InitialLossGamma(classes)(loss) == pytest.approx(expected, abs=6e-4)
 
 
+def test_a_run_that_is_first_asked_later_has_a_gamma_and_all_its_stages():
+    controller = OnlineMLRSNet(LSTM(hidden=4), gamma=0.5, period=4, snapshots=(0.1, 0.5, 1.0))
+    task = Toy(dropout=0.0)
+    model = task.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    sandbox = Sandbox(model, optimizer, task.loss, task.batch)
+    scheduler = ControlledLR(optimizer, controller, total_steps=10, sandbox=sandbox)
+    taken = []
+    for step in range(10):
+        loss = task.loss(model, task.batch("train", step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        taken.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(loss)  # the lag of one: nothing was observed before the first step
+    assert taken[0] == 0.1
+    assert all(0.1 < rate < 0.5 for rate in taken[1:])
+    assert len(scheduler.state_dict()["state"]["snapshots"]) >= 2
+
+
 def test_gamma_is_positive_and_rises_with_the_loss():
     values = [InitialLossGamma(10)(x / 1000) for x in range(1, 2000)]
     assert min(values) > 0.0
@@ -259,7 +286,8 @@ def test_gamma_is_positive_and_rises_with_the_loss():
 
 
 @pytest.mark.parametrize(
-    "options", [{"period": 0}, {"look_ahead": 0}, {"snapshots": ()}, {"snapshots": (1.5,)}]
+    "options",
+    [{"period": 0}, {"look_ahead": 0}, {"snapshots": ()}, {"snapshots": (1.5,)}, {"gamma": 0.0}],
 )
 def test_unusable_options_are_refused(options):
     with pytest.raises(ValueError):

@@ -129,3 +129,17 @@ def test_families():
     for (kind, momentum), name in names.items():
         assert rules.family(kind([torch.zeros(1)], lr=1.0, momentum=momentum)) == name
     assert rules.family(torch.optim.AdamW([torch.zeros(1)])) == "adamw"
+
+
+def test_the_direction_of_a_copy_is_exact_at_a_tiny_rate_in_single_precision():
+    params, optimizer = build(torch.optim.NAdam, {}, torch.float32)
+    set_grads(params, 0)
+    at_one = rules.direction(optimizer)
+    optimizer.param_groups[0]["lr"] = 1e-7
+    for a, b in zip(at_one, rules.direction(optimizer), strict=True):
+        torch.testing.assert_close(a, b)
+    exact, twin = build(torch.optim.NAdam, {}, torch.float64)
+    for p, q in zip(exact, params, strict=True):
+        p.grad = q.grad.double()
+    for a, b in zip(at_one, rules.direction(twin), strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-5)

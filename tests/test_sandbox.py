@@ -131,3 +131,17 @@ def test_a_part_of_a_composite_reads_only_what_it_declares_itself():
         assert float(rate) == pytest.approx(0.2)
     with pytest.raises(RuntimeError, match="Curious reads loss but declares NOTHING"):
         both(StepView(both, 5, loss=torch.tensor(2.0)), state)
+
+
+def test_a_trial_works_under_a_grad_scaler_in_the_middle_of_its_step():
+    task, model, optimizer, _ = live()
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    sandbox = Sandbox(model, optimizer, task.loss, task.batch, scaler=scaler, clip=1.0)
+    scaler.scale(task.loss(model, task.batch("train", 0))).backward()
+    scaler.unscale_(optimizer)
+    with sandbox.trial() as trial:
+        losses = [float(trial.step(0.1)) for _ in range(3)]
+    assert all(loss < 10.0 for loss in losses)
+    assert scaler.get_scale() == 64.0
+    scaler.step(optimizer)
+    scaler.update()

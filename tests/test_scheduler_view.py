@@ -146,3 +146,13 @@ def test_an_average_is_restarted_from_after_the_step():
 
 
 # Parameter groups
+
+
+def test_a_forgotten_observe_is_told_once():
+    scheduler, optimizer = build()
+    optimizer.step()
+    with pytest.warns(UserWarning, match=r"none was observed so far.*scheduler.observe\(loss\)"):
+        scheduler.step()
+    optimizer.step()
+    scheduler.step()  # a second warning would be an error here
+    assert rates(optimizer) == [0.5]

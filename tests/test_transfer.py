@@ -45,9 +45,9 @@ def rates_of(controller, total):
 
 
 def test_the_control_replays_the_mean_rate_of_each_third():
-    rates = [0.1, 0.3, 0.5, 0.5, 0.2, 0.3, 0.4, 0.0]  # thirds end at 8 / 3 -> 2 and 16 / 3 -> 5
+    rates = [0.1, 0.3, 0.5, 0.5, 0.2, 0.3, 0.4, 0.0]  # thirds end at 8 / 3 -> 3 and 16 / 3 -> 6
     control = transfer.three_constants(record(rates))
-    assert rates_of(control, 8) == pytest.approx([0.2] * 2 + [0.4] * 3 + [0.7 / 3] * 3)
+    assert rates_of(control, 8) == pytest.approx([0.3] * 3 + [1 / 3] * 3 + [0.2] * 2)
 
 
 def test_the_control_reads_a_thinned_record():

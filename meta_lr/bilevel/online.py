@@ -40,11 +40,12 @@ class OnlineMLRSNet:
         phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
         each step: rate = gamma p(phi, loss, memory).
     Reference:
-        Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546, equations 5 to 8; K = 1 there.
+        Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
     Deviations:
         1. K may exceed 1. 2. The memory advances once per step; the published code advances it
         twice at an update. 3. Weight decay on phi is coupled L2, as published. 4. Meta data are
-        disjoint from the training data.
+        disjoint from the training data. 5. Steps are counted over the whole run; the published
+        count starts anew each epoch.
     Cost:
         per update one step on a meta batch for K = 1, about 3 K steps for K > 1; the network's
         pass each step.
@@ -81,6 +82,8 @@ class OnlineMLRSNet:
                 f"OnlineMLRSNet got period={self.period}, look_ahead={self.look_ahead}; "
                 "both are at least 1 step"
             )
+        if not isinstance(self.gamma, InitialLossGamma) and not 0.0 < self.gamma < math.inf:
+            raise ValueError(f"gamma is {self.gamma}; it is finite and positive, or a formula")
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
 
@@ -102,13 +105,13 @@ class OnlineMLRSNet:
         """Update phi if it is due, then return the rate for this loss."""
         loss = view.loss.item()
         state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
-        if view.step == 0:
-            gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
-            state = state._replace(gamma=gamma)
+        if state.gamma == 0.0:
+            state = self._begin(view, state, loss)
         if (view.step + 1) % self.period == 0:
             state = self._learn(view, state)
-        if any(math.ceil(f * view.total_steps) == view.step + 1 for f in self.snapshots):
-            state = state._replace(snapshots=(*state.snapshots, state.phi))
+        due = sum(math.ceil(f * view.total_steps) <= view.step + 1 for f in self.snapshots)
+        kept = state.snapshots + (state.phi,) * (due - len(state.snapshots))
+        state = state._replace(snapshots=kept)
         p, memory = self.net(state.phi, view.loss, state.memory)
         return state.gamma * float(p), state._replace(memory=memory)
 
@@ -117,6 +120,13 @@ class OnlineMLRSNet:
         stages = state.snapshots or (state.phi,)
         bounds = (state.low, state.high) if state.low <= state.high else None
         return Learned(self.net, stages, state.gamma, family=family, loss_range=bounds)
+
+    def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
+        """Fix gamma, and refuse now what a look-ahead would refuse later."""
+        if self.look_ahead > 1:
+            rules.refuse_unsupported(view.sandbox.optimizer)
+        gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
+        return state._replace(gamma=gamma)
 
     def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
         phi = tuple(weight.detach().requires_grad_() for weight in state.phi)

@@ -57,13 +57,16 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
         for k in range(steps):
             loss = trial.loss(model, k - 1 if k else None)
             if k:  # later steps are differentiated twice
-                trial.sandbox.cost += HVP - 1
+                trial.sandbox.cost += HVP
 
             def rated(grads: Sequence[Tensor], k: int = k, loss: Tensor = loss) -> list[Tensor]:
                 nonlocal state
                 grads = _clipped(grads, trial.sandbox.clip)
-                ordered = _ordered(optimizer, grads)
                 params = _ordered(optimizer, list(model.parameters()))
+                ordered = [
+                    torch.zeros_like(p) if g is None else g
+                    for p, g in zip(params, _ordered(optimizer, grads), strict=True)
+                ]
                 there = view.later(
                     controller,
                     k,
@@ -73,7 +76,8 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
                     direction=lambda: _direction(rule, optimizer, params, ordered),
                 )
                 rate, state = controller(there, state)
-                assert not isinstance(rate, Average)
+                if isinstance(rate, Average):
+                    raise ValueError(f"{type(controller).__name__} averages weights; not unrolled")
                 for group, scale in zip(optimizer.param_groups, scales, strict=True):
                     group["lr"] = rate * scale
                 return grads

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ class LearnedState(NamedTuple):
     warned: bool = False
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Learned:
     """The rate of a network that reads the training loss.
 
@@ -33,7 +33,8 @@ class Learned:
     Reference:
         Shu et al. (2020), arXiv 2007.14546: MLR-SNet, with three stages in transfer.
     Deviations:
-        none; gamma is a constant here, see `InitialLossGamma` for the authors' formula.
+        1. gamma is a constant; the published transfer computes it anew at each stage from the loss
+        (see `InitialLossGamma`). 2. Stages end at thirds of the run in steps, not in epochs.
     Cost:
         one pass of the network, in NumPy when the loss is on the host; no forward passes.
 
@@ -68,6 +69,9 @@ class Learned:
             f"Learned(net={self.net!r}, fingerprint={self.fingerprint!r}, gamma={self.gamma!r}, "
             f"stages={len(self.stages)}, family={self.family!r}, loss_range={self.loss_range!r})"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_folded"}
 
     @cached_property
     def fingerprint(self) -> str:

@@ -35,3 +35,10 @@ def measure(
             examples += len(data[0])
     model.train()
     return {name: float(total) / examples for name, total in totals.items()}
+
+
+def refuse_empty(task: Task) -> None:
+    """Raise a ValueError if a split that every run needs has no batch."""
+    for split in ("train", "val", "test"):
+        if task.num_batches(split) < 1:
+            raise ValueError(f"task {task.name} has no batch of split {split}; it needs one")

@@ -19,7 +19,8 @@ from meta_lr import protocol, rules
 from meta_lr.protocol import Controller, Need, StepView
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
-from meta_lr.training.evaluation import measure
+from meta_lr.training import saving
+from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
 from meta_lr.training.record import (
     Listener,
@@ -29,7 +30,6 @@ from meta_lr.training.record import (
     locked,
     provenance,
     read_rows,
-    save_atomically,
 )
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 
@@ -74,12 +74,14 @@ def train(
         stop: Asked at every step; true saves the state and raises `StoppedError`.
 
     Raises:
-        ValueError: The controller needs what the run cannot give, or returned an unusable rate.
+        ValueError: The controller needs what the run cannot give, or returned an unusable rate; the
+            folder holds another run, or a damaged one.
         LockedError: Another process works in `folder`.
         StoppedError: `stop` returned true.
     """
     if total_steps < 1:
         raise ValueError(f"total_steps is {total_steps}; a run takes at least one step")
+    refuse_empty(task)
     epoch = task.num_batches("train")
     run = _Run(
         task,
@@ -124,7 +126,7 @@ class _Run:
     scales: list[float] = field(init=False)  # of the groups
     sandbox: Sandbox = field(init=False)
     state: Any = field(init=False)  # the controller's
-    lr: float | Tensor = 0.0  # of the last step
+    lr: float = 0.0  # of the last step
     step: int = 0
     seconds: float = 0.0  # spent before this process
     best: tuple[float, dict[str, Tensor]] | None = None  # score on val, and those weights
@@ -139,6 +141,8 @@ class _Run:
         self.optimizer = make_optimizer(list(self.model.parameters()))
         rules.refuse_other_family(self.controller, self.optimizer)
         self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
         self.scales = protocol.group_scales(self.optimizer)
         self.sandbox = Sandbox(
             self.model,
@@ -150,8 +154,15 @@ class _Run:
             stop=self.stop,
         )
         self.state = self.controller.init()
-        if self.folder is not None and (self.folder / STATE).exists():
+        if self.folder is None:
+            return
+        if (self.folder / STATE).exists():
             self.load(self.folder / STATE)
+        elif finished(self.folder):
+            raise ValueError(
+                f"{self.folder} has the record of a finished run, but no {STATE}; "
+                "put it back, or remove the folder"
+            )
 
     def open(self, header: Mapping[str, object]) -> None:
         """Open the record: cut it back to the saved state, or begin it with its header."""
@@ -169,7 +180,7 @@ class _Run:
                 "total_steps": self.total_steps,
                 "steps_per_epoch": self.task.num_batches("train"),
             }
-            self.recorder.add({**facts, **provenance(), **header})
+            self.recorder.add({**facts, **provenance(self.device), **header})
 
     def steps(self) -> Outcome:
         """Take the remaining steps."""
@@ -181,13 +192,15 @@ class _Run:
             self.step += 1
             if self.step % self.eval_every == 0 or self.step == self.total_steps:
                 self.evaluate()
-            saving = self.step % self.save_every == 0 or self.step == self.total_steps
-            if saving or time.perf_counter() - self.flushed > _FLUSH_SECONDS:
+            due = self.step % self.save_every == 0 or self.step == self.total_steps
+            if due or time.perf_counter() - self.flushed > _FLUSH_SECONDS:
                 bad = self.flush()
                 if bad is not None:
                     return self.diverge(bad)
-                if saving:
+                if due:
                     self.save()
+        if not math.isfinite(self.val["loss"]):  # the last update was one too many
+            return self.diverge(self.step)
         return self.finish()
 
     def one_step(self) -> bool:
@@ -215,9 +228,9 @@ class _Run:
     def gradient(self) -> Tensor:
         """Leave this step's gradient in the parameters; return its loss ()."""
         batch = self.batch("train", self.step)
-        seed_model(self.seed, "model", self.step)
+        seed_model(self.seed, "model", self.step, device=self.device)
         loss = self.task.loss(self.model, batch)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.params, self.clip)
@@ -254,10 +267,8 @@ class _Run:
         with torch.no_grad():
             rate, self.state = self.controller(view, self.state)
         number = rate.rate if isinstance(rate, protocol.Average) else rate
-        if not isinstance(number, Tensor) or number.device.type == "cpu":
-            number = protocol.check_rate(self.controller, self.step, float(number))
-        protocol.set_rate(self.optimizer, number, self.scales)
-        self.lr = number
+        self.lr = protocol.check_rate(self.controller, self.step, float(number))
+        protocol.set_rate(self.optimizer, self.lr, self.scales)
         return rate
 
     def spent(self, steps: int) -> Row:
@@ -309,6 +320,7 @@ class _Run:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""
         earlier = self.flush()
         self.step = step if earlier is None else earlier
+        self.save()
         return self.end(f"diverged at step {self.step}", [])
 
     def end(self, status: str, tested: list[Row]) -> Outcome:
@@ -345,20 +357,27 @@ class _Run:
     def save_and_stop(self) -> NoReturn:
         """Save, then leave."""
         bad = self.flush()
-        if bad is None:
-            self.save()
-        else:
-            self.diverge(bad)
+        self.save() if bad is None else self.diverge(bad)
         raise StoppedError(self.step, self.folder)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes this run another one than those that may lie in its folder."""
+        return {
+            "format": 1,
+            "controller": repr(self.controller),
+            "total_steps": self.total_steps,
+            "seed": self.seed,
+            "task": self.task.name,
+            "optimizer": f"{type(self.optimizer).__name__}({self.optimizer.defaults})",
+            "clip": self.clip,
+        }
 
     def save(self) -> None:
         """Save all that the rest of the run depends on; the record has been flushed."""
         if self.folder is None:
             return
         saved = {
-            "format": 1,
-            "controller": repr(self.controller),
-            "total_steps": self.total_steps,
+            "identity": self.identity(),
             "step": self.step,
             "seconds": self.elapsed(),
             "search_cost": self.sandbox.cost,
@@ -369,17 +388,11 @@ class _Run:
             "best": self.best,
             "val": self.val,
         }
-        save_atomically(saved, self.folder / STATE)
+        saving.save_atomically(saved, self.folder / STATE)
 
     def load(self, path: Path) -> None:
         """Go on from what `save` saved."""
-        saved = torch.load(path, map_location=self.device, weights_only=True)
-        for name, own in (("controller", repr(self.controller)), ("total_steps", self.total_steps)):
-            if saved[name] != own:
-                raise ValueError(
-                    f"{path.parent} holds a run with {name} {saved[name]}, not {own}; "
-                    "use another folder, or remove that one"
-                )
+        saved = saving.load(path, self.identity())
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.state = protocol.unpack(self.state, saved["state"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -52,7 +51,7 @@ def finished(folder: Path) -> bool:
     return tail.endswith(b"\n") and b'{"kind":"end"' in tail[tail.rstrip(b"\n").rfind(b"\n") + 1 :]
 
 
-def provenance() -> Row:
+def provenance(device: torch.device) -> Row:
     """Return what a result depends on besides its configuration, for the header."""
     return {
         "format": FORMAT,
@@ -63,7 +62,7 @@ def provenance() -> Row:
             "meta_lr": _own_version(),
         },
         "threads": torch.get_num_threads(),
-        "hardware": _hardware(),
+        "hardware": _hardware(device),
     }
 
 
@@ -107,7 +106,7 @@ class Recorder:
 
         Rows from that step on are dropped.
         """
-        rows, self._rows = [_on_host(row) for row in self._rows], []
+        rows, self._rows = _on_host(self._rows), []
         bad = next((i for i, row in enumerate(rows) if _diverged(row)), None)
         kept = [row for row in rows[:bad] if not self._skips(row)]
         if self._file is not None:
@@ -155,24 +154,15 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def save_atomically(value: object, path: Path) -> None:
-    """Save `value` with torch so that `path` holds the old content or all of the new.
-
-    Raises:
-        OSError: It cannot be written, say because the disk is full; the old content stays.
-    """
-    buffer = io.BytesIO()  # straight to a file, torch would hide the system's reason
-    torch.save(value, buffer)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def _on_host(row: Row) -> Row:
-    return {k: v.item() if isinstance(v, torch.Tensor) else v for k, v in row.items()}
+def _on_host(rows: list[Row]) -> list[Row]:
+    """Return the rows with numbers for losses that are still tensors; the host waits once."""
+    waiting = [row for row in rows if isinstance(row.get("loss"), torch.Tensor)]
+    if not waiting:
+        return rows
+    numbers = torch.stack([row["loss"] for row in waiting]).tolist()
+    for row, number in zip(waiting, numbers, strict=True):
+        row["loss"] = number
+    return rows
 
 
 def _diverged(row: Row) -> bool:
@@ -221,9 +211,9 @@ def _own_version() -> str | None:
         return None
 
 
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

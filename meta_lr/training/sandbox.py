@@ -69,6 +69,7 @@ class Sandbox:
         self.step = 0
         self._stop = stop
         self._examples = 0
+        self._device = next(model.parameters()).device
         self._lossy = _Loss(model, loss_fn)
         names = {id(p): "model." + name for name, p in model.named_parameters()}
         try:
@@ -99,6 +100,9 @@ class Sandbox:
     def trial(self) -> Iterator[Trial]:
         """Give a private copy of model and optimizer to train; one more copy in memory."""
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for p in model.parameters():  # what the run does not train has no part in clipping
+            p.requires_grad_(p.requires_grad and id(p) in trained)
         with self._forked():
             yield Trial(self, model, optimizer)
 
@@ -132,12 +136,11 @@ class Sandbox:
     def _seed(self, split: Split, draw: int | None) -> None:
         if self.seed is not None:
             kind = () if draw is None else (split, draw)
-            seed_model(self.seed, "model", self.step, *kind)
+            seed_model(self.seed, "model", self.step, *kind, device=self._device)
 
     @contextmanager
     def _forked(self) -> Iterator[None]:
-        device = next(self.model.parameters()).device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
             yield
 
 
@@ -154,7 +157,7 @@ class Trial:
         self.sandbox, self.model, self.optimizer = sandbox, model, optimizer
         self.steps = 0
         self._scales = group_scales(sandbox.optimizer)
-        self._scaler = copy.deepcopy(sandbox.scaler)
+        self._scaler = _twin(sandbox.scaler)
 
     def step(self, rate: float) -> Tensor:
         """Take one training step at `rate`; return its loss ()."""
@@ -194,7 +197,17 @@ class Trial:
             return
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.sandbox.clip)
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(params, self.sandbox.clip)
+
+
+def _twin(scaler: torch.amp.GradScaler | None) -> torch.amp.GradScaler | None:
+    """Return a scaler in the same state; one in the middle of a step cannot be copied."""
+    if scaler is None:
+        return None
+    twin = torch.amp.GradScaler(scaler._device, enabled=scaler.is_enabled())
+    twin.load_state_dict(scaler.state_dict())
+    return twin
 
 
 class _Loss(nn.Module):

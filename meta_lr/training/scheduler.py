@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -75,6 +76,7 @@ class ControlledLR(LRScheduler):
         self.controller, self.sandbox = controller, sandbox
         self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
         self.held = 0
+        self._warned = False
         self._is_policy = not controller.needs & _TRAINING
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
@@ -119,6 +121,8 @@ class ControlledLR(LRScheduler):
             self._step_count += 1
             if loss is not None:
                 self.observe(loss)
+            elif self._reads_loss and self._rate is None and self.last_epoch > 0:
+                self._warn_of_silence()
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the rates of the groups; inside `step()`, a policy's next ones."""
@@ -224,6 +228,15 @@ class ControlledLR(LRScheduler):
         protocol.check_rate(self.controller, self.last_epoch, number)
         self._state, self._average = state, rate if isinstance(rate, Average) else None
         return number
+
+    def _warn_of_silence(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{type(self.controller).__name__} reads the loss, but none was observed so far: "
+                "the rate stands; call scheduler.observe(loss) before optimizer.step()",
+                stacklevel=3,
+            )
 
     def _view(self, loss: Tensor | None) -> StepView:
         optimizer, params = self.optimizer, []
