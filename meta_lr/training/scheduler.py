@@ -121,7 +121,7 @@ class ControlledLR(LRScheduler):
             self._step_count += 1
             if loss is not None:
                 self.observe(loss)
-            elif self._reads_loss and self._rate is None and self.last_epoch > 0:
+            elif self._reads_loss and self._rate is None and self.last_epoch > 1:
                 self._warn_of_silence()
 
     def get_lr(self) -> list[float | Tensor]:
