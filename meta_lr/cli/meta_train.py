@@ -34,7 +34,8 @@ def command(cfg: DictConfig, folder: Path) -> int:
     place = _keep(outcome, controller, folder / "checkpoint")
     if cfg.checkpoint is not None:
         place = _keep(outcome, controller, Path(cfg.checkpoint))
-    print(f'use it:  meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{place}"))')
+    arguments = f'optimizer, meta_lr.load_pretrained("{place}"), total_steps=...'
+    print(f"use it:  meta_lr.ControlledLR({arguments})")
     print(f"try it:  meta-lr transfer checkpoint={place}")
     return 0
 
