@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.interleaved import line, ratio
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
+from meta_lr.checkpoint import load_pretrained
 from meta_lr.training.scheduler import ControlledLR
 
 STEPS, ROUNDS, HIDDEN = 3000, 12, 50
@@ -61,8 +60,7 @@ def bare() -> float:
 
 def ours() -> float:
     own = optimizer()
-    net = LSTM(hidden=HIDDEN)
-    scheduler = ControlledLR(own, Learned(net, [net.init(0)], 1.0))
+    scheduler = ControlledLR(own, load_pretrained("mlr-snet-cifar10"), total_steps=STEPS)
 
     def step(loss: Tensor) -> None:
         scheduler.observe(loss)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from enum import Flag, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -54,13 +55,34 @@ _FIELDS = tuple(
     for need, name in (
         (Need.HORIZON, "total_steps"),
         (Need.EPOCHS, "steps_per_epoch"),
-        (Need.LOSS, "loss"),
+        (Need.LOSS, "_loss"),
         (Need.PARAMS, "params"),
         (Need.GRADS, "grads"),
         (Need.DIRECTION, "_direction"),
         (Need.META | Need.TRIALS, "sandbox"),
     )
 )
+
+
+@lru_cache
+def _opened(needs: int) -> tuple[tuple[int, str], ...]:
+    """Return the positions in `_FIELDS` that `needs` opens, and their names."""
+    return tuple((i, name) for i, (bits, name) in enumerate(_FIELDS) if needs & bits)
+
+
+class HostLoss(NamedTuple):
+    """A () loss in the host's memory, kept as a number: several times cheaper than a tensor."""
+
+    number: float
+    dtype: torch.dtype
+
+    def item(self) -> float:
+        """Return the number."""
+        return self.number
+
+    def tensor(self) -> Tensor:
+        """Return the tensor that it stands for."""
+        return torch.tensor(self.number, dtype=self.dtype)
 
 
 class StepView:
@@ -70,7 +92,8 @@ class StepView:
         step: Optimizer steps taken so far, from 0.
         total_steps: Length of the run in steps (HORIZON).
         steps_per_epoch: Steps in one pass over the training data (EPOCHS).
-        loss: () loss of the current batch at the current parameters (LOSS).
+        loss: () loss of the current batch at the current parameters; `loss_item()` is the same as
+            a number, and cheaper (LOSS).
         params: Live parameters in the optimizer's group order; clone what you keep (PARAMS).
         grads: Their live gradients, in the same order (GRADS).
         direction: What the optimizer would subtract per unit of rate, same order (DIRECTION).
@@ -80,8 +103,8 @@ class StepView:
     __slots__ = (
         "_controller",
         "_direction",
+        "_loss",
         "grads",
-        "loss",
         "params",
         "sandbox",
         "step",
@@ -91,7 +114,6 @@ class StepView:
     step: int
     total_steps: int
     steps_per_epoch: int
-    loss: Tensor
     params: Sequence[Tensor]
     grads: Sequence[Tensor]
     sandbox: Sandbox
@@ -103,7 +125,7 @@ class StepView:
         *,
         total_steps: int = 0,
         steps_per_epoch: int = 0,
-        loss: Tensor | None = None,
+        loss: Tensor | HostLoss | None = None,
         params: Sequence[Tensor] | None = None,
         grads: Sequence[Tensor] | None = None,
         direction: Callable[[], Sequence[Tensor]] | None = None,
@@ -112,11 +134,19 @@ class StepView:
         """Keep of all that is offered just what `controller` declares."""
         self._controller = controller
         self.step = step
-        needs = controller.needs.value
         offered = (total_steps, steps_per_epoch, loss, params, grads, direction, sandbox)
-        for (bits, name), value in zip(_FIELDS, offered, strict=True):
-            if needs & bits:
-                setattr(self, name, value)
+        for position, name in _opened(controller.needs.value):
+            setattr(self, name, offered[position])
+
+    @property
+    def loss(self) -> Tensor:
+        """The loss as a tensor, differentiable inside an unroll."""
+        loss = self._loss
+        return loss.tensor() if isinstance(loss, HostLoss) else loss
+
+    def loss_item(self) -> float:
+        """Return the loss as a number; on an accelerator this waits for it."""
+        return self._loss.item()
 
     @property
     def direction(self) -> Sequence[Tensor]:
@@ -124,6 +154,8 @@ class StepView:
         return self._direction()
 
     def __getattr__(self, name: str) -> Any:
+        if name not in self.__slots__:
+            raise AttributeError(f"a StepView has no {name}")
         raise UndeclaredError(
             f"{type(self._controller).__name__} reads {name.lstrip('_')} "
             f"but declares {need_names(self._controller.needs)}"
@@ -133,9 +165,8 @@ class StepView:
         """Return this view as another controller may read it: what both declare."""
         view = object.__new__(StepView)
         view._controller, view.step = controller, self.step
-        needs = controller.needs.value
-        for bits, name in _FIELDS:
-            if needs & bits and _has(self, name):
+        for _, name in _opened(controller.needs.value):
+            if _has(self, name):
                 setattr(view, name, getattr(self, name))
         return view
 
@@ -160,7 +191,7 @@ class StepView:
         """Return the view of a step that lies `steps` ahead, on a path that is only tried out."""
         view = self.seen_by(controller)
         view.step = self.step + steps
-        values = {"loss": loss, "params": params, "grads": grads, "_direction": direction}
+        values = {"_loss": loss, "params": params, "grads": grads, "_direction": direction}
         for name, value in values.items():
             if _has(view, name):
                 setattr(view, name, value)
@@ -210,22 +241,23 @@ def need_names(needs: Need) -> str:
     return ", ".join(str(n.name) for n in Need if n & needs) or "NOTHING"
 
 
-_REMEDY = {
-    Need.HORIZON: "pass total_steps=",
-    Need.EPOCHS: "pass steps_per_epoch=",
-    Need.META: "pass sandbox=Sandbox(...)",
-    Need.TRIALS: "pass sandbox=Sandbox(...)",
+_SANDBOX = "sandbox=meta_lr.Sandbox(model, optimizer, loss_fn, batch)"
+_REMEDY = {  # what may be missing, and the argument that gives it; the rest is always there
+    Need.META: ("losses on other batches", _SANDBOX),
+    Need.TRIALS: ("training steps on a copy", _SANDBOX),
+    Need.HORIZON: ("the length of the run", "total_steps= (optimizer steps)"),
+    Need.EPOCHS: ("the length of an epoch", "steps_per_epoch= (optimizer steps)"),
 }
 
 
 def refuse_unserved(controller: Controller, served: Need) -> None:
-    """Raise a ValueError that names the needs of `controller` which are not in `served`."""
-    missing = [need for need in Need if need & controller.needs and not need & served]
+    """Raise a ValueError that says what `controller` needs beyond `served`, and what to pass."""
+    missing = controller.needs & ~served
     if missing:
-        remedies = dict.fromkeys(_REMEDY.get(n, f"{n.name} is not available here") for n in missing)
+        whats, arguments = zip(*(_REMEDY[n] for n in Need if n & missing), strict=True)
         raise ValueError(
-            f"{type(controller).__name__} needs {', '.join(str(n.name) for n in missing)}; "
-            + ", ".join(remedies)
+            f"{type(controller).__name__} needs {' and '.join(whats)}: "
+            f"pass {' and '.join(dict.fromkeys(arguments))} [{need_names(missing)}]"
         )
 
 

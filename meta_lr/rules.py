@@ -173,9 +173,9 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
     learned = getattr(controller, "family", "")
     if learned and learned != family(optimizer):
         raise ValueError(
-            f"the checkpoint's rate was learned with {learned}; this optimizer is "
-            f"{family(optimizer)}: pass peak=, the rate at full output (to load_pretrained; in a "
-            "command lr.peak= or learned.peak=)"
+            f"the controller's rate was learned with {learned}, and the optimizer is "
+            f"{family(optimizer)}; use one of the family {learned}, or pass "
+            "load_pretrained(..., peak=...), the rate at full output"
         )
 
 

@@ -34,9 +34,6 @@ def drive(scheduler, losses):
     return taken
 
 
-# The rate of this step, from this step's loss
-
-
 def grouped(*groups, lr=0.5, controller=None):
     params = [{"params": [torch.nn.Parameter(torch.ones(1))], **group} for group in groups]
     optimizer = torch.optim.SGD(params, lr=lr)

@@ -116,6 +116,9 @@ def test_the_points_that_everybody_knows():
     assert cycle.index(max(cycle)) == 0.3 * T - 1
 
 
+PAIR = [Constant(0.1), Constant(0.2)]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -130,6 +133,14 @@ def test_the_points_that_everybody_knows():
         (lambda: Warmup(Constant(0.1), -1), "steps=-1"),
         (lambda: Composite([], [Constant(0.1)] * 2), "2 parts and 0 boundaries"),
         (lambda: Composite([3, 3], [Constant(0.1)] * 3), "increasing boundaries > 0"),
+        (
+            lambda: Composite([0.5], PAIR),
+            r"boundaries=\[0.5\]; it needs whole numbers of optimizer",
+        ),
+        (lambda: Composite([3.0], PAIR), r"such as \[round\(0.5 \* total_steps\)\] for half"),
+        (lambda: Composite(["3"], PAIR), r"boundaries=\['3'\]; it needs whole"),
+        (lambda: Composite(3, PAIR), "boundaries=3; it needs whole"),
+        (lambda: Warmup(Constant(0.1), 0.1), "steps=0.1; it needs a whole number of optimizer"),
     ],
 )
 def test_bad_arguments_fail_at_construction(make, message):
@@ -139,7 +150,7 @@ def test_bad_arguments_fail_at_construction(make, message):
 
 @pytest.mark.parametrize("policy", [Cosine(0.1), MultiStep(0.1), OneCycle(0.1)])
 def test_the_length_of_the_run_must_be_known(policy):
-    with pytest.raises(ValueError, match="needs HORIZON; pass total_steps="):
+    with pytest.raises(ValueError, match="needs the length of the run: pass total_steps="):
         ControlledLR(sgd(), policy)
 
 
@@ -158,7 +169,7 @@ def test_a_warm_up_keeps_the_needs_the_state_and_the_family_of_what_it_wraps():
     assert Warmup(inner, 5).family == "adam"
     assert Warmup(Constant(0.1), 5).family == ""
     assert Warmup(Momentum(), 5).init() == Momentum().init()
-    with pytest.raises(ValueError, match="learned with adam; this optimizer is sgd"):
+    with pytest.raises(ValueError, match="learned with adam, and the optimizer is sgd"):
         ControlledLR(sgd(), Warmup(inner, 5))
 
 
@@ -178,6 +189,11 @@ def test_a_composite_gives_each_part_its_own_run():
         [slow.constant(5, 0.2), slow.cosine(15, 15, 0.3), slow.one_cycle(30, T - 20, 0.1)],
     )
     assert run(composite, 50) == pytest.approx(expected, rel=1e-12)
+
+
+def test_boundaries_may_be_any_whole_numbers_and_are_kept_as_plain_ones():
+    composite = Composite(torch.tensor([5, 20]), [*PAIR, Constant(0.3)])
+    assert repr(composite) == repr(Composite((5, 20), (*PAIR, Constant(0.3))))
 
 
 def test_a_composite_knows_its_own_horizon_unless_the_last_part_asks():
@@ -206,8 +222,11 @@ def test_the_parts_of_a_composite_may_keep_a_state_and_one_family():
 
 def test_a_policy_reads_nothing_but_the_horizon():
     constant = Constant(0.1)
+    view = StepView(constant, 0, total_steps=9)
     with pytest.raises(UndeclaredError):
-        StepView(constant, 0, total_steps=9).total_steps  # noqa: B018
+        view.total_steps  # noqa: B018
+    with pytest.raises(AttributeError, match="a StepView has no totl_steps"):
+        view.totl_steps  # noqa: B018
 
 
 # What PyTorch asks of its own schedulers
@@ -337,9 +356,11 @@ def test_an_overridden_step_warns_in_either_order():
 
 
 def test_the_new_order_does_not_warn():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        in_torchs_order(scheduled(Cosine(0.1)), 5)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        rates = in_torchs_order(scheduled(Cosine(0.1)), 5)
+    assert rates == run(Cosine(0.1), 5)
+    assert warned == []
 
 
 def test_an_epoch_may_be_given_as_in_torch():

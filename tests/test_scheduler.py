@@ -101,7 +101,7 @@ def test_a_loss_that_is_no_number_is_refused():
         scheduler.observe({"loss": 1.0})
 
 
-def test_a_loss_stays_a_tensor_until_the_step_and_is_read_once(monkeypatch):
+def test_a_loss_on_the_host_is_read_just_once(monkeypatch):
     reads = []
     for name in ("item", "tolist", "__float__", "__bool__"):
         original = getattr(torch.Tensor, name)
@@ -113,9 +113,15 @@ def test_a_loss_stays_a_tensor_until_the_step_and_is_read_once(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, read, raising=False)
     scheduler, optimizer = build(Says(0.1, Need.LOSS))
     scheduler.observe(torch.tensor(1.0))
-    assert reads == []
     optimizer.step()
     assert reads == ["item"]
+
+
+def test_a_loss_on_a_device_is_not_read_before_the_step():
+    scheduler, optimizer = build(Says(0.1, Need.LOSS))
+    scheduler.observe(torch.ones(1, device="meta"))  # whoever reads a meta tensor gets an error
+    with pytest.raises(RuntimeError, match="meta tensors"):
+        optimizer.step()
 
 
 # Closures

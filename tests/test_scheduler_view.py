@@ -1,6 +1,7 @@
 """What a controller sees through `ControlledLR`, and what is refused."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -71,13 +72,29 @@ def test_reading_what_is_not_declared_raises():
 @pytest.mark.parametrize(
     ("needs", "message"),
     [
-        (Need.HORIZON, r"Says needs HORIZON; pass total_steps="),
-        (Need.EPOCHS, r"Says needs EPOCHS; pass steps_per_epoch="),
-        (Need.META | Need.TRIALS, r"Says needs META, TRIALS; pass sandbox=Sandbox"),
+        (
+            Need.HORIZON,
+            "Says needs the length of the run: pass total_steps= (optimizer steps) [HORIZON]",
+        ),
+        (
+            Need.EPOCHS,
+            "Says needs the length of an epoch: pass steps_per_epoch= (optimizer steps) [EPOCHS]",
+        ),
+        (
+            Need.META | Need.TRIALS | Need.LOSS,
+            "Says needs losses on other batches and training steps on a copy: "
+            "pass sandbox=meta_lr.Sandbox(model, optimizer, loss_fn, batch) [META, TRIALS]",
+        ),
+        (
+            Need.TRIALS | Need.HORIZON,
+            "Says needs training steps on a copy and the length of the run: "
+            "pass sandbox=meta_lr.Sandbox(model, optimizer, loss_fn, batch) "
+            "and total_steps= (optimizer steps) [TRIALS, HORIZON]",
+        ),
     ],
 )
 def test_needs_that_cannot_be_served_fail_at_construction(needs, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         build(Says(0.1, needs))
 
 
@@ -101,7 +118,7 @@ def test_the_sandbox_is_told_the_step_before_each_question():
 
 def test_a_rate_learned_with_another_optimizer_is_refused():
     build(Says(0.1, family="adam"), kind=torch.optim.Adam)
-    with pytest.raises(ValueError, match=r"learned with sgd.*pass peak=.*to load_pretrained"):
+    with pytest.raises(ValueError, match=r"learned with sgd.*load_pretrained\(..., peak=...\)"):
         build(Says(0.1, family="sgd"), kind=torch.optim.Adam)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from meta_lr.protocol import Need, StepView
@@ -95,12 +96,12 @@ class Learned:
 
     def __call__(self, view: StepView, state: LearnedState) -> tuple[float | Tensor, LearnedState]:
         """Return the rate for this loss, and the next state."""
-        stage, loss = self._stage(view), view.loss
-        if self._learning or loss.requires_grad:
-            p, memory = self.net(self.stages[stage], loss, state.memory)
+        stage = self._stage(view)
+        if torch.is_grad_enabled() and (self._learning or view.loss.requires_grad):
+            p, memory = self.net(self.stages[stage], view.loss, state.memory)
             return self.gamma * p, state._replace(memory=memory)
-        number = loss.item()
-        rate = self.gamma * self._folded[stage](number, tuple(m.numpy() for m in state.memory))
+        number = view.loss_item()
+        rate = self.gamma * self._folded[stage](number, state.memory)
         if self._is_strange(number, state):
             return rate, state._replace(warned=True)
         return rate, state  # its memory was updated in place

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.schedulers.network import Arrays, Folded, Tensors
+from meta_lr.schedulers.network import Folded, Tensors
 from meta_lr.seeds import generator
 
 
@@ -93,19 +93,32 @@ class LSTM:
     def fold(self, weights: Tensors) -> Folded:
         """Return the cell in NumPy, whatever the order of the gates and the offset."""
         down, up, head, head_bias = self._canonical(weights)
-        size, gates = self.hidden, 3 * self.hidden
-        seen, narrow = np.ones(size + 2, down.dtype), np.ones(len(down) + 1, down.dtype)
+        size, gates, dtype = self.hidden, 3 * self.hidden, down.dtype
+        zero, half = np.zeros((), dtype), np.full((), 0.5, dtype)
+        seen, narrow, z = np.ones(size + 2, dtype), np.ones(len(down) + 1, dtype), up[:, 0].copy()
+        seen_h, relu, s = seen[:size], narrow[:-1], z[:gates]  # views: slices cost as much as sums
+        i, f, o, g = np.split(z, 4)
+        known, h, c = None, seen_h, seen_h  # the memory of the last call, and views of it
 
-        def cell(loss: float, memory: Arrays) -> float:
-            h, c = memory[0]
-            seen[:size], seen[size] = h, loss  # (h, loss, 1)
-            np.maximum(down @ seen, 0.0, out=narrow[:-1])  # (relu, 1)
-            z = np.tanh(up @ narrow)
-            s = 0.5 * z[:gates] + 0.5
-            c *= s[size : 2 * size]
-            c += s[:size] * z[gates:]
-            np.multiply(s[2 * size :], np.tanh(c), out=h)
-            return 0.5 * math.tanh(0.5 * (float(head @ h) + head_bias)) + 0.5
+        def cell(loss: float, memory: Tensors) -> float:
+            nonlocal known, h, c
+            if memory[0] is not known:
+                known = memory[0]
+                h, c = known.numpy()
+            np.copyto(seen_h, h)
+            seen[size] = loss  # seen is (h, loss, 1)
+            np.dot(down, seen, relu)
+            np.maximum(relu, zero, out=relu)  # narrow is (relu, 1)
+            np.dot(up, narrow, z)
+            np.tanh(z, z)
+            np.multiply(s, half, s)
+            np.add(s, half, s)
+            np.multiply(c, f, c)
+            np.multiply(i, g, i)
+            np.add(c, i, c)
+            np.tanh(c, h)
+            np.multiply(h, o, h)
+            return 0.5 * math.tanh(0.5 * (float(np.dot(head, h)) + head_bias)) + 0.5
 
         return cell
 

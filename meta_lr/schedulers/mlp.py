@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.schedulers.network import Arrays, Folded, Tensors
+from meta_lr.schedulers.network import Folded, Tensors
 from meta_lr.seeds import generator
 
 
@@ -63,7 +63,7 @@ class MLP:
         """Return the same function in NumPy."""
         arrays = [weight.detach().cpu().numpy() for weight in weights]
 
-        def perceptron(loss: float, memory: Arrays) -> float:
+        def perceptron(loss: float, memory: Tensors) -> float:
             x = np.full(1, loss, arrays[0].dtype)
             for layer in range(len(self.hidden)):
                 x = np.maximum(arrays[2 * layer] @ x + arrays[2 * layer + 1], 0)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
-Arrays = tuple[np.ndarray, ...]
-Folded = Callable[[float, Arrays], float]
+Folded = Callable[[float, Tensors], float]
 
 
 class Network(Protocol):

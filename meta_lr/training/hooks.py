@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 Owner = TypeVar("Owner")
 Args = tuple[Any, ...]  # of a step, from the optimizer itself on
@@ -22,35 +23,22 @@ Call = tuple[Args, Kwargs]
 Closure = Callable[[], Any]
 
 
-def attach(
-    optimizer: Optimizer,
-    owner: Owner,
-    before: Callable[[Owner, Args, Kwargs], Call | None],
-    after: Callable[[Owner], None],
+def before_steps(
+    optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], Call | None]
 ) -> None:
-    """Call two methods of `owner` around each `optimizer.step`, for as long as it lives.
+    """Call a method of `owner` before each `optimizer.step`, for as long as it lives.
 
-    The optimizer holds the owner only weakly, and a compiled step leaves the hooks in Python. A
-    step inside a step (`super().step()` in a subclass) runs torch's hooks again, but not these.
+    The optimizer holds the owner only weakly, and a compiled step leaves the hook in Python. A
+    step inside a step (`super().step()` in a subclass) runs torch's hooks again, but not this one.
     """
-    ref, nests = weakref.ref(owner), _may_nest(type(optimizer))
+    _bind(owner, optimizer.register_step_pre_hook(_hook(optimizer, owner, act)))
 
-    def pre(optimizer: Optimizer, args: Args, kwargs: Kwargs) -> Call | None:
-        owner = ref()
-        if owner is None or (nests and _is_inner(optimizer)):
-            return None
-        return before(owner, args, kwargs)
 
-    def post(optimizer: Optimizer, args: Args, kwargs: Kwargs) -> None:
-        owner = ref()
-        if owner is not None and not (nests and _is_inner(optimizer)):
-            after(owner)
-
-    for handle in (
-        optimizer.register_step_pre_hook(_uncompiled(pre)),
-        optimizer.register_step_post_hook(_uncompiled(post)),
-    ):
-        weakref.finalize(owner, handle.remove).atexit = False
+def after_steps(
+    optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], None]
+) -> None:
+    """Call a method of `owner` after each `optimizer.step`, the present one too, likewise."""
+    _bind(owner, optimizer.register_step_post_hook(_hook(optimizer, owner, act)))
 
 
 def replace_closure(args: Args, kwargs: Kwargs, wrap: Callable[[Closure], Closure]) -> Call | None:
@@ -80,6 +68,22 @@ def unscale(optimizer: Optimizer) -> None:
     vars(optimizer)["grad_scale"] = None
 
 
+def _hook(optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], Any]) -> Any:
+    ref, nests = weakref.ref(owner), _may_nest(type(optimizer))
+
+    def hook(optimizer: Optimizer, args: Args, kwargs: Kwargs) -> Any:
+        owner = ref()
+        if owner is None or (nests and _is_inner(optimizer)):
+            return None
+        return act(owner, args, kwargs)
+
+    return torch.compiler.disable(hook)
+
+
+def _bind(owner: Any, handle: RemovableHandle) -> None:
+    weakref.finalize(owner, handle.remove).atexit = False
+
+
 def _may_nest(kind: type[Optimizer]) -> bool:
     steps = [vars(base)["step"] for base in kind.__mro__ if "step" in vars(base)]
     return len({inspect.unwrap(step) for step in steps} - {Optimizer.step}) > 1
@@ -93,7 +97,3 @@ def _is_inner(optimizer: Optimizer) -> bool:
             depth += 1
         frame = frame.f_back
     return depth > 1
-
-
-def _uncompiled(hook: Any) -> Any:
-    return torch.compiler.disable(hook)

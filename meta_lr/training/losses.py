@@ -10,16 +10,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from meta_lr.protocol import HostLoss
+
+Loss = Tensor | HostLoss
+
 
 class Summary(NamedTuple):
     """What was observed since the last step, on all ranks."""
 
-    mean: Tensor | None  # () mean of the finite losses, None if there is none
+    mean: Loss | None  # () mean of the finite losses, None if there is none
     num_seen: int  # finite or not
 
 
-def as_loss(loss: float | Tensor) -> Tensor:
-    """Return `loss` as a tensor of shape () that shares neither graph nor memory with it.
+def as_loss(loss: float | Tensor) -> Loss:
+    """Return `loss` so that it shares neither graph nor memory with it; on the host as a number.
 
     Raises:
         TypeError: It is neither a number nor a tensor.
@@ -31,17 +35,18 @@ def as_loss(loss: float | Tensor) -> Tensor:
                 f"a loss of shape {tuple(loss.shape)} was observed; it must be one number: "
                 "observe(loss.mean())"
             )
-        loss = loss.detach().clone()
-        return loss.reshape(()) if loss.dim() else loss
+        if loss.device.type == "cpu":
+            return HostLoss(loss.item(), loss.dtype)
+        return loss.detach().clone().reshape(())
     try:
-        return torch.tensor(float(loss), dtype=torch.float64)
+        return HostLoss(float(loss), torch.float64)
     except (TypeError, ValueError):
         raise TypeError(
             f"a loss of type {type(loss).__name__} was observed; pass a number or a tensor of one"
         ) from None
 
 
-def summarise(losses: Sequence[Tensor], params: Callable[[], Sequence[Tensor]]) -> Summary:
+def summarise(losses: Sequence[Loss], params: Callable[[], Sequence[Tensor]]) -> Summary:
     """Return the mean of the finite ones of `losses`, each of shape (), and their number.
 
     In a process group of several ranks this is a collective call: one reduction where `params`
@@ -53,7 +58,7 @@ def summarise(losses: Sequence[Tensor], params: Callable[[], Sequence[Tensor]]) 
         return Summary(losses[0] if math.isfinite(losses[0].item()) else None, 1)
     if not losses:
         return Summary(None, 0)
-    finite = _finite(losses, losses[-1].device)
+    finite = _finite(losses, as_tensor(losses[-1]).device)
     return Summary(finite.mean() if len(finite) else None, len(losses))
 
 
@@ -62,7 +67,12 @@ def num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _over_ranks(losses: Sequence[Tensor], device: torch.device) -> Summary:
+def as_tensor(loss: Loss) -> Tensor:
+    """Return the tensor () that `loss` is or stands for."""
+    return loss.tensor() if isinstance(loss, HostLoss) else loss
+
+
+def _over_ranks(losses: Sequence[Loss], device: torch.device) -> Summary:
     # A rank without finite losses takes part with zeros, so nobody waits and the mean is right.
     finite = _finite(losses, device).double() if losses else torch.zeros(0, device=device)
     totals = torch.zeros(3, dtype=torch.float64, device=device)
@@ -72,6 +82,6 @@ def _over_ranks(losses: Sequence[Tensor], device: torch.device) -> Summary:
     return Summary(totals[0] / num_finite if num_finite else None, num_seen)
 
 
-def _finite(losses: Sequence[Tensor], device: torch.device) -> Tensor:
-    stacked = torch.stack([loss.to(device) for loss in losses])
+def _finite(losses: Sequence[Loss], device: torch.device) -> Tensor:
+    stacked = torch.stack([as_tensor(loss).to(device) for loss in losses])
     return stacked[stacked.isfinite()]

@@ -7,7 +7,7 @@ gradients, random state and data order. Only `cost` moves.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -96,6 +96,27 @@ class Sandbox:
         """Return the loss () at `params` on the draw-th batch of split "meta"; differentiable."""
         return self._at(params, "meta", draw)
 
+    def loss_with(
+        self,
+        params: Sequence[Tensor],
+        buffers: Mapping[str, Tensor],
+        split: Split,
+        draw: int | None,
+    ) -> Tensor:
+        """Return the loss () at `params` with the model's buffers, which the forward pass changes.
+
+        As `loss` and `meta_loss`, for a path of several steps, each of which changes the buffers.
+        """
+        if self._stop is not None and self._stop():
+            raise InterruptedExperimentError("stopped inside an experiment")
+        tensors = dict(zip(self._names, params, strict=True))
+        tensors.update({"model." + name: buffer for name, buffer in buffers.items()})
+        batch = self.batch(split, self.step, draw)
+        self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
+        with self._forked():
+            self._seed(split, draw)
+            return functional_call(self._lossy, tensors, (batch,))
+
     @contextmanager
     def trial(self) -> Iterator[Trial]:
         """Give a private copy of model and optimizer to train; one more copy in memory."""
@@ -125,13 +146,8 @@ class Sandbox:
         self.cost += passes * len(batch[0]) / self._examples
 
     def _at(self, params: Sequence[Tensor], split: Split, draw: int | None) -> Tensor:
-        tensors = dict(zip(self._names, params, strict=True))
-        buffers = {"model." + n: b.detach().clone() for n, b in self.model.named_buffers()}
-        batch = self.batch(split, self.step, draw)
-        self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
-        with self._forked():
-            self._seed(split, draw)
-            return functional_call(self._lossy, {**tensors, **buffers}, (batch,))
+        buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
+        return self.loss_with(params, buffers, split, draw)
 
     def _seed(self, split: Split, draw: int | None) -> None:
         if self.seed is not None:

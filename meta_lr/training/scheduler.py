@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from meta_lr import protocol, rules
 from meta_lr.protocol import Average, Controller, Need, StepView
 from meta_lr.training import hooks
-from meta_lr.training.losses import as_loss, num_ranks, summarise
+from meta_lr.training.losses import Loss, as_loss, as_tensor, num_ranks, summarise
 from meta_lr.training.sandbox import Sandbox
 
 FORMAT = 1  # of the state dict
@@ -81,25 +81,27 @@ class ControlledLR(LRScheduler):
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
         self._state = controller.init()
-        self._pending: list[Tensor] = []
+        self._pending: list[Loss] = []
         self._rate: float | None = None  # the controller's last
         self._used = False  # a policy's rate has served a real step
+        self._averages = False  # the hook after steps is attached: few controllers need it
         self._average: Average | None = None  # to apply after the step
         self._scales: list[float] = []
         self._refuse(optimizer)
         super().__init__(optimizer, last_epoch)
         self._read_scales()
-        hooks.attach(optimizer, self, ControlledLR._before_step, ControlledLR._after_step)
+        hooks.before_steps(optimizer, self, ControlledLR._before_step)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Attach a copy to its own optimizer: copies of an optimizer come without hooks."""
         self.__dict__.update(state)
-        hooks.attach(self.optimizer, self, ControlledLR._before_step, ControlledLR._after_step)
+        self._averages = False
+        hooks.before_steps(self.optimizer, self, ControlledLR._before_step)
 
     def observe(self, loss: float | Tensor) -> None:
         """Tell the loss of the coming step, not yet scaled for accumulation or mixed precision.
 
-        It stays where it is, and is not read before the step.
+        On an accelerator it stays there, and is not read before the step.
         """
         if self._is_policy:
             if self._used:
@@ -146,7 +148,7 @@ class ControlledLR(LRScheduler):
             "rate": self._rate,
             "used": self._used,
             "held": self.held,
-            "pending": list(self._pending),
+            "pending": [as_tensor(loss) for loss in self._pending],
             "state": protocol.pack(protocol.clone(self._state)),
         }
 
@@ -160,7 +162,10 @@ class ControlledLR(LRScheduler):
         self._state = protocol.clone(protocol.unpack(self._state, state_dict["state"]))
         self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["step_count"]
         self._rate, self._used = state_dict["rate"], state_dict["used"]
-        self.held, self._pending = state_dict["held"], list(state_dict["pending"])
+        self.held, self._pending = (
+            state_dict["held"],
+            [as_loss(loss) for loss in state_dict["pending"]],
+        )
         self._average = None
         protocol.set_rate(self.optimizer, 1.0, state_dict["lrs"])
         self._last_lr = _rates(self.optimizer)
@@ -170,11 +175,6 @@ class ControlledLR(LRScheduler):
         if replaced is None:
             self._decide()
         return replaced
-
-    def _after_step(self) -> None:
-        if self._average is not None:
-            protocol.apply_average(self._params(), self._average)
-            self._average = None
 
     def _deciding(self, closure: hooks.Closure) -> hooks.Closure:
         """Return a closure that decides on the rate after its first run; torch reads it then."""
@@ -217,7 +217,7 @@ class ControlledLR(LRScheduler):
         if self._rate is not None:
             protocol.set_rate(self.optimizer, self._rate, self._read_scales())
 
-    def _ask(self, loss: Tensor | None) -> float:
+    def _ask(self, loss: Loss | None) -> float:
         """Return the controller's rate for step `last_epoch`; its state begins anew at 0."""
         if self.sandbox is not None:
             self.sandbox.at(self.last_epoch)
@@ -226,8 +226,21 @@ class ControlledLR(LRScheduler):
             rate, state = self.controller(self._view(loss), state)
         number = float(rate.rate if isinstance(rate, Average) else rate)
         protocol.check_rate(self.controller, self.last_epoch, number)
-        self._state, self._average = state, rate if isinstance(rate, Average) else None
+        self._state, self._average = state, None
+        if isinstance(rate, Average):
+            self._restart_from(rate)
         return number
+
+    def _restart_from(self, average: Average) -> None:
+        self._average = average
+        if not self._averages:
+            self._averages = True
+            hooks.after_steps(self.optimizer, self, ControlledLR._after_step)
+
+    def _after_step(self, args: hooks.Args, kwargs: hooks.Kwargs) -> None:
+        if self._average is not None:
+            protocol.apply_average(self._params(), self._average)
+            self._average = None
 
     def _warn_of_silence(self) -> None:
         if not self._warned:
@@ -238,7 +251,7 @@ class ControlledLR(LRScheduler):
                 stacklevel=3,
             )
 
-    def _view(self, loss: Tensor | None) -> StepView:
+    def _view(self, loss: Loss | None) -> StepView:
         optimizer, params = self.optimizer, []
         if self._reads_tensors:
             hooks.unscale(optimizer)

@@ -1,0 +1,197 @@
+"""One training step, steered: gradient, the controller's rate, update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from meta_lr import protocol, rules
+from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.seeds import seed_model
+from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
+
+
+class Stepper:
+    """A task's model, its optimizer and the controller of its rate.
+
+    Args:
+        task: Gives the model, the batches and the loss.
+        make_optimizer: Makes the optimizer from the model's parameters.
+        controller: Chooses the rate of each step.
+        total_steps: Length of the run in optimizer steps.
+        seed: Of the model's random numbers.
+        clip: Largest norm of the gradient; None does not clip.
+        device: Where model and batches live.
+        stop: Asked by experiments that take long; true interrupts them.
+
+    Attributes:
+        model: In train mode between steps.
+        optimizer: Its groups' rates are the controller's.
+        sandbox: Counts what experiments cost.
+        state: The controller's.
+        lr: Rate of the last step.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        controller: Controller,
+        *,
+        total_steps: int,
+        seed: int,
+        clip: float | None,
+        device: torch.device,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.task, self.controller, self.total_steps = task, controller, total_steps
+        self.seed, self.clip, self.device = seed, clip, device
+        self.model = task.model().to(device).train()
+        self.optimizer = make_optimizer(list(self.model.parameters()))
+        rules.refuse_other_family(controller, self.optimizer)
+        self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
+        self.scales = protocol.group_scales(self.optimizer)
+        self.sandbox = Sandbox(
+            self.model, self.optimizer, task.loss, self.batch, clip=clip, seed=seed, stop=stop
+        )
+        self.state: Any = controller.init()
+        self.lr = 0.0
+
+    def take(self, step: int) -> Tensor | None:
+        """Take one optimizer step; return its loss (), or None before it if that is not finite.
+
+        On an accelerator a loss is not waited for, so it may be returned though it is not finite.
+
+        Raises:
+            InterruptedExperimentError: `stop` returned true inside an experiment; all is as it was
+                before the step.
+            ValueError: The controller returned an unusable rate for a finite loss.
+        """
+        undo = self._undo()
+        loss = self._gradient(step)
+        if _is_known_bad(loss):
+            return None
+        try:
+            rate = self._ask(step, loss)
+        except InterruptedExperimentError:
+            undo()
+            raise
+        except ValueError:
+            if math.isfinite(loss.item()):
+                raise
+            return None  # no controller can answer a loss that is not a number
+        self.optimizer.step()
+        if isinstance(rate, protocol.Average):
+            protocol.apply_average(self.params, rate)
+        return loss
+
+    def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
+        """Return the task's batch on the run's device."""
+        batch = self.task.batch(split, index, draw)
+        if self.device.type == "cpu":
+            return batch
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the record's header says of the run."""
+        return {
+            "task": self.task.name,
+            "model": type(self.model).__name__,
+            "optimizer": rules.family(self.optimizer),
+            "method": type(self.controller).__name__,
+            "controller": repr(self.controller),
+            "seed": self.seed,
+            "total_steps": self.total_steps,
+            "steps_per_epoch": self.task.num_batches("train"),
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return the fields of the controller's state that count something."""
+        packed = protocol.pack(self.state)
+        return {name: value for name, value in packed.items() if name.startswith("num_")}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what makes this run another one than those that may lie in its folder."""
+        return {
+            "format": 1,
+            "controller": repr(self.controller),
+            "total_steps": self.total_steps,
+            "seed": self.seed,
+            "task": self.task.name,
+            "optimizer": f"{type(self.optimizer).__name__}({self.optimizer.defaults})",
+            "clip": self.clip,
+        }
+
+    def saved(self) -> dict[str, Any]:
+        """Return all that the steps to come depend on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "state": protocol.pack(self.state),
+            "search_cost": self.sandbox.cost,
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what `saved` returned."""
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.state = protocol.unpack(self.state, saved["state"])
+        self.sandbox.cost = saved["search_cost"]
+
+    def _gradient(self, step: int) -> Tensor:
+        batch = self.batch("train", step)
+        seed_model(self.seed, "model", step, device=self.device)
+        loss = self.task.loss(self.model, batch)
+        self.model.zero_grad()
+        loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.params, self.clip)
+        return loss.detach()
+
+    def _undo(self) -> Callable[[], None]:
+        """Return what takes back the part of this step that a search in it may interrupt."""
+        if not self.controller.needs & Need.TRIALS:
+            return lambda: None
+        state, cost = protocol.clone(self.state), self.sandbox.cost
+        buffers = [buffer.clone() for buffer in self.model.buffers()]
+
+        def restore() -> None:
+            self.state, self.sandbox.cost = state, cost
+            for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+        return restore
+
+    def _ask(self, step: int, loss: Tensor) -> protocol.Rate:
+        """Ask the controller for this step's rate and write it into the optimizer."""
+        self.sandbox.at(step)
+        view = StepView(
+            self.controller,
+            step,
+            total_steps=self.total_steps,
+            steps_per_epoch=self.task.num_batches("train"),
+            loss=loss,
+            params=self.params,
+            grads=[torch.zeros_like(p) if p.grad is None else p.grad for p in self.params],
+            direction=lambda: rules.direction(self.optimizer),
+            sandbox=self.sandbox,
+        )
+        with torch.no_grad():
+            rate, self.state = self.controller(view, self.state)
+        number = rate.rate if isinstance(rate, protocol.Average) else rate
+        self.lr = protocol.check_rate(self.controller, step, float(number))
+        protocol.set_rate(self.optimizer, self.lr, self.scales)
+        return rate
+
+
+def _is_known_bad(loss: Tensor) -> bool:
+    """Return whether `loss` is not finite; on an accelerator a flush finds out, without waiting."""
+    return loss.device.type == "cpu" and not math.isfinite(loss.item())
