@@ -1,10 +1,11 @@
-"""Learning-rate schedules that are learned, searched or probed, behind one protocol."""
+"""Learning-rate schedules that are learned from training runs, behind one protocol."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_lr.baselines.compose import Composite, Warmup
+    from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.checkpoint import load_pretrained
     from meta_lr.protocol import Average, Controller, Need, StepView
     from meta_lr.training.loop import train
@@ -16,9 +17,13 @@ __version__ = "0.1.0"
 __all__ = [
     "Average",
     "Composite",
+    "Constant",
     "ControlledLR",
     "Controller",
+    "Cosine",
+    "MultiStep",
     "Need",
+    "OneCycle",
     "Sandbox",
     "StepView",
     "Warmup",
@@ -29,9 +34,13 @@ __all__ = [
 _HOMES = {
     "Average": "protocol",
     "Composite": "baselines.compose",
+    "Constant": "baselines.policies",
     "ControlledLR": "training.scheduler",
     "Controller": "protocol",
+    "Cosine": "baselines.policies",
+    "MultiStep": "baselines.policies",
     "Need": "protocol",
+    "OneCycle": "baselines.policies",
     "Sandbox": "training.sandbox",
     "StepView": "protocol",
     "Warmup": "baselines.compose",

@@ -44,6 +44,14 @@ def rates(controller, losses, total_steps=30):
     return out
 
 
+def final(controller, losses, total_steps=30):
+    state = controller.init()
+    for step, loss in enumerate(losses):
+        view = StepView(controller, step, total_steps=total_steps, loss=torch.tensor(loss))
+        _, state = controller(view, state)
+    return state
+
+
 @pytest.mark.parametrize("net", NETS)
 def test_a_loaded_scheduler_gives_the_same_rates(tmp_path, net):
     losses = [2.3 * 0.9**t for t in range(30)]
@@ -70,13 +78,25 @@ def test_load_pretrained_by_folder_with_and_without_peak(tmp_path):
 @pytest.mark.parametrize("net", NETS)
 def test_numpy_inference_equals_torch(net):
     weights, memory = net.init(3), net.memory()
-    folded, arrays = net.fold(weights), tuple(m.numpy().copy() for m in net.memory())
+    folded, own = net.fold(weights), net.memory()
     for step in range(200):
         loss = 3.0 * 0.98**step
         p, memory = net(weights, torch.tensor(loss), memory)
-        assert abs(float(p) - folded(loss, arrays)) < 1e-6
-        for mine, theirs in zip(arrays, memory, strict=True):
-            assert abs(mine - theirs.numpy()).max() < 1e-6
+        assert abs(float(p) - folded(loss, own)) < 1e-6
+        for mine, theirs in zip(own, memory, strict=True):
+            assert (mine - theirs).abs().max() < 1e-6
+
+
+def test_numpy_inference_keeps_two_memories_apart():
+    net = LSTM(4)
+    folded, first, second = net.fold(net.init(0)), net.memory(), net.memory()
+    alone = [net.fold(net.init(0))(1.0, memory) for memory in [net.memory()] * 3]
+    assert [folded(1.0, memory) for memory in (first, second, first, first)] == [
+        alone[0],
+        alone[0],
+        alone[1],
+        alone[2],
+    ]
 
 
 def test_a_loss_never_seen_warns_once():
@@ -86,20 +106,16 @@ def test_a_loss_never_seen_warns_once():
     assert len(caught) == 1
 
 
-def test_a_fallback_takes_over_outside_the_range_and_is_counted(tmp_path):
+def test_a_pretrained_fallback_is_a_cosine_above_the_range_and_its_margin(tmp_path):
     folder = str(write(tmp_path / "c"))
-    losses = [1.0, 5.0, -1.0, 2.0]
     safe = checkpoint.load_pretrained(folder, fallback="cosine")
-    state, mixed = safe.init(), []
-    for step, loss in enumerate(losses):
-        view = StepView(safe, step, total_steps=30, loss=torch.tensor(loss))
-        rate, state = safe(view, state)
-        mixed.append(rate)
+    assert safe.high == pytest.approx(3.29)  # a tenth of [0.1, 3] above it
     cosine = [0.25 * (1 + math.cos(math.pi * step / 30)) for step in range(4)]
-    with pytest.warns(UserWarning, match="outside"):
-        alone = rates(checkpoint.load_pretrained(folder), losses)
-    assert mixed == pytest.approx([alone[0], cosine[1], cosine[2], alone[3]])
-    assert state.num_fallbacks == 2
+    assert rates(safe, [5.0] * 4) == pytest.approx(cosine)
+    seen = [1.0, 2.0, -1.0, 0.0]  # a loss below the range is what training is for
+    alone = rates(checkpoint.load_pretrained(folder), seen[:2])
+    assert rates(safe, seen)[:2] == alone
+    assert final(safe, seen).num_fallbacks == 0
     assert safe.family == "sgd"
 
 

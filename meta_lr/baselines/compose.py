@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import pairwise
-from operator import or_
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from meta_lr.protocol import Average, Controller, Need, Rate, StepView
@@ -36,8 +37,10 @@ class Warmup:
     steps: int
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ValueError(f"Warmup got steps={self.steps}; it needs a number of steps >= 0")
+        if not isinstance(self.steps, Integral) or self.steps < 0:
+            raise ValueError(
+                f"Warmup got steps={self.steps!r}; it needs a whole number of optimizer steps >= 0"
+            )
 
     @property
     def needs(self) -> Need:
@@ -98,7 +101,7 @@ class Composite:
     parts: Sequence[Controller]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boundaries", tuple(self.boundaries))
+        object.__setattr__(self, "boundaries", _steps(self.boundaries))
         object.__setattr__(self, "parts", tuple(self.parts))
         if len(self.boundaries) != len(self.parts) - 1:
             raise ValueError(
@@ -117,7 +120,7 @@ class Composite:
     @property
     def needs(self) -> Need:
         """What any part reads; the length of the run only if the last part does."""
-        needs = reduce(or_, (part.needs for part in self.parts))
+        needs = reduce(operator.or_, (part.needs for part in self.parts))
         return needs if self.parts[-1].needs & Need.HORIZON else needs & ~Need.HORIZON
 
     @property
@@ -150,3 +153,13 @@ class Composite:
     @cached_property
     def _kinds(self) -> list[type]:
         return [type(part.init()) for part in self.parts]
+
+
+def _steps(boundaries: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, boundaries))
+    except TypeError:
+        raise ValueError(
+            f"Composite got boundaries={boundaries!r}; it needs whole numbers of optimizer steps, "
+            "such as [round(0.5 * total_steps)] for half of the run"
+        ) from None

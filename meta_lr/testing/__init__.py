@@ -13,8 +13,9 @@ or with one case per rule, so that each has its own line in the test report:
     def test_mine(check):
         check(Mine(peak=0.1))
 
-A broken rule raises an AssertionError that names it. Give the method options with which it does all
-that it can within a short run (`steps`); rates near 0.1 suit the built-in problems.
+A broken rule raises an AssertionError of one line: the rule, what broke it, and what to do. Give
+the method options with which it does all that it can within a short run (`steps`); rates near 0.1
+suit the built-in problems. `check_docstring` is a rule of this package's own methods alone.
 """
 
 from meta_lr.testing.contract import (
@@ -24,6 +25,7 @@ from meta_lr.testing.contract import (
     check_drop_in,
     check_learns,
     check_no_trace,
+    check_protocol,
     check_reads,
     check_repr,
     check_resumes,
@@ -36,6 +38,7 @@ __all__ = [
     "check_drop_in",
     "check_learns",
     "check_no_trace",
+    "check_protocol",
     "check_reads",
     "check_repr",
     "check_resumes",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from meta_lr import rules
 from meta_lr.protocol import Controller
 from meta_lr.seeds import generator, seed_model
 from meta_lr.tasks.base import Batch
@@ -62,13 +63,21 @@ class OwnLoop:
     Args:
         controller: Steers it.
         optimizer: Makes the optimizer from the model's parameters.
-        total_steps: Length of the run.
+        total_steps: Length of the run, at least 12.
+
+    Raises:
+        ValueError: The controller is for another optimizer family, or the run is too short.
     """
 
     def __init__(self, controller: Controller, optimizer: MakeOptimizer, total_steps: int) -> None:
+        if total_steps < 12:
+            raise ValueError(
+                f"a run of {total_steps} steps shows too little; pass steps=12 or more"
+            )
         self.task, self.step = Problem(), 0
         self.model = self.task.model()
         self.optimizer = optimizer(list(self.model.parameters()))
+        _refuse_other_family(controller, self.optimizer)
         self.sandbox = Sandbox(self.model, self.optimizer, self.task.loss, self.task.batch, seed=0)
         self.scheduler = ControlledLR(
             self.optimizer,
@@ -96,13 +105,13 @@ class OwnLoop:
         return list(self.each(steps))
 
     def untouchable(self) -> dict[str, Any]:
-        """Return all that a controller must not change."""
+        """Return all that a controller must not change, what changes the rest first."""
         numpy = np.random.get_state(legacy=False)
         return {
-            "model": self.model.state_dict(),
             "the mode of a module": [module.training for module in self.model.modules()],
             "gradient": [p.grad for p in self.model.parameters()],
             "optimizer": self.optimizer.state_dict(),
+            "model": self.model.state_dict(),
             "the random state of torch": torch.get_rng_state(),
             "the random state of NumPy": (numpy["state"]["key"].tobytes(), numpy["state"]["pos"]),
             "the random state of Python": hash(random.getstate()),
@@ -126,3 +135,12 @@ class OwnLoop:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+
+
+def _refuse_other_family(controller: Controller, optimizer: Optimizer) -> None:
+    wanted, came = getattr(controller, "family", ""), rules.family(optimizer)
+    if wanted and wanted != came:
+        raise ValueError(
+            f"the controller is for the optimizer family {wanted}, but the check has {came}; "
+            "pass optimizer=, such as partial(torch.optim.Adam, lr=0.1)"
+        )
