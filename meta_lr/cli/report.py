@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from meta_lr.report import Report
 
 
 class _Parser(argparse.ArgumentParser):
@@ -21,9 +26,19 @@ def report(arguments: list[str]) -> int:
 
     out = options.out or options.folder / "report"
     written = write_report(options.folder, out, reference=options.reference, target=options.target)
-    print(written.markdown)
-    print(f"report: {written.page}")
+    show(written)
     return 0
+
+
+def show(written: Report) -> None:
+    """Print the tables and the page's path; whoever reads them may stop early, as `head` does."""
+    try:
+        print(written.markdown)
+        print(f"report: {written.page}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still buffered goes nowhere, or the interpreter would complain when it leaves
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -39,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
         "--target",
         type=float,
         metavar="VALUE",
-        help="time to this accuracy (0 to 1) or loss on val",
+        help="time to this accuracy (a fraction: 0.95, not 95) or loss on val",
     )
     return parser

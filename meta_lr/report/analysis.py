@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meta_lr.report.comparison import SHOW_EACH_RUN, Comparison, compare
 from meta_lr.report.groups import Group, Problem
+from meta_lr.report.methods import Method, best_first, measure
 from meta_lr.report.outcomes import (
+    ACCURACY,
     Limits,
     Metric,
     Outcome,
@@ -16,45 +18,14 @@ from meta_lr.report.outcomes import (
     common_limits,
     outcome,
 )
-from meta_lr.report.targets import Times, time_to_target
-
-
-@dataclass(frozen=True)
-class Method:
-    """One group and its numbers, by seed; times are inf where the target was never reached."""
-
-    group: Group
-    outcomes: tuple[Outcome, ...]
-    steps_to_target: Times
-    cost_to_target: Times
-
-    @property
-    def label(self) -> str:
-        """The group's label."""
-        return self.group.label
-
-    def values(self, name: str) -> list[float]:
-        """Return one field of the outcomes; runs without it are left out.
-
-        So are unfinished runs, unless there is no other.
-        """
-        ended = [outcome for outcome in self.outcomes if outcome.status != "unfinished"]
-        values = [float(getattr(outcome, name)) for outcome in ended or self.outcomes]
-        return [value for value in values if not math.isnan(value)]
-
-    def values_of_all(self, name: str) -> list[float]:
-        """Return one field of the outcomes, or nothing if some run that counts lacks it."""
-        values = self.values(name)
-        return values if len(values) == len(self.values("num_steps")) else []
-
-    def count(self, status: str) -> int:
-        """Count the runs whose status begins with `status`."""
-        return sum(outcome.status.startswith(status) for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One problem analysed. `target` (nan: none) is `baseline`'s mean, or given (`baseline` "")."""
+    """One problem analysed, `methods` and the problem's groups best first.
+
+    `target` (nan: none) is `baseline`'s mean, or given (`baseline` "").
+    """
 
     problem: Problem
     metric: Metric
@@ -63,6 +34,17 @@ class Analysis:
     comparisons: tuple[Comparison, ...]
     target: float
     baseline: str
+
+    @property
+    def searched(self) -> bool:
+        """Whether some run spent more than its plain steps, so that cost and steps differ."""
+        runs = (run for group in self.problem.groups for run in group.runs)
+        return any(run.search_cost != 0 for run in runs)
+
+    @property
+    def same_views(self) -> bool:
+        """Whether comparing whole runs is comparing at equal steps and at equal cost."""
+        return not self.searched and self.limits.steps == self.problem.total_steps
 
     @property
     def few(self) -> bool:
@@ -85,25 +67,26 @@ def analyse(problem: Problem, *, reference: str | None, target: float | None) ->
         group.label: tuple(outcome(run, metric, limits) for run in group.runs)
         for group in problem.groups
     }
-    baseline = _baseline(problem.groups).label
-    aim = _mean_val(outcomes[baseline]) if target is None else target
+    baseline = _baseline(problem.groups)
+    aim = _mean_val(outcomes[baseline.label]) if target is None else target
+    measured = (measure(group, outcomes[group.label], metric, aim) for group in problem.groups)
+    methods = best_first(measured, metric)
+    groups = tuple(method.group for method in methods)
     return Analysis(
-        problem=problem,
+        problem=replace(problem, groups=groups),
         metric=metric,
         limits=limits,
-        methods=tuple(
-            _method(group, outcomes[group.label], metric, aim) for group in problem.groups
-        ),
+        methods=methods,
         comparisons=tuple(
             compare(
                 (group.label, _tests(outcomes[group.label])),
                 (other.label, _tests(outcomes[other.label])),
                 higher_is_better=metric.higher_is_better,
             )
-            for group, other in _pairs(problem.groups, reference)
+            for group, other in _pairs(groups, baseline, reference)
         ),
         target=aim,
-        baseline=baseline if target is None else "",
+        baseline=baseline.label if target is None else "",
     )
 
 
@@ -119,31 +102,34 @@ def check_reference(problems: Sequence[Problem], reference: str | None) -> None:
         raise ValueError(f"no method is called '{reference}'; pass one of: {known}")
 
 
-def _method(group: Group, outcomes: tuple[Outcome, ...], metric: Metric, aim: float) -> Method:
-    all_times = {run.header.seed: time_to_target(run, metric, aim) for run in group.runs}
-    unfinished = {run.header.seed for run in group.runs if run.status == "unfinished"}
-    times = {
-        seed: time
-        for seed, time in all_times.items()
-        if seed not in unfinished or math.isfinite(time[0])  # it may yet get there
-    }
-    return Method(
-        group,
-        outcomes,
-        {seed: steps for seed, (steps, _) in times.items()},
-        {seed: cost for seed, (_, cost) in times.items()},
-    )
-
-
-def _pairs(groups: Sequence[Group], reference: str | None) -> list[tuple[Group, Group]]:
-    against = _find(groups, reference) if reference is not None else None
+def _pairs(
+    groups: Sequence[Group], baseline: Group, reference: str | None
+) -> list[tuple[Group, Group]]:
     learned = [group for group in groups if group.learned]
     others = [group for group in groups if not group.learned]
     if reference is None and learned and others:
         return [(group, other) for group in learned for other in others]
-    if reference is None:
-        against = _baseline(groups)
+    against = baseline if reference is None else _find(groups, reference)
     return [] if against is None else [(g, against) for g in groups if g is not against]
+
+
+def check_target(problems: Sequence[Problem], target: float | None) -> None:
+    """Refuse a target that no run could have.
+
+    Raises:
+        ValueError: not a finite number, or no fraction above 0 where accuracies are compared.
+    """
+    if target is None:
+        return
+    if not math.isfinite(target):
+        raise ValueError(f"the target {target:g} is no finite number; pass an accuracy or a loss")
+    for problem in problems:
+        metric = choose_metric(run for group in problem.groups for run in group.runs)
+        if metric is ACCURACY and not 0 < target <= 1:
+            raise ValueError(
+                f"the target {target:g} is no accuracy, by which {problem.task} is compared; "
+                "pass a fraction above 0 and up to 1 (95 % is 0.95)"
+            )
 
 
 def _baseline(groups: Sequence[Group]) -> Group:

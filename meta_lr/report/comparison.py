@@ -20,8 +20,8 @@ Verdict = Literal[
 class Comparison:
     """The paired difference `method - reference` over the seeds that both ran.
 
-    `low` and `high` bound the 95 % interval (paired t; nan below two seeds or where a difference
-    is not finite); `p` is the two-sided sign-flip test's, None below ten seeds.
+    `low` and `high` bound the 95 % interval (nan where `paired_interval` has none); `p` is the
+    two-sided sign-flip test's, None below ten seeds.
     """
 
     method: str
@@ -32,6 +32,16 @@ class Comparison:
     high: float
     p: float | None
     verdict: Verdict
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds that both ran to the end."""
+        return len(self.differences)
+
+    @property
+    def enough(self) -> bool:
+        """Whether that many seeds allow a verdict."""
+        return self.seeds >= VERDICT_SEEDS
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
@@ -56,14 +66,18 @@ def compare(
     mean, _ = mean_and_spread(values)
     low, high = paired_interval(values)
     p = sign_flip_p(values) if len(values) >= VERDICT_SEEDS else None
-    verdict = _verdict(len(values), low, high, higher_is_better)
+    verdict = _verdict(len(values), mean, (low, high), higher_is_better)
     return Comparison(method[0], reference[0], differences, mean, low, high, p, verdict)
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % t interval of the mean difference; nan below two or if one is infinite."""
+    """Return the 95 % t interval of the mean difference.
+
+    It is nan below three differences (at two it is too wide to mean anything), where all are equal
+    (no spread to measure) and where one is infinite.
+    """
     mean, spread = mean_and_spread(differences)
-    if np.isnan(spread):
+    if len(differences) < 3 or np.isnan(spread) or spread <= 1e-9 * abs(mean):
         return float("nan"), float("nan")
     from scipy import stats
 
@@ -101,11 +115,12 @@ def _difference(value: float, reference: float) -> float:
     return 0.0 if value == reference else value - reference  # both diverged: inf - inf is a draw
 
 
-def _verdict(n: int, low: float, high: float, higher_is_better: bool) -> Verdict:
+def _verdict(n: int, mean: float, interval: tuple[float, float], higher_is_better: bool) -> Verdict:
+    low, high = interval
     if n < VERDICT_SEEDS:
         return "too few seeds for a verdict"
     if np.isnan(low):
-        return "no interval"
+        return "no interval" if mean else "no difference found"
     if low <= 0 <= high:
         return "no difference found"
     return "better" if (low > 0) == higher_is_better else "worse"

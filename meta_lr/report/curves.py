@@ -19,11 +19,12 @@ POINTS = 400  # more than a figure can show
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: points (x, y), both of shape (points,), finite only; `diverged` marks its end."""
+    """One run: points (x, y), both of shape (points,), finite only, and how the run ended."""
 
     x: Array
     y: Array
-    diverged: bool
+    finished: bool = True
+    diverged: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def run_curve(run: Run, quantity: Quantity, axis: Axis, metric: Metric) -> Curve
     finite = np.isfinite(x) & np.isfinite(y)
     x, y = x[finite], y[finite]
     kept = _thin(x.size)
-    return Curve(x[kept], y[kept], run.diverged)
+    return Curve(x[kept], y[kept], finished=run.finished, diverged=run.diverged)
 
 
 def smooth(values: Array) -> Array:
@@ -65,8 +66,14 @@ def smooth(values: Array) -> Array:
 
 
 def band(curves: Sequence[Curve]) -> Band | None:
-    """Return mean and spread on a common grid; None where the curves share no stretch of x."""
-    drawn = [curve for curve in curves if curve.x.size]
+    """Return mean and spread on a common grid; None where the curves share no stretch of x.
+
+    Only finished runs count where there are any, so that one still on its way does not cut the mean
+    short; else those that did not diverge, else all.
+    """
+    finished = [curve for curve in curves if curve.finished]
+    counted = finished or [curve for curve in curves if not curve.diverged] or curves
+    drawn = [curve for curve in counted if curve.x.size]
     if not drawn:
         return None
     start, end = max(c.x[0] for c in drawn), min(c.x[-1] for c in drawn)

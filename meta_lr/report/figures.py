@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 Point: TypeAlias = tuple[float, float]
 X_LABELS: Mapping[Axis, str] = {"step": "optimizer step", "cost": "cost (1 = one plain step)"}
+_CURVES: Sequence[tuple[Quantity, Axis]] = (
+    *(("rate", "step"), ("score", "step"), ("score", "cost"), ("loss", "step")),
+    *(("rate", "cost"), ("loss", "cost")),
+)
 
 
 @dataclass(frozen=True)
@@ -41,30 +45,35 @@ class Picture:
 
 
 def problem_pictures(analysis: Analysis, look: Mapping[str, Look]) -> Iterator[Picture]:
-    """Draw one problem: three quantities against step and against cost, then the test values."""
+    """Draw one problem, what matters most first.
+
+    That is the test values, then the rate, the validation and the training loss against steps and,
+    where runs searched, against cost as well; then the paired differences.
+    """
     start, metric = analysis.problem.slug, analysis.metric
-    for quantity in ("rate", "loss", "score"):
-        for axis in ("step", "cost"):
-            curves = _curves(analysis, quantity, axis)
-            if any(curve.x.size for runs in curves.values() for curve in runs):
-                yield _picture(
-                    f"{start}-{quantity}-{axis}",
-                    _curve_caption(quantity, axis, metric),
-                    lambda q=quantity, a=axis, c=curves: _curve_figure(c, q, a, metric, look),
-                )
-    if any(method.values("test_last") for method in analysis.methods):
+    tests = [value for method in analysis.methods for value in method.values("test_last")]
+    if len(tests) > 1:
         yield _picture(
             f"{start}-test",
             f"Test {metric.name} at the last weights: one dot per run, a bar at the mean. A cross "
             "at the edge is a diverged run; no mean is drawn beside one.",
             lambda: _test_figure(analysis, look),
         )
+    for quantity, axis in _CURVES:
+        curves = _curves(analysis, quantity, axis)
+        told = axis == "step" or analysis.searched
+        if told and any(curve.x.size for runs in curves.values() for curve in runs):
+            yield _picture(
+                f"{start}-{quantity}-{axis}",
+                _curve_caption(quantity, axis, analysis),
+                lambda q=quantity, a=axis, c=curves: _curve_figure(c, q, a, metric, look),
+            )
     drawable = [c for c in analysis.comparisons if math.isfinite(c.mean)]
     if drawable:
         yield _picture(
             f"{start}-differences",
-            f"Paired difference in test {metric.name}: the mean, its 95 % interval, and a faint "
-            "dot per seed.",
+            f"Paired difference in test {metric.name}: a faint dot per seed, and from 3 seeds on "
+            "the mean and its 95 % interval.",
             lambda: _difference_figure(drawable, metric, look),
         )
 
@@ -102,13 +111,17 @@ def _curves(analysis: Analysis, quantity: Quantity, axis: Axis) -> dict[str, lis
     }
 
 
-def _curve_caption(quantity: Quantity, axis: Axis, metric: Metric) -> str:
+def _curve_caption(quantity: Quantity, axis: Axis, analysis: Analysis) -> str:
     what = {
         "rate": "Learning rate (log scale)",
         "loss": "Training loss, trailing mean over 2 % of the run",
-        "score": f"Validation {metric.name}",
+        "score": f"Validation {analysis.metric.name}",
     }[quantity]
-    return f"{what}, against {'steps' if axis == 'step' else 'cost'}."
+    against = {"step": "steps", "cost": "cost"}[axis]
+    same = "" if analysis.searched else " (the cost too: nothing was searched)"
+    several = any(len(method.outcomes) > 1 for method in analysis.methods)
+    lines = " Thin: each run; thick: their mean." if analysis.few and several else ""
+    return f"{what}, against {against}{same}.{lines}"
 
 
 def _curve_figure(
@@ -134,13 +147,12 @@ def _curve_figure(
 def _draw_method(axes: Axes, runs: Sequence[Curve], look: Look) -> Point | None:
     """Draw the runs (thin, if few), their mean and spread; return where the mean ends."""
     few = len(runs) < SHOW_EACH_RUN
-    for curve in runs if few and len(runs) > 1 else ():
-        axes.plot(curve.x, curve.y, color=look.colour, linewidth=0.7, alpha=0.45)
     for curve in runs:
-        if curve.diverged and curve.x.size:
+        if few or not curve.finished:
             axes.plot(curve.x, curve.y, color=look.colour, linewidth=0.7, alpha=0.45)
-            axes.plot(curve.x[-1], curve.y[-1], "x", color=look.colour, markersize=6, zorder=4)
-    mean = band([curve for curve in runs if not curve.diverged] or runs)
+        if curve.diverged:
+            axes.plot(curve.x[-1:], curve.y[-1:], "x", color=look.colour, markersize=6, zorder=4)
+    mean = band(runs)
     if mean is None:
         return None
     axes.plot(mean.x, mean.mean, look.dashes, color=look.colour, linewidth=1.8, zorder=3)
@@ -165,7 +177,7 @@ def _scale(axes: Axes, quantity: Quantity, values: Sequence[np.ndarray]) -> None
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
     elif positive.size and (quantity == "rate" or y.min() > 0):
         low, high = positive.min(), positive.max()
-        _log_axis(axes, max(low, high * 1e-4), high)
+        _log_axis(axes, max(low, high * 1e-3), high)
 
 
 def _accuracy_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -259,24 +271,21 @@ def _draw_dots(axes: Axes, row: int, method: Method, colour: str) -> None:
 def _difference_figure(
     comparisons: Sequence[Comparison], metric: Metric, look: Mapping[str, Look]
 ) -> Figure:
-    one = len({comparison.method for comparison in comparisons}) == 1
-    figure, axes = _row_axes([f"{c.method} - {c.reference}" for c in comparisons])
-    axes.set_title(f"difference in test {metric.name}")
+    methods = list(dict.fromkeys(comparison.method for comparison in comparisons))
+    one = len(methods) == 1
+    pairs = [c.reference if one else f"{c.method} - {c.reference}" for c in comparisons]
+    figure, axes = _row_axes(pairs)
+    what = f"test {metric.name}"
+    axes.set_title(f"{what}: {methods[0]} minus each" if one else f"difference in {what}")
     axes.axvline(0, color=MUTED, linewidth=1)
     for row, comparison in enumerate(comparisons):
         colour = look[comparison.reference if one else comparison.method].colour
         each = list(comparison.differences.values())
-        axes.plot(
-            each,
-            [row + 0.22] * len(each),
-            "o",
-            color=colour,
-            markersize=4,
-            alpha=0.45,
-            markeredgewidth=0,
-        )
-        axes.plot((comparison.low, comparison.high), (row, row), color=colour, linewidth=2.2)
-        axes.plot(comparison.mean, row, "o", color=colour, markersize=8, markeredgecolor=PAPER)
+        dots = {"color": colour, "alpha": 0.45, "markersize": 5, "markeredgewidth": 0}
+        axes.plot(each, [row + 0.22] * len(each), "o", **dots)
+        if math.isfinite(comparison.low):
+            axes.plot((comparison.low, comparison.high), (row, row), color=colour, linewidth=2.2)
+            axes.plot(comparison.mean, row, "o", color=colour, markersize=8, markeredgecolor=PAPER)
     _metric_axis(axes, metric, sign=True)
     return figure
 

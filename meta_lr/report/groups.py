@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from meta_lr.report.runs import Run
 WITHOUT_EFFECT = frozenset(
     "seed seeds hydra logger record folder resume methods baselines threads".split()
 )
+
+CONTROL = "three_constants"  # of a learned run: its mean rate in each third of it, replayed
 
 _NUMBER = re.compile(r"([0-9]+)")
 
@@ -33,6 +36,23 @@ class Group:
     def learned(self) -> bool:
         """Whether the rates came from a checkpoint."""
         return self.runs[0].header.checkpoint is not None
+
+    @property
+    def control(self) -> bool:
+        """Whether the runs replay a learned run's mean rates."""
+        return self.runs[0].header.method == CONTROL
+
+    @property
+    def tuned(self) -> bool | None:
+        """Whether the peak was chosen on val; None where the records do not say, or disagree."""
+        said = {run.header.tuned for run in self.runs}
+        return said.pop() if len(said) == 1 else None
+
+    @property
+    def peaks(self) -> tuple[float, ...]:
+        """The peaks of the runs, each once; () where there are none, or none were recorded."""
+        known = {run.header.peak for run in self.runs if not math.isnan(run.header.peak)}
+        return tuple(sorted(known))
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+from meta_lr.report.groups import CONTROL
 
 # Okabe and Ito's colours, without those too light on white: colour-blind readers tell them apart.
 PALETTE = (
@@ -47,10 +49,15 @@ class Look:
     dashes: str
 
 
-def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """Give each method its colour; beyond eight methods the colours return with dashed lines."""
+def looks(labels: Iterable[str]) -> dict[str, Look]:
+    """Give each method its colour; beyond eight methods the colours return with dashed lines.
+
+    Their order means nothing, so that a new result moves a method but does not recolour it. The
+    control is dashed as well: it covers the learned schedule's line where the two agree.
+    """
     dashes = ("-", "--", ":", "-.")
     n = len(PALETTE)
     return {
-        label: Look(PALETTE[i % n], dashes[i // n % len(dashes)]) for i, label in enumerate(labels)
+        label: Look(PALETTE[i % n], dashes[(i // n + label.startswith(CONTROL)) % len(dashes)])
+        for i, label in enumerate(sorted(set(labels)))
     }

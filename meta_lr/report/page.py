@@ -8,12 +8,15 @@ from html import escape
 from pathlib import Path
 
 from meta_lr.report.analysis import Analysis
+from meta_lr.report.caveats import caveats
 from meta_lr.report.figures import Picture
 from meta_lr.report.looks import GRID, INK, MUTED, PALETTE, PAPER, Look
 from meta_lr.report.provenance import provenance, run_list, settings_table
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.tables import Table
-from meta_lr.report.wording import caveats, headline, sentences
+from meta_lr.report.wording import headline, sentences
+
+LEADING = 4  # figures before the tables: two rows of two; the rest follow them
 
 # The figures' colours become the page's, so that they follow its light or dark theme.
 THEME = {
@@ -70,23 +73,22 @@ def _opening(analyses: Sequence[Analysis], root: Path) -> str:
 
 def _profile(overall: tuple[Table, Picture], look: Mapping[str, Look]) -> str:
     table, picture = overall
-    figures = f'<div class="figures">{_figure(picture)}</div>\n'
-    return f"<section>\n<h2>Over all problems</h2>\n{_table(table, look)}{figures}</section>\n"
+    tables = f"{_table(table, look)}{_figures([picture])}"
+    return f"<section>\n<h2>Over all problems</h2>\n{tables}</section>\n"
 
 
 def _problem(
     analysis: Analysis, pictures: Sequence[Picture], look: Mapping[str, Look], root: Path
 ) -> str:
     problem = analysis.problem
-    figures = "".join(_figure(picture) for picture in pictures)
     tables = "".join(_table(table, look) for table in problem_tables(analysis))
     warnings = caveats(analysis)
     return (
         f'<section id="{problem.slug}">\n<h2>{escape(problem.title)}</h2>\n'
         f'<div class="summary">\n<p>{escape(headline(analysis))}</p>\n'
-        f"{_items(sentences(analysis))}</div>\n{tables}"
-        f'<h3>Figures</h3>\n<div class="figures">\n{figures}</div>\n'
+        f"{_items(sentences(analysis))}</div>\n{_figures(pictures[:LEADING])}"
         f"{'<h3>Read with care</h3>' if warnings else ''}\n{_items(warnings)}"
+        f"{tables}{_figures(pictures[LEADING:])}"
         f"<h3>How it was run</h3>\n{_how(analysis, look, root)}</section>\n"
     )
 
@@ -133,6 +135,11 @@ def _name(label: str, look: Mapping[str, Look]) -> str:
         return escape(label)
     dot = f'<span class="dot" style="background: {THEME[look[label].colour]}"></span>'
     return f'<span class="name">{dot}{escape(label)}</span>'
+
+
+def _figures(pictures: Sequence[Picture]) -> str:
+    figures = "".join(_figure(picture) for picture in pictures)
+    return f'<div class="figures">\n{figures}</div>\n' if figures else ""
 
 
 def _figure(picture: Picture) -> str:

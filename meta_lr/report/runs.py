@@ -20,7 +20,11 @@ Row: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Header:
-    """What was run and on what; costs in plain training steps, nan where nobody recorded them."""
+    """What was run and on what; costs in plain training steps, nan where nobody recorded them.
+
+    `peak` is the method's highest rate (nan: none, or not recorded), of a learned one its rate at
+    full output; `tuned` says whether it was chosen on val (None: not recorded).
+    """
 
     command: str
     task: str
@@ -37,6 +41,8 @@ class Header:
     checkpoint: str | None
     search_cost_before: float
     meta_training_cost: float
+    peak: float
+    tuned: bool | None
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,8 @@ def _header(path: Path, row: Row) -> Header:
             checkpoint=row.get("checkpoint"),
             search_cost_before=_number(row, "search_cost_before", missing=0.0),
             meta_training_cost=_number(row, "meta_training_cost"),
+            peak=_number(row, "peak"),
+            tuned=row.get("tuned"),
         )
     except KeyError as missing:
         raise ValueError(f"the header of '{path}' lacks {missing}; remove the run") from None

@@ -18,7 +18,8 @@ COMPARED = ("reference", "difference", "low", "high", "seeds", "p", "verdict")
 def to_csv(analyses: Sequence[Analysis]) -> str:
     """Write all problems as one CSV; accuracies in [0, 1], costs in plain steps, empty = unknown.
 
-    A method has one row per comparison, or one with empty cells there if it has none.
+    Methods come best mean first. One has a row per comparison, or, if it has none, a row with empty
+    cells there.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -33,7 +34,7 @@ def _columns() -> list[str]:
     spreads = [f"{name}_{part}" for name in SPREADS for part in ("mean", "sd")]
     return [
         *("task", "model", "optimizer", "total_steps", "metric", "equal_steps", "equal_cost"),
-        *("method", "n", "finished", "diverged", "unfinished"),
+        *("method", "peak", "tuned", "n", "finished", "diverged", "unfinished"),
         *spreads,
         *(f"{name}_mean" for name in VIEWS + COSTS),
         *("meta_training_cost", "target", "test_last_by_seed"),
@@ -59,12 +60,13 @@ def _what(analysis: Analysis, method: Method) -> list[str]:
     statuses = [str(method.count(word)) for word in ("finished", "diverged", "unfinished")]
     spreads = [_text(part) for name in SPREADS for part in mean_and_spread(method.values(name))]
     views = [_text(mean_and_spread(method.values_of_all(name))[0]) for name in VIEWS]
-    costs = [_text(mean_and_spread(method.values(name))[0]) for name in COSTS]
+    costs = [_text(method.mean(name)) for name in COSTS]
     by_seed = " ".join(f"{o.seed}:{_text(o.test_last)}" for o in method.outcomes)
-    price = _text(method.group.runs[0].header.meta_training_cost)
-    count = str(len(method.outcomes))
+    price = _text(method.meta_training_cost)
+    peak, tuned = " ".join(map(_text, method.group.peaks)), method.group.tuned
+    start = [method.label, peak, "" if tuned is None else str(tuned).lower()]
     numbers = [*spreads, *views, *costs, price, _text(analysis.target)]
-    return [method.label, count, *statuses, *numbers, by_seed]
+    return [*start, str(len(method.counted)), *statuses, *numbers, by_seed]
 
 
 def _compared(comparison: Comparison) -> list[str]:

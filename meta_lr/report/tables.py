@@ -30,8 +30,7 @@ def to_markdown(table: Table) -> str:
     widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     lines = [_line(row, widths) for row in (cells[0], rule, *cells[1:])]
-    heading = textwrap.fill(f"**{table.caption}.** {table.note}", 98)
-    return "\n".join([heading, "", *lines, ""])
+    return "\n".join([f"**{table.caption}**", "", *lines, "", textwrap.fill(table.note, 98), ""])
 
 
 def score(value: float, metric: Metric, *, sign: bool = False) -> str:
@@ -70,6 +69,16 @@ def mean_amount(values: Sequence[float]) -> str:
 def unit(metric: Metric) -> str:
     """Return the unit in which the metric is written, for a column's head."""
     return "accuracy %" if metric.name == "accuracy" else "loss"
+
+
+def percent(metric: Metric) -> str:
+    """Return what follows a value of the metric in a sentence."""
+    return " %" if metric.name == "accuracy" else ""
+
+
+def count(n: int, noun: str) -> str:
+    """Write a number of things, the noun in its singular."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

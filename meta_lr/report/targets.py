@@ -22,7 +22,10 @@ Times = Mapping[int, float]  # seed -> steps or cost until the target; inf: neve
 
 @dataclass(frozen=True)
 class Profile:
-    """The share of (problem, seed) pairs that a method solves within `ratio` times the best."""
+    """The share of (problem, seed) pairs that a method solves within `ratio` times the best.
+
+    `shares` has the method that solves most, over all ratios, first.
+    """
 
     ratios: Array
     shares: Mapping[str, Array]
@@ -64,7 +67,8 @@ def profile(problems: Sequence[Mapping[str, Times]]) -> Profile | None:
     ratios = np.union1d(np.geomspace(1.0, WIDEST, 121), np.arange(1.0, WIDEST, 0.5))
     relative = _relative(np.array(pairs, dtype=np.float64))
     shares = (relative[:, :, None] <= ratios * (1 + 1e-9)).mean(axis=0)
-    return Profile(ratios, dict(zip(labels, shares, strict=True)), len(pairs))
+    order = np.argsort(-shares.mean(axis=1), kind="stable")
+    return Profile(ratios, {labels[i]: shares[i] for i in order}, len(pairs))
 
 
 def _relative(times: Array) -> Array:

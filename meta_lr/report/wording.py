@@ -5,53 +5,89 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from meta_lr.report.analysis import Analysis, Method
+from meta_lr.report.analysis import Analysis
 from meta_lr.report.comparison import VERDICT_SEEDS, Comparison
-from meta_lr.report.groups import Problem
+from meta_lr.report.groups import CONTROL
+from meta_lr.report.methods import Method, rank
 from meta_lr.report.outcomes import Metric
-from meta_lr.report.provenance import provenance
-from meta_lr.report.sections import meta_training
-from meta_lr.report.tables import NONE, score, spread_score
+from meta_lr.report.tables import NONE, amount, count, percent, score, spread_score
 
 
 def headline(analysis: Analysis) -> str:
-    """Return one sentence on what this problem's runs allow one to say."""
-    comparisons = analysis.comparisons
-    if not comparisons:
+    """Return what this problem's runs show in a sentence, and what they allow one to say."""
+    if len(analysis.methods) == 1:
         return _alone(analysis)
-    most = max(len(comparison.differences) for comparison in comparisons)
-    if most < VERDICT_SEEDS:
-        return (
-            f"No verdict: a comparison rests on at most {_count(most, 'paired seed')}, "
-            f"and a verdict needs {VERDICT_SEEDS}."
-        )
-    return "; ".join(_verdicts(name, comparisons) for name in _unique_methods(comparisons)) + "."
+    return f"{_ranking(analysis)} {_verdict(analysis)}"
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """Return one sentence per comparison, then what meta-training cost."""
-    compared = [sentence(comparison, analysis.metric) for comparison in analysis.comparisons]
-    return compared + [_price(method) for method in analysis.methods if method.group.learned]
+    """Return one sentence per comparison that has seeds enough, then what the control shows."""
+    metric = analysis.metric
+    tested = [c for c in analysis.comparisons if c.enough]
+    return [*(sentence(c, metric) for c in tested), *_control(analysis)]
 
 
 def sentence(comparison: Comparison, metric: Metric) -> str:
     """Put one comparison into words, the size of the effect first."""
-    n = len(comparison.differences)
     pair = f"{comparison.method} against {comparison.reference}"
-    if n == 0:
-        return f"{pair}: no seed that both ran to the end, so no comparison."
     points = "points of " if metric.name == "accuracy" else "in "
     effect = f"{score(comparison.mean, metric, sign=True)} {points}test {metric.name} for {pair}"
-    return f"{effect} ({_evidence(comparison, metric)}): {comparison.verdict}."
+    verdict = f": {comparison.verdict}" if comparison.enough else ""
+    return f"{effect} ({_evidence(comparison, metric)}){verdict}."
 
 
-def caveats(analysis: Analysis) -> list[str]:
-    """Return what a careful reader should know before believing the tables."""
-    return [*_on_runs(analysis), *_on_views(analysis), *_on_set_up(analysis.problem)]
+def _ranking(analysis: Analysis) -> str:
+    """Name the best mean, then each learned method's mean, rank and price."""
+    if not analysis.methods[0].values("test_last"):
+        return "No run has ended yet."
+    ranks = {m.label: rank(m, analysis.methods, analysis.metric) for m in analysis.methods}
+    ahead = [method for method in analysis.methods if ranks[method.label] == 1]
+    behind = analysis.methods[len(ahead) :]
+    extreme = "Highest" if analysis.metric.higher_is_better else "Lowest"
+    names = " and ".join(_name(method, analysis) for method in ahead)
+    parts = [f"{extreme} mean test {analysis.metric.name}: {names} {_mean(ahead[0], analysis)}"]
+    parts += [_price(method, analysis) for method in ahead if method.group.learned]
+    for method in (method for method in behind if method.group.learned):
+        place = f"{_mean(method, analysis)}, rank {ranks[method.label]} of {len(ranks)}"
+        parts += [f"{_name(method, analysis)}: {place}", _price(method, analysis)]
+    if behind and not any(method.group.learned for method in behind):
+        parts.append(f"next {_name(behind[0], analysis)}: {_mean(behind[0], analysis)}")
+    return "; ".join(parts) + "."
 
 
-def _unique_methods(comparisons: Sequence[Comparison]) -> list[str]:
-    return list(dict.fromkeys(comparison.method for comparison in comparisons))
+def _name(method: Method, analysis: Analysis) -> str:
+    alone = sum(other.group.learned for other in analysis.methods) == 1
+    return "the learned schedule" if method.group.learned and alone else method.label
+
+
+def _mean(method: Method, analysis: Analysis) -> str:
+    mean = method.mean("test_last")
+    if math.isnan(mean):
+        return "no run has ended"
+    seeds, diverged = count(len(method.values("test_last")), "seed"), method.count("diverged")
+    bad = f", {diverged} diverged" if diverged else ""
+    return f"{score(mean, analysis.metric)}{percent(analysis.metric)} ({seeds}{bad})"
+
+
+def _price(method: Method, analysis: Analysis) -> str:
+    whose = "its" if sum(m.group.learned for m in analysis.methods) == 1 else f"{method.label}'s"
+    if math.isnan(method.meta_training_cost):
+        return f"what {whose} meta-training cost is not recorded"
+    return f"{whose} meta-training cost {amount(method.meta_training_cost)} plain steps on top"
+
+
+def _verdict(analysis: Analysis) -> str:
+    comparisons = analysis.comparisons
+    if not comparisons:
+        return "The reference did not run on this problem, so nothing is compared."
+    most = max(comparison.seeds for comparison in comparisons)
+    if most < VERDICT_SEEDS:
+        return (
+            f"No verdict on better or worse: it needs {VERDICT_SEEDS} paired seeds, "
+            f"and no pair has {f'more than {most}' if most else 'any'}."
+        )
+    methods = dict.fromkeys(comparison.method for comparison in comparisons)
+    return "; ".join(_verdicts(name, comparisons) for name in methods) + "."
 
 
 def _verdicts(method: str, comparisons: Sequence[Comparison]) -> str:
@@ -69,72 +105,34 @@ def _verdicts(method: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def _alone(analysis: Analysis) -> str:
-    if len(analysis.methods) != 1:
-        return "The reference did not run on this problem, so nothing is compared."
     (method,) = analysis.methods
     value = spread_score(method.values("test_last"), analysis.metric)
     name = "test " + analysis.metric.name
     if value == NONE:
         value, name = spread_score(method.values("val"), analysis.metric), "validation value so far"
-    percent = " %" if analysis.metric.name == "accuracy" and value != NONE else ""
-    runs = _count(len(method.outcomes), "run")
-    return f"{runs} of {method.label}: {name} {value}{percent}. Nothing to compare with."
+    unit = percent(analysis.metric) if value != NONE else ""
+    runs = count(len(method.counted), "run")
+    return f"{runs} of {method.label}: {name} {value}{unit}. Nothing to compare with."
+
+
+def _control(analysis: Analysis) -> Iterator[str]:
+    """Say what the control is, and how the learned run compares with it."""
+    controls = [method.label for method in analysis.methods if method.group.control]
+    if not controls:
+        return
+    for comparison in analysis.comparisons:
+        if comparison.reference in controls and comparison.seeds and not comparison.enough:
+            yield sentence(comparison, analysis.metric)
+    yield (
+        f"{CONTROL} replays the learned run's own mean rate in each third of the run: if learned "
+        "does not beat it, the schedule's fine structure is worth nothing."
+    )
 
 
 def _evidence(comparison: Comparison, metric: Metric) -> str:
-    seeds = _count(len(comparison.differences), "paired seed")
+    seeds = count(comparison.seeds, "paired seed")
     if math.isnan(comparison.low):
         return f"{seeds}, no interval"
     low, high = (score(bound, metric, sign=True) for bound in (comparison.low, comparison.high))
     test = "" if comparison.p is None else f", sign-flip test p = {comparison.p:.3g}"
     return f"95 % interval {low} to {high}, {seeds}{test}"
-
-
-def _price(method: Method) -> str:
-    cost, runs = meta_training(method)
-    if runs == NONE:
-        return f"What the meta-training of {method.label} cost is not in its records."
-    return (
-        f"The meta-training of {method.label} cost {cost} plain steps, as much as {runs} of these "
-        "runs: a search by hand that takes fewer is cheaper."
-    )
-
-
-def _on_runs(analysis: Analysis) -> Iterator[str]:
-    diverged = sum(method.count("diverged") for method in analysis.methods)
-    unfinished = sum(method.count("unfinished") for method in analysis.methods)
-    if diverged:
-        worst = score(analysis.metric.worst, analysis.metric)
-        yield f"{_count(diverged, 'run')} diverged; each counts as {analysis.metric.name} {worst}."
-    if unfinished:
-        yield f"{_count(unfinished, 'run')} not finished: in the figures, but in no mean or test."
-    left_out = sum(len(group.left_out) for group in analysis.problem.groups)
-    if left_out:
-        yield f"{_count(left_out, 'run')} left out: another run has the same method and seed."
-    if sum(comparison.p is not None for comparison in analysis.comparisons) > 1:
-        yield "The tests are not corrected for there being several of them."
-
-
-def _on_views(analysis: Analysis) -> Iterator[str]:
-    if any(
-        cost > analysis.limits.cost * 1.001 for m in analysis.methods for cost in m.values("cost")
-    ):
-        yield (
-            "At equal cost the dearer runs are cut short; a schedule planned for all its steps is "
-            "judged there before its end."
-        )
-    if any(value > 0 for method in analysis.methods for value in method.values("tuning_cost")):
-        yield "The cost of tuning before a run stands in its own column and in no equal-cost view."
-    if any(method.group.learned for method in analysis.methods):
-        yield "The cost of meta-training stands apart and in no equal-cost view."
-
-
-def _on_set_up(problem: Problem) -> Iterator[str]:
-    runs = [run for group in problem.groups for run in group.runs]
-    for what, values in provenance(runs).items():
-        if len(values) > 1:
-            yield f"The runs differ in {what}: {', '.join(values)}."
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meta_lr.report.analysis import Analysis, analyse, check_reference
+from meta_lr.report.analysis import Analysis, analyse, check_reference, check_target
+from meta_lr.report.caveats import caveats
 from meta_lr.report.figures import Picture, problem_pictures, profile_picture
 from meta_lr.report.groups import group_runs
-from meta_lr.report.looks import looks
+from meta_lr.report.looks import Look, looks
 from meta_lr.report.page import page
 from meta_lr.report.runs import find_runs
-from meta_lr.report.sections import problem_tables, profile_table
+from meta_lr.report.sections import problem_tables
 from meta_lr.report.spreadsheet import to_csv
 from meta_lr.report.tables import to_markdown
+from meta_lr.report.target_tables import profile_table
 from meta_lr.report.targets import Profile, profile
-from meta_lr.report.wording import caveats, headline, sentences
+from meta_lr.report.wording import headline, sentences
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,12 @@ def write_report(
     [0, 1], or a loss) whose time is taken; `analyse` says what holds without them.
 
     Raises:
-        ValueError: no runs, a damaged or newer record, or an unknown reference.
+        ValueError: no runs, a damaged or newer record, an unknown reference, or a target that no
+            run could have.
     """
     problems = group_runs(find_runs(folder))
     check_reference(problems, reference)
+    check_target(problems, target)
     analyses = [analyse(problem, reference=reference, target=target) for problem in problems]
     overall = profile(
         [{method.label: method.cost_to_target for method in a.methods} for a in analyses]
@@ -52,25 +56,32 @@ def write_report(
     _write(out / "table.md", markdown.encode())
     _write(out / "table.csv", to_csv(analyses).encode())
     path = out / "report.html"
-    _write(path, _page(analyses, overall, folder, out / "figures").encode())
+    look = looks(group.label for problem in problems for group in problem.groups)
+    _write(path, _page(analyses, overall, look, root=folder, figures=out / "figures").encode())
     return Report(markdown, path)
 
 
 def to_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
     """Return the whole report as Markdown, without its figures."""
     parts = [_problem_text(analysis) for analysis in analyses]
-    if overall is not None:
-        parts.append(f"## Over all problems\n\n{to_markdown(profile_table(overall))}")
+    if len(analyses) > 1:
+        parts.insert(0, _overall_text(analyses, overall))
     return "\n".join(parts)
+
+
+def _overall_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
+    said = _items([f"{a.problem.title}: {headline(a)}" for a in analyses])
+    table = f"\n{to_markdown(profile_table(overall))}" if overall else ""
+    return f"## Over all problems\n\n{said}\n{table}"
 
 
 def _problem_text(analysis: Analysis) -> str:
     said = _items(sentences(analysis))
     tables = "\n".join(to_markdown(table) for table in problem_tables(analysis))
     warnings = _items(caveats(analysis))
-    parts = [f"## {analysis.problem.title}", headline(analysis), said, tables.rstrip()]
-    if warnings:
-        parts.append(f"Read with care:\n\n{warnings}")
+    first = textwrap.fill(headline(analysis), 98)
+    care = f"Read with care:\n\n{warnings}" if warnings else ""
+    parts = [f"## {analysis.problem.title}", first, said, care, tables.rstrip()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -80,15 +91,18 @@ def _items(texts: Sequence[str]) -> str:
 
 
 def _page(
-    analyses: Sequence[Analysis], overall: Profile | None, folder: Path, figures: Path
+    analyses: Sequence[Analysis],
+    overall: Profile | None,
+    look: Mapping[str, Look],
+    *,
+    root: Path,
+    figures: Path,
 ) -> str:
-    labels = dict.fromkeys(method.label for a in analyses for method in a.methods)
-    look = looks(list(labels))
     pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
     top = (profile_table(overall), profile_picture(overall, look)) if overall else None
     drawn = [picture for some in pictures.values() for picture in some]
     _write_pictures([*drawn, top[1]] if top else drawn, figures)
-    return page(analyses, pictures, top, look, root=folder)
+    return page(analyses, pictures, top, look, root=root)
 
 
 def _write_pictures(pictures: Sequence[Picture], figures: Path) -> None:
