@@ -13,7 +13,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## meta-train on digits, transfer, write the report (3 minutes)
+demo: $(INSTALLED)  ## meta-train on digits, transfer, write the report (2 minutes)
 	$(BIN)/meta-lr meta-train experiment=quickstart
 	$(BIN)/meta-lr transfer experiment=quickstart_transfer
 
@@ -23,10 +23,10 @@ lint: $(INSTALLED)  ## formatting, lint and types
 	$(BIN)/basedpyright
 
 test: lint  ## lint and the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-all: lint  ## lint and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 format: $(INSTALLED)  ## format the code in place
 	$(BIN)/ruff format .

@@ -122,8 +122,9 @@ def load_pretrained(
             "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub).
         peak: The rate at full output. Without it the checkpoint's own holds, and the scheduler is
             refused by an optimizer of another family than it was learned with.
-        fallback: "cosine" takes a cosine from the rate at full output wherever the loss is outside
-            the range seen in meta-training, and counts how often; None warns once and goes on.
+        fallback: "cosine" hands over to a cosine from the rate at full output while the recent
+            losses lie above all that was seen in meta-training, and counts those steps in its
+            state's `num_fallbacks` (see `Fallback`); None warns once and goes on.
 
     Raises:
         CheckpointError: There is no such checkpoint, or it cannot be used.
@@ -142,8 +143,7 @@ def load_pretrained(
         )
     quiet = replace(learned, loss_range=None)
     low, high = learned.loss_range
-    margin = 0.1 * (high - low)  # as for the warning
-    return Fallback(quiet, Cosine(learned.gamma), low - margin, high + margin)
+    return Fallback(quiet, Cosine(learned.gamma), high + 0.1 * (high - low))  # as for the warning
 
 
 def find(name: str) -> Path:
@@ -263,4 +263,10 @@ def _from_hub(name: str) -> Path:
             "checkpoints from the hub need huggingface_hub: pip install huggingface_hub"
         ) from None
     repository, _, revision = name.partition("@")
-    return Path(snapshot_download(repository, revision=revision or None))
+    try:
+        return Path(snapshot_download(repository, revision=revision or None))
+    except OSError as error:  # all that goes wrong on the way is one
+        raise CheckpointError(
+            f"hub:{name} could not be fetched ({error}); check the name and the connection, or "
+            "fetch it elsewhere and pass its folder"
+        ) from None

@@ -53,11 +53,18 @@ class Choice:
         peak: Highest rate; None for a method that sets its own.
         cost: Of all tuning runs, in plain steps.
         at_edge: Whether the chosen peak is the grid's first or last: a wider one may do better.
+        tuned: Whether the peak was chosen by `tune`.
     """
 
     peak: float | None
     cost: float = 0.0
     at_edge: bool = False
+    tuned: bool = False
+
+    def header(self) -> dict[str, object]:
+        """Return what the records say of it; "tuned" is None where there is no peak."""
+        tuned = None if self.peak is None else self.tuned
+        return {"search_cost_before": self.cost, "peak": self.peak, "tuned": tuned}
 
 
 def compare(
@@ -71,15 +78,16 @@ def compare(
 ) -> list[Outcome]:
     """Train with the learned schedule, the control and each baseline, for each seed.
 
-    Each run is kept in `folder/<method>/seed-<n>`. A run that diverges is kept as it is.
+    Each run is kept in `folder/<method>/seed-<n>`. A run that diverges is kept as it is. Each
+    record's header says the method's `peak`, and whether it was `tuned`.
 
     Args:
         train: Trains once; knows "learned" and the names in `baselines`.
         baselines: Their peaks, by name.
         seeds: One round of runs for each.
         folder: Where all runs are kept.
-        origin: Where the learned schedule comes from, for its header: `checkpoint` (fingerprint)
-            and `meta_training_cost` (plain steps).
+        origin: Where the learned schedule comes from, for its header: `checkpoint` (fingerprint),
+            `meta_training_cost` (plain steps) and `peak` (its rate at full output).
         control: Whether to replay the mean rate of each third of the learned run; left out for a
             seed whose learned run has a third without a step.
     """
@@ -87,15 +95,15 @@ def compare(
     for seed in seeds:
         place = f"seed-{seed}"
         driven = folder / LEARNED / place
-        outcomes.append(train(LEARNED, driven, seed=seed, header=origin))
+        outcomes.append(train(LEARNED, driven, seed=seed, header={**origin, "tuned": False}))
         replay = three_constants(read_rows(driven)) if control else None
         if replay is not None:
             copy = folder / CONTROL / place
-            outcomes.append(train(CONTROL, copy, seed=seed, header={}, controller=replay))
+            scale = {"peak": None, "tuned": None}
+            outcomes.append(train(CONTROL, copy, seed=seed, header=scale, controller=replay))
         for name, choice in baselines.items():
-            spent = {"search_cost_before": choice.cost}
             own = folder / name / place
-            outcomes.append(train(name, own, seed=seed, header=spent, peak=choice.peak))
+            outcomes.append(train(name, own, seed=seed, header=choice.header(), peak=choice.peak))
     return outcomes
 
 
@@ -116,7 +124,13 @@ def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, fold
     """
     grid = sorted(set(peaks))
     outcomes = [
-        train(method, folder / method / f"peak-{peak:g}", seed=seed, header={}, peak=peak)
+        train(
+            method,
+            folder / method / f"peak-{peak:g}",
+            seed=seed,
+            header=Choice(peak).header(),
+            peak=peak,
+        )
         for peak in grid
     ]
     scores = [_score(outcome) for outcome in outcomes]
@@ -124,7 +138,7 @@ def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, fold
     if scores[best] == -math.inf:
         raise ValueError(f"{method} diverged at every peak in {grid}; add lower ones to tune.peaks")
     at_edge = len(grid) > 1 and best in (0, len(grid) - 1)
-    return Choice(grid[best], sum(outcome.cost for outcome in outcomes), at_edge)
+    return Choice(grid[best], sum(outcome.cost for outcome in outcomes), at_edge, tuned=True)
 
 
 def three_constants(rows: Sequence[Row]) -> Controller | None:

@@ -1,32 +1,21 @@
-"""The command line: help, and what it says to a mistake, line by line."""
+"""The command line: what help shows, and that it comes from the config files themselves."""
 
-import contextlib
-import errno
-import json
-import os
 import re
-import resource
-import shutil
 import subprocess
 import sys
 
 import pytest
-import torch
 import yaml
 
-from meta_lr.cli import errors
-from meta_lr.cli.main import COMMANDS, main
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.training.record import locked
-from tests.commands import META_LR, SMALL, outcome, own_place, runs, write_checkpoint
+from meta_lr.cli.arguments import flags_last
+from meta_lr.cli.main import COMMANDS
+from meta_lr.cli.options import above, beside
+from meta_lr.cli.places import conf_dir
+from tests.commands import outcome
 
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    return own_place(tmp_path, monkeypatch)
-
-
-# ---------------------------------------------------------------------------------- help
+COMPOSED = ["meta-train", "train", "transfer"]
+# groups of which every option has its comment
+EXPLAINED = ["lr", "optimizer", "task", "model", "net", "logger"]
 
 
 def test_help_lists_the_commands_and_loads_nothing_heavy():
@@ -41,19 +30,86 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     assert "meta-lr meta-train experiment=quickstart" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["meta-train", "train", "transfer"])
-def test_help_of_a_command_shows_its_config_groups_and_options(command, capsys):
+@pytest.mark.parametrize("command", COMPOSED)
+def test_help_of_a_command_shows_its_choices_and_options(command, capsys):
     code, out, _ = outcome(capsys, command, "--help")
     assert code == 0
     assert out.startswith(f"meta-lr {command}: ")
     for group in ("debug: tiny", "lr: constant, cosine, learned", "logger: jsonl, wandb"):
-        assert group in out
-    assert "experiment: " in out and "total_steps: null" in out
+        assert f"\n  {group}" in out
+    assert re.search(r"\n    epochs=\d+ +length of a run in passes over the training data\n", out)
+    assert "_target_" not in out and "_partial_" not in out and "${" not in out
 
 
-@pytest.mark.parametrize("command", ["meta-train", "train", "transfer"])
+@pytest.mark.parametrize("command", COMPOSED)
+def test_help_shows_each_option_that_can_be_set(command, capsys):
+    _, out, _ = outcome(capsys, command, "--help")
+    _, config, _ = outcome(capsys, command, "--cfg", "job")
+    shown = set(re.findall(r"^    ([a-z][\w.]+)=", out, re.MULTILINE))
+    assert shown == set(settable(yaml.safe_load(config)))
+
+
+def settable(config, prefix=""):
+    """Yield the dotted names of all values that are neither for Hydra nor set elsewhere."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from settable(value, f"{prefix}{key}.")
+        elif not key.startswith("_") and not str(value).startswith("${"):
+            yield f"{prefix}{key}"
+
+
+def test_help_shows_the_options_of_what_was_chosen_with_their_comments(capsys):
+    choices = ["task=image_folder", "model=wrn28_10", "logger=wandb", "epochs=7"]
+    _, out, _ = outcome(capsys, "train", *choices, "--help")
+    assert re.search(r"\n    epochs=7 ", out)
+    for group, choice in (choice.split("=") for choice in choices[:3]):
+        text = (conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8")
+        assert re.search(rf"\n  {group}={choice} +{re.escape(above(text)[0])}\n", out)
+        for name, comment in beside(text).items():
+            needed = "needed: " if yaml.safe_load(text)[name] == "???" else ""
+            pattern = rf"\n    {group}\.{name}=\S* +{needed}{re.escape(comment)}\n"
+            assert re.search(pattern, out), (name, comment)
+
+
+def test_help_lists_the_experiments_of_the_command_with_what_they_say(capsys):
+    _, out, _ = outcome(capsys, "meta-train", "--help")
+    text = (conf_dir() / "experiment" / "quickstart.yaml").read_text(encoding="utf-8")
+    command, first, *_ = above(text)
+    assert f"\n  {command}\n      {first}\n" in out
+    assert "experiment=quickstart_transfer" not in out
+    assert "Experiments of this command: none" in outcome(capsys, "train", "--help")[1]
+
+
+FILES = sorted(path for group in EXPLAINED for path in (conf_dir() / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", [conf_dir() / "base.yaml", *FILES], ids=lambda p: p.stem)
+def test_every_option_has_its_comment_in_its_own_file(path):
+    text = path.read_text(encoding="utf-8")
+    config = {k: v for k, v in yaml.safe_load(text).items() if k not in ("defaults", "hydra")}
+    assert not set(settable(config)) - set(beside(text))
+    assert above(text), "what the file is"
+
+
+def test_comments_are_read_as_they_stand():
+    text = (
+        "# @package _global_\n# What it is.\n# More.\na: 1  # one\nb: [1, 2] # two, # too\n"
+        'c: "# no"\nd:  # four\n  e: null # five\n  f:\n    - 1\n    - 2  # it\ng: ???  # six\n'
+    )
+    assert above(text) == ["What it is.", "More."]
+    assert beside(text) == {"a": "one", "b": "two, # too", "d": "four", "d.e": "five", "g": "six"}
+
+
+def test_flags_go_anywhere():
+    given = ["seed=1", "--cfg", "job", "lr=cosine", "-m", "--config-dir=a", "--info", "epochs=2"]
+    overrides = ["seed=1", "lr=cosine", "epochs=2"]
+    assert flags_last(given) == [*overrides, "--cfg", "job", "-m", "--config-dir=a", "--info"]
+
+
+@pytest.mark.parametrize("command", COMPOSED)
 def test_a_config_can_be_shown_resolved(command, capsys):
-    code, out, _ = outcome(capsys, command, "seed=7", "--cfg", "job", "--resolve")
+    seed = "seeds=[7]" if command == "transfer" else "seed=7"
+    code, out, _ = outcome(capsys, command, seed, "--cfg", "job", "--resolve")
     config = yaml.safe_load(out)
     assert code == 0
     assert config["task"]["seed"] == config["seed"] == 7
@@ -64,247 +120,3 @@ def test_help_of_report(capsys):
     code, out, _ = outcome(capsys, "report", "--help")
     assert code == 0
     assert "--reference METHOD" in out
-
-
-# ---------------------------------------------------------------------------------- errors
-
-
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory):
-    """A folder of checkpoints, each broken in its own way, and of other wrong things."""
-    place = tmp_path_factory.mktemp("broken")
-    cut = write_checkpoint(place / "cut") / "model.safetensors"
-    cut.write_bytes(cut.read_bytes()[:100])
-    newer = write_checkpoint(place / "newer") / "config.json"
-    newer.write_text(json.dumps(json.loads(newer.read_text()) | {"format_version": 9}))
-    other = write_checkpoint(place / "other") / "model.safetensors"
-    shutil.copy(write_checkpoint(place / "of_mlp", net=MLP((3,))) / "model.safetensors", other)
-    swapped = write_checkpoint(place / "swapped") / "model.safetensors"
-    shutil.copy(write_checkpoint(place / "seed_1", seed=1) / "model.safetensors", swapped)
-    torch.save({}, place / "old.pth")
-    (place / "empty").mkdir()
-    (place / "extra" / "experiment").mkdir(parents=True)
-    (place / "full").write_text("")
-    return place
-
-
-LEARNED = ["train", "lr=learned"]
-ERRORS = {
-    "unknown command": (
-        ["trian"],
-        "unknown command 'trian'; the commands are meta-train, train, transfer, report; "
-        "did you mean train?",
-    ),
-    "unknown flag": (
-        ["train", "--epochs"],
-        "unknown flag '--epochs'; options are written key=value, and the flags are --help, "
-        "--cfg job, --resolve, -m, --config-dir and --info",
-    ),
-    "unknown option": (
-        ["train", "epoch=3"],
-        "unknown option 'epoch' of train; did you mean epochs=?",
-    ),
-    "unknown option of a method": (
-        ["train", "lr=constant", "lr.milestones=[3]"],
-        "unknown option 'lr.milestones' of train; meta-lr train --help lists them",
-    ),
-    "unknown method": (
-        ["train", "lr=foo"],
-        "unknown lr 'foo'; choose one of: <...>, cosine, learned, mlr_snet_online, <...>",
-    ),
-    "unknown baseline": (
-        ["transfer", "checkpoint=seed_1", "baselines=[foo]"],
-        "unknown lr 'foo'; choose one of: <...>, cosine, learned, mlr_snet_online, <...>",
-    ),
-    "unknown experiment": (
-        ["train", "experiment=foo"],
-        "unknown experiment 'foo'; choose one of: <...>, quickstart, quickstart_transfer<...>",
-    ),
-    "no key and value": (
-        ["train", "lr"],
-        "cannot read 'lr'; options are written key=value",
-    ),
-    "a list without -m": (
-        ["train", "seed=0,1"],
-        "seed=0,1 is several values; -m runs a job for each, [0,1] is a list",
-    ),
-    "a rate below zero": (
-        ["train", "lr=constant", "lr.peak=-1"],
-        "lr: Constant(peak=-1) is out of range; it needs a finite peak >= 0",
-    ),
-    "no such device": (
-        ["train", "device=gpu"],
-        "device=gpu cannot be used (<...>); pass device=cpu",
-    ),
-    "no length": (
-        ["train", "epochs=null"],
-        "neither epochs nor total_steps is set; pass one, such as epochs=10",
-    ),
-    "a word for a number": (
-        ["train", "seed=one"],
-        "seed=one; a whole number is needed, at least 0",
-    ),
-    "nothing to meta-train": (
-        ["meta-train", "lr=cosine"],
-        "lr=cosine learns nothing; meta-train takes lr=mlr_snet_online",
-    ),
-    "seeds that are no list of numbers": (
-        ["transfer", "checkpoint=seed_1", "seeds=[]"],
-        "seeds=[]; a list of whole numbers is needed, such as seeds=[0,1,2]",
-    ),
-    "a peak that is no number": (
-        ["transfer", "checkpoint=seed_1", "tune.peaks=[0.1,high]"],
-        "tune.peaks.1=high; a positive number is needed",
-    ),
-    "tuning on a seed that is compared": (
-        ["transfer", "checkpoint=seed_1", "seeds=[1,2]", "tune.peaks=[0.1]", "tune.seed=2"],
-        "tune.seed=2 is one of seeds=[1, 2]; tune with another one",
-    ),
-    "missing data": (
-        ["train", "task=image_folder", "task.root=nowhere"],
-        "task: there is nothing at root=nowhere (<...>/nowhere); needed are train/CLASS/*.jpg and "
-        "one more directory, such as test/CLASS/*.jpg",
-    ),
-    "no data named": (["train", "task=image_folder"], "task.root is not set; pass task.root=..."),
-    "no such checkpoint": (
-        [*LEARNED, "lr.name=nothing"],
-        "lr: no checkpoint 'nothing': not a folder, and bundled are: <...>",
-    ),
-    "an empty checkpoint": (
-        [*LEARNED, "lr.name=empty"],
-        "lr: empty/config.json is missing; a checkpoint is a folder of config.json and "
-        "model.safetensors",
-    ),
-    "a truncated checkpoint": (
-        [*LEARNED, "lr.name=cut"],
-        "lr: cut/model.safetensors is damaged or cut short (<...>); copy the checkpoint again",
-    ),
-    "a checkpoint from a newer format": (
-        [*LEARNED, "lr.name=newer"],
-        "lr: newer/config.json has format 9, this meta_lr reads up to 1; install a newer meta_lr",
-    ),
-    "a checkpoint of another network": (
-        [*LEARNED, "lr.name=other"],
-        "lr: other/model.safetensors holds another network: stage0.x_down.weight is "
-        "missing, but LSTM(hidden=4, <...>) needs (2, 1)",
-    ),
-    "a checkpoint with swapped weights": (
-        [*LEARNED, "lr.name=swapped"],
-        "lr: swapped: the weights are not those that config.json was written for; "
-        "copy both files from the same checkpoint",
-    ),
-    "a pickle": (
-        [*LEARNED, "lr.name=old.pth"],
-        "lr: old.pth is a file; a checkpoint is a folder of config.json and model.safetensors "
-        "(pickles such as .pt and .pth are not read)",
-    ),
-    "a checkpoint for another optimizer": (
-        [*LEARNED, "lr.name=seed_1", "optimizer=adam"],
-        "the checkpoint's rate was learned with sgd; this optimizer is adam: "
-        "pass peak=, the rate at full output (to load_pretrained; in a command lr.peak= or "
-        "learned.peak=)",
-    ),
-    "a report on nothing": (
-        ["report", "empty"],
-        "no records.jsonl with a run in it at or below 'empty'; "
-        "pass the folder of a run, a sweep or a transfer",
-    ),
-    "a report without a folder": (
-        ["report"],
-        "report: the following arguments are required: folder (meta-lr report --help)",
-    ),
-}
-
-
-def expected(line):
-    """Return the pattern of a line of the table, where `<...>` stands for anything."""
-    return ".*".join(re.escape(part) for part in f"meta-lr: {line}\n".split("<...>"))
-
-
-@pytest.mark.parametrize("name", ERRORS)
-def test_a_mistake_is_one_line_and_exit_code_2(name, broken, monkeypatch, capsys):
-    arguments, line = ERRORS[name]
-    monkeypatch.chdir(broken)
-    code, out, err = outcome(capsys, *arguments)
-    assert code == 2
-    assert re.fullmatch(expected(line), err), err
-    assert not out
-    assert not list(broken.glob("runs/**/records.jsonl"))
-
-
-def _slow_unless(quick):
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in ERRORS]
-
-
-@pytest.mark.parametrize("name", _slow_unless(("unknown command", "unknown method")))
-def test_the_real_command_says_the_same(name, broken):
-    arguments, line = ERRORS[name]
-    done = subprocess.run([*META_LR, *arguments], cwd=broken, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert re.fullmatch(expected(line), done.stderr), done.stderr
-
-
-def test_debugging_shows_where_an_error_came_from(broken, monkeypatch):
-    monkeypatch.chdir(broken)
-    monkeypatch.setenv("META_LR_DEBUG", "1")
-    with pytest.raises(ValueError, match="unknown lr 'foo'"):
-        main(["train", "lr=foo"])
-
-
-def test_an_existing_run_that_is_locked(place, capsys):
-    assert outcome(capsys, "train", *SMALL)[0] == 0
-    folder = runs(place)[0]
-    with locked(folder):
-        code, _, err = outcome(capsys, "train", *SMALL)
-    name = folder.relative_to(place)
-    assert code == 2
-    assert err == (
-        f"meta-lr: {name} is in use by process {os.getpid()}; "
-        "wait for it, stop it, or run elsewhere\n"
-    )
-
-
-@contextlib.contextmanager
-def little_room(size):
-    """Let no file of this process grow beyond `size` bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.parametrize(
-    ("what", "task", "size"),
-    [("records.jsonl", "quadratic", 1_500), ("state.pt.partial", "digits", 50_000)],
-)
-def test_a_full_disk_is_one_line_and_the_run_goes_on_later(place, capsys, what, task, size):
-    arguments = ["train", f"task={task}", "lr=constant", "total_steps=8", "save_every=2"]
-    with little_room(size):
-        code, _, err = outcome(capsys, *arguments)
-    assert code == 2
-    assert re.fullmatch(
-        r"meta-lr: (\S+: )?the file may not grow any further; "
-        r"make room, and the same command goes on\n",
-        err,
-    ), err
-    assert (runs(place)[0] / what).stat().st_size <= size
-    code, out, _ = outcome(capsys, *arguments)
-    assert code == 0
-    assert "finished after 8 steps" in out
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (OSError(errno.ENOSPC, "No space left", "a/b"), "a/b: the disk is full; make room, "),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), "x: no such file or"),
-        (PermissionError(errno.EACCES, "Permission denied", "runs"), "runs: permission denied"),
-        (ValueError("two\n  lines"), "two lines"),
-        (TypeError(), "TypeError"),
-    ],
-)
-def test_an_error_in_one_line(error, line):
-    assert errors.one_line(error).startswith(line)
-    assert "\n" not in errors.one_line(error)

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -38,14 +39,6 @@ def test_a_run_leaves_a_header_that_says_what_was_run(place, capsys):
     assert (header["command"], header["method"], header["model"]) == ("train", "cosine", "mlp")
     assert header["config"]["lr"]["peak"] == 0.2
     assert header["config"]["task"]["seed"] == header["seed"] == 3
-
-
-def test_one_line_per_epoch_in_the_log_file_and_without_a_terminal_on_stdout(place, capsys):
-    _, out, _ = outcome(capsys, "train", *SMALL)
-    log = (runs(place)[0] / "log.txt").read_text().splitlines()
-    epochs = [line for line in log if "val loss" in line]
-    assert [line.split("step ")[1].split()[0] for line in epochs] == ["10/30", "20/30", "30/30"]
-    assert all(line.split("  ", 1)[1] in out for line in log)
 
 
 def test_a_run_that_diverges_stops_keeps_its_record_and_exits_with_3(place, capsys):
@@ -89,6 +82,37 @@ def test_a_signal_saves_and_the_same_command_goes_on(place, capfd, number, code)
     assert resumed == timeless(folder)
 
 
+@contextlib.contextmanager
+def little_room(size):
+    """Let no file of this process grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("what", "task", "size"),
+    [("records.jsonl", "quadratic", 1_500), ("state.pt.partial", "digits", 50_000)],
+)
+def test_when_there_is_room_again_the_same_command_goes_on(place, capsys, what, task, size):
+    arguments = ["train", f"task={task}", "lr=constant", "total_steps=8", "save_every=2"]
+    with little_room(size):
+        code, _, err = outcome(capsys, *arguments)
+    folder = runs(place)[0]
+    assert code == 2
+    assert err == (
+        f"meta-lr: {folder.relative_to(place)}: the file may not grow any further; "
+        "make room, and the same command goes on\n"
+    )
+    assert (folder / what).stat().st_size <= size
+    code, out, _ = outcome(capsys, *arguments)
+    assert code == 0
+    assert "finished after 8 steps" in out
+
+
 def test_a_second_signal_is_not_handled():
     from meta_lr.cli.signals import graceful_stop
 
@@ -111,6 +135,7 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_skipped_when_repeated(place, cap
     assert code == 1
     assert err.count("lr: Constant(peak=-1) is out of range") == 1
     assert err.splitlines()[-1] == "meta-lr: 1 of 3 jobs failed"
+    assert out.splitlines()[-1] == "all runs together: meta-lr report runs/train"
     statuses = [read_rows(folder)[-1]["status"].split()[0] for folder in runs(place)]
     assert sorted(statuses) == ["diverged", "finished"]
     records = {folder: (folder / "records.jsonl").read_bytes() for folder in runs(place)}
@@ -122,9 +147,11 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_skipped_when_repeated(place, cap
 
 
 def test_a_sweep_over_good_jobs_exits_with_0_also_if_one_diverges(place, capsys):
-    code, _, err = outcome(capsys, "train", "-m", *SMALL, "lr.peak=0.1,1e30")
+    code, out, err = outcome(capsys, "train", "-m", *SMALL, "lr.peak=0.1,1e30")
     assert (code, err) == (0, "")
-    assert outcome(capsys, "train", "-m", *SMALL, "lr.peak=1e30")[0] == 0
+    assert out.splitlines()[-1] == "all runs together: meta-lr report runs/train"
+    assert "all runs together" not in outcome(capsys, "train", *SMALL, "lr.peak=0.1")[1]
+    assert outcome(capsys, "train", *SMALL, "-m", "lr.peak=1e30")[0] == 0  # flags go anywhere
     assert outcome(capsys, "train", *SMALL, "lr.peak=1e30")[0] == 3
 
 
@@ -164,6 +191,7 @@ def test_a_signal_to_the_real_command(tmp_path, number, code):
     command = [*META_LR, "train", *SMALL, "epochs=20000", "record.every=1000"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+        assert "begins, 200000 steps" in process.stdout.readline()
         assert "step 10/200000" in process.stdout.readline()
         process.send_signal(number)
         _, err = process.communicate(timeout=60)

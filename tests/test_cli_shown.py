@@ -1,16 +1,17 @@
-"""What a run shows and forwards: wandb, and a bar on a terminal."""
+"""What a run shows: a bar on a terminal, else lines; of one run among many only two."""
 
 import contextlib
+import io
 import os
 import re
 import subprocess
-import sys
 import types
 
 import pytest
 
-from meta_lr.cli import loggers
-from tests.commands import META_LR, SMALL, outcome, own_place
+from meta_lr.cli import transfer
+from meta_lr.cli.progress import watched
+from tests.commands import META_LR, SMALL, outcome, own_place, runs, write_checkpoint
 
 
 @pytest.fixture
@@ -18,101 +19,114 @@ def place(tmp_path, monkeypatch):
     return own_place(tmp_path, monkeypatch)
 
 
-class FakeWandb(types.SimpleNamespace):
-    """As much of wandb as is used; it keeps what it gets."""
-
-    Error = RuntimeError
-
-    def __init__(self):
-        super().__init__(started=[], rows=[], summary={}, ended=0)
-        self.Settings = lambda **options: options
-
-    def init(self, **options):
-        self.started.append(options)
-        return self
-
-    def define_metric(self, name, step_metric):
-        assert (name, step_metric) == ("*", "step")
-
-    def log(self, row):
-        self.rows.append(row)
-
-    def finish(self):
-        self.ended += 1
+def step(index):
+    return {"kind": "step", "step": index, "loss": 2.0, "lr": 0.1, "seconds": index / 100}
 
 
-@pytest.fixture
-def no_key(monkeypatch, tmp_path):
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "netrc"
+def evaluation(index, split="val", weights="current", **metrics):
+    where = {"kind": "eval", "step": index, "split": split, "weights": weights}
+    return {**where, "loss": 1.5, **metrics, "cost": float(index), "seconds": index / 100}
 
 
-def test_wandb_gets_thinned_steps_all_evaluations_and_the_end(place, monkeypatch, capsys, no_key):
-    fake = FakeWandb()
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    arguments = ["train", *SMALL, "logger=wandb", "logger.every=7"]
-    assert outcome(capsys, *arguments)[0] == 0
-    (started,) = fake.started
-    assert (started["mode"], started["project"]) == ("offline", "meta_lr")
-    assert started["config"]["method"] == "constant"
-    steps = [row["step"] for row in fake.rows if "train/loss" in row]
-    assert steps == [1, 8, 15, 22, 29]
-    assert [row["step"] for row in fake.rows if "val/loss" in row] == [10, 20, 30]
-    assert {"test_last/loss", "test_best/loss"} <= {key for row in fake.rows for key in row}
-    assert fake.summary == {"status": "finished"} and fake.ended == 1
-    assert outcome(capsys, *arguments)[0] == 0
-    assert len(fake.started) == 1, "a run that was finished before starts nothing"
+HEADER = {"kind": "header", "total_steps": 4}
+END = {"kind": "end", "status": "finished", "steps": 4, "seconds": 0.04}
+TESTED = [
+    evaluation(4, "test", "last", accuracy=0.8),
+    evaluation(4, "test", "best", accuracy=0.9),
+]
+ROWS = [HEADER, step(0), step(1), evaluation(2, accuracy=0.7), step(2), step(3), *TESTED, END]
 
 
-def test_wandb_is_online_only_for_who_is_logged_in(monkeypatch, no_key):
-    assert loggers._mode() == "offline"
-    no_key.write_text("machine api.wandb.ai login user password secret\n")
-    no_key.chmod(0o600)
-    assert loggers._mode() == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    assert loggers._mode() == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "secret")
-    assert loggers._mode() == "online"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert loggers._mode() == "disabled"
+class Terminal(io.StringIO):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self):
+        return True
 
 
-def test_wandb_that_is_missing_or_does_not_start_is_one_line(place, monkeypatch, capsys, no_key):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    code, _, err = outcome(capsys, "train", *SMALL, "logger=wandb")
-    assert code == 2
-    assert err == (
-        "meta-lr: logger=wandb needs the package wandb; pip install wandb, or leave logger=jsonl\n"
-    )
-    fake = FakeWandb()
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-
-    def fail(**options):
-        raise fake.Error("no such project")
-
-    fake.init = fail
-    code, _, err = outcome(capsys, "train", *SMALL, "logger=wandb", "seed=1")
-    assert code == 2
-    assert err == (
-        "meta-lr: wandb did not start (no such project); "
-        "`wandb login`, WANDB_MODE=offline, or logger=jsonl\n"
-    )
+def on_a_terminal(monkeypatch, rows, **options):
+    """Return what a terminal of 160 columns gets to see of the rows."""
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    with contextlib.redirect_stdout(Terminal()) as terminal:
+        with watched("cosine seed 0", 400, **options) as listen:
+            for row in rows:
+                listen(row)
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue())
 
 
-@pytest.mark.slow
-def test_real_wandb_offline(tmp_path):
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
-    done = subprocess.run(
-        [*META_LR, "train", *SMALL, "logger=wandb"],
-        cwd=tmp_path,
-        env=environment | {"NETRC": str(tmp_path / "none"), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(list(tmp_path.glob("runs/train/*/wandb/offline-run-*/*.wandb"))) == 1
+def test_one_line_per_evaluation_without_a_terminal(capsys):
+    with watched("cosine seed 0", 4) as listen:
+        for row in ROWS:
+            listen(row)
+    assert capsys.readouterr().out.splitlines() == [
+        "cosine seed 0  begins, 4 steps",
+        "cosine seed 0  step 2/4  loss 2.0000  rate 0.1  val loss 1.5000  val accuracy 0.7000  "
+        "cost 2  0.0 s",
+        "cosine seed 0  step 4/4  test (last) loss 1.5000  test (last) accuracy 0.8000  "
+        "cost 4  0.0 s",
+        "cosine seed 0  step 4/4  test (best) loss 1.5000  test (best) accuracy 0.9000  "
+        "cost 4  0.0 s",
+        "cosine seed 0  finished after 4 steps, 0.0 s  test accuracy 0.8000 (last)  "
+        "test accuracy 0.9000 (best)",
+    ]
+
+
+def test_one_run_of_many_shows_its_begin_and_its_end(capsys):
+    with watched("cosine seed 0", 4, one_of_many=True) as listen:
+        for row in ROWS:
+            listen(row)
+    first, last = capsys.readouterr().out.splitlines()
+    assert first == "cosine seed 0  begins, 4 steps"
+    assert last.startswith("cosine seed 0  finished after 4 steps, 0.0 s  test accuracy 0.8000")
+
+
+def test_a_run_that_is_resumed_says_where(capsys):
+    with watched("cosine seed 0", 4) as listen:
+        listen(step(2))
+    assert capsys.readouterr().out == "cosine seed 0  goes on at step 2 of 4 steps\n"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "score"), [({"accuracy": 0.7}, "accuracy 0.7000"), ({}, "loss 1.5000")]
+)
+def test_the_bar_shows_the_last_value_on_val_once_it_is_known(monkeypatch, metrics, score):
+    rows = [step(0), step(100), evaluation(101, **metrics), step(200)]
+    bar = r"cosine seed 0 .* 201/400 loss 2.0000  rate 0.1  {}100 steps/s \d:\d\d:\d\d"
+    known = on_a_terminal(monkeypatch, rows)
+    assert re.search(bar.format(f"val {score}  "), known), known
+    assert "step 101" not in known
+    unknown = on_a_terminal(monkeypatch, [step(0), step(200)])
+    assert re.search(bar.format(""), unknown), unknown
+
+
+def test_a_bar_of_one_run_among_many_leaves_a_line(monkeypatch):
+    shown = on_a_terminal(monkeypatch, ROWS, one_of_many=True)
+    assert "cosine seed 0  finished after 4 steps, 0.0 s  test accuracy 0.8000" in shown
+    assert "begins" not in shown
+
+
+def test_a_transfer_shows_two_lines_per_run_and_logs_all(place, monkeypatch, capsys):
+    page = types.SimpleNamespace(page="page", markdown="table")
+    monkeypatch.setattr(transfer, "write_report", lambda *_: page)
+    write_checkpoint(place / "mine")
+    arguments = ["checkpoint=mine", "total_steps=6", "eval_every=2", "seeds=[1,2]"]
+    code, out, err = outcome(capsys, "transfer", *arguments, "baselines=[cosine]")
+    assert (code, err) == (0, "")
+    begun, ended = ([x for x in out.splitlines() if word in x] for word in ("begins", "finished"))
+    assert len(begun) == len(ended) == 6
+    assert any(line.startswith("cosine seed 2 peak 0.1  begins, 6 steps") for line in begun)
+    assert "step 2/6" not in out
+    log = next(place.glob("runs/transfer/*/log.txt")).read_text()
+    assert log.count("val accuracy") == 18
+
+
+def test_one_line_per_epoch_in_the_log_file_and_on_stdout(place, capsys):
+    _, out, _ = outcome(capsys, "train", *SMALL)
+    log = (runs(place)[0] / "log.txt").read_text().splitlines()
+    epochs = [line for line in log if "val loss" in line]
+    assert [line.split("step ")[1].split()[0] for line in epochs] == ["10/30", "20/30", "30/30"]
+    assert all(line.split("  ", 1)[1] in out for line in log)
 
 
 @pytest.mark.slow
@@ -133,6 +147,8 @@ def test_a_terminal_gets_a_bar_with_loss_rate_speed_and_time_left(tmp_path):
     assert process.wait() == 0
     text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", shown).decode()
     assert re.search(
-        r"constant seed 0 .* \d+/2000 loss 0\.\d{4}  rate 0\.1  [\d,]+ steps/s \d:\d\d:\d\d", text
+        r"constant seed 0 .* \d+/2000 "
+        r"loss 0\.\d{4}  rate 0\.1  val loss 0\.\d{4}  [\d,]+ steps/s \d:\d\d:\d\d",
+        text,
     ), text[-3000:]
     assert "constant on quadratic, seed 0: test loss" in text

@@ -1,5 +1,6 @@
 """Every file in conf/: it composes, what it names can be built, and experiments keep their word."""
 
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from meta_lr import checkpoint
 from meta_lr.cli.main import COMMANDS
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir, fingerprint
+from meta_lr.cli.values import refuse_misfits
 from meta_lr.protocol import Need
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
@@ -106,6 +108,45 @@ def test_an_optimizer_is_built_from_its_file_and_steps(name):
     weight.square().sum().backward()
     optimizer.step()
     assert (weight < 1).all()
+
+
+@pytest.mark.parametrize("group", ["task", "model", "optimizer", "logger"])
+def test_every_value_is_of_the_type_that_its_maker_names(group):
+    for choice in choices(group):
+        cfg = compose("train", [f"{group}={choice}", *ROOT.get(choice, [])])
+        refuse_misfits(cfg[group])
+
+
+ROOT = {"image_folder": ["task.root=x"]}
+MISFITS = {
+    "lr.peak=abc": "lr.peak=abc; a number is needed",
+    "lr.peak=null": "lr.peak=null; a number is needed",
+    "lr.peak=true": "lr.peak=True; a number is needed",
+    "seed=1.5": "seed=1.5; a whole number is needed",
+    "task.flip=1": "task.flip=1; true or false is needed",
+    "task.root=3": "task.root=3; a text is needed",
+    "model.hidden=3": "model.hidden=3; a list of whole numbers is needed",
+    "model.hidden=[3,x]": "model.hidden=[3, 'x']; a list of whole numbers is needed",
+    "optimizer.momentum=high": "optimizer.momentum=high; a number is needed",
+    "+lr.period=3": "lr.period is no option of Cosine, which takes peak, floor",
+    "logger.entity=5": "logger.entity=5; a text or null is needed",
+}
+
+
+@pytest.mark.parametrize("override", MISFITS)
+def test_a_value_of_the_wrong_type_is_refused_by_its_name(override):
+    cfg = compose("train", ["task=cifar10", "logger=wandb", "lr=cosine", override])
+    with pytest.raises(ValueError, match=f"^{re.escape(MISFITS[override])}$"):
+        for group in ("task", "lr", "optimizer", "logger"):
+            refuse_misfits(cfg[group])
+
+
+def test_values_that_fit_pass():
+    numbers = ["lr.gamma=1", "net.hidden=3", "lr.snapshots=[1]"]
+    refuse_misfits(compose("train", ["lr=mlr_snet_online", *numbers]).lr)
+    refuse_misfits(compose("train", ["lr=learned", "lr.peak=0.1", "lr.fallback=cosine"]).lr)
+    with pytest.raises(ValueError, match=r"lr.fallback=sine; cosine or null is needed"):
+        refuse_misfits(compose("train", ["lr=learned", "lr.fallback=sine"]).lr)
 
 
 @pytest.mark.parametrize("name", ["digits", "quadratic"])

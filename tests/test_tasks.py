@@ -235,7 +235,10 @@ def test_balanced_cut_spreads_a_remainder_and_keeps_earlier_parts():
 @pytest.mark.parametrize(
     ("sizes", "words"),
     [
-        ({"val": 6, "meta": 4}, "class 1 has 5 examples, but val_size=6 and meta_size=4 take 5"),
+        (
+            {"val": 6, "meta": 4},
+            "class 1 has 5 examples, but with 2 classes val_size=6 and meta_size=4 take 5 of it",
+        ),
         ({"val": -1}, "val_size=-1; it must be at least 0"),
     ],
 )
@@ -301,7 +304,10 @@ def test_loss_and_metrics_of_known_logits():
         ({"splits": {"train": torch.arange(9)}}, "got splits \\['train'\\]"),
         ({"splits": dict.fromkeys(SPLITS, torch.arange(130))}, "splits that overlap"),
         ({"splits": dict.fromkeys(SPLITS, torch.arange(131))}, "outside 0 to 129"),
-        ({"splits": {**dict.fromkeys(SPLITS, torch.arange(0)), "train": torch.arange(9)}}, "val"),
+        (
+            {"splits": {**dict.fromkeys(SPLITS, torch.arange(0)), "train": torch.arange(9)}},
+            "no examples in val and test; raise val_size= and test_size=",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused_at_construction(changes, words):

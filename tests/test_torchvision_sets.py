@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import hashlib
 import pickle
 import struct
 import tarfile
@@ -144,6 +145,37 @@ def test_offline_error_says_which_file_to_put_where(
     assert "http" in message and "\n" not in message
     with pytest.raises(FileNotFoundError, match=r"\(download=false\); put .* with download=true"):
         torchvision_set(dataset, SMALL, root=tmp_path, download=False)
+
+
+def test_the_advice_names_what_is_missing_and_what_is_damaged(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "a.gz").write_bytes(b"whole")
+    (raw / "b.gz").write_bytes(b"cut")
+    sums = [(name, hashlib.md5(b"whole").hexdigest()) for name in ("a.gz", "b.gz", "c.gz")]
+    monkeypatch.setattr(datasets.MNIST, "resources", sums)
+    with pytest.raises(FileNotFoundError) as caught:
+        torchvision_set("mnist", SMALL, root=tmp_path, download=False)
+    assert str(caught.value) == (
+        f"mnist is not in {tmp_path} (download=false; damaged: b.gz); put b.gz, c.gz from "
+        f"https://ossci-datasets.s3.amazonaws.com/mnist/ into {raw} and run again with "
+        "download=true"
+    )
+    (raw / "b.gz").write_bytes(b"whole")
+    (raw / "c.gz").write_bytes(b"whole")
+    with pytest.raises(FileNotFoundError, match=r"run again with download=true, which unpacks"):
+        torchvision_set("mnist", SMALL, root=tmp_path, download=False)
+
+
+def test_files_whose_unpacking_was_interrupted_are_refused(tmp_path):
+    raw = write_mnist(tmp_path, "MNIST")
+    file = raw / "train-images-idx3-ubyte"
+    for size in (1000, 3, 0):
+        file.write_bytes(file.read_bytes()[:size])
+        with pytest.raises(ValueError, match=rf"files of mnist in {raw} are damaged.*remove them"):
+            torchvision_set("mnist", SMALL, root=tmp_path, **SIZES)
 
 
 def test_packed_files_put_where_the_error_says_are_found(tmp_path, monkeypatch):

@@ -1,16 +1,13 @@
-"""A checkpoint beside baselines: the same data, counted cost, the control, resume."""
+"""A checkpoint beside baselines: the control, tuning, and the plan of a comparison."""
 
-import types
 from pathlib import Path
 
 import pytest
 
 from meta_lr import transfer
 from meta_lr.baselines.policies import Constant
-from meta_lr.cli.main import main
 from meta_lr.protocol import StepView
 from meta_lr.training.outcome import Outcome
-from meta_lr.training.record import read_rows
 
 
 def outcome(status="finished", cost=10.0, **val):
@@ -79,14 +76,14 @@ def tuned(scores, **options):
 def test_tuning_takes_the_best_value_on_val_and_counts_every_run():
     accuracy = {0.3: 0.8, 0.1: 0.9, 0.01: 0.7}
     choice, calls = tuned({p: outcome(accuracy=a, loss=0.1) for p, a in accuracy.items()})
-    assert choice == transfer.Choice(0.1, 30.0, at_edge=False)
+    assert choice == transfer.Choice(0.1, 30.0, at_edge=False, tuned=True)
     assert calls[0] == ("cosine", Path("tuning/cosine/peak-0.01"), 100, 0.01)
     assert [call[-1] for call in calls] == [0.01, 0.1, 0.3]
 
 
 def test_tuning_without_accuracy_takes_the_lowest_loss_and_says_if_the_grid_is_narrow():
     choice, _ = tuned({0.1: outcome(loss=0.5), 0.3: outcome(loss=0.2), 1.0: outcome(loss=0.1)})
-    assert choice == transfer.Choice(1.0, 30.0, at_edge=True)
+    assert choice == transfer.Choice(1.0, 30.0, at_edge=True, tuned=True)
 
 
 def test_of_equals_the_lower_peak_wins_and_one_that_diverged_is_the_worst():
@@ -98,7 +95,7 @@ def test_of_equals_the_lower_peak_wins_and_one_that_diverged_is_the_worst():
     }
     scores = {**scores, 0.03: outcome(accuracy=0.1, loss=2.0)}
     choice, _ = tuned(scores)
-    assert choice == transfer.Choice(0.1, 33.0, at_edge=False)
+    assert choice == transfer.Choice(0.1, 33.0, at_edge=False, tuned=True)
     with pytest.raises(ValueError, match=r"cosine diverged at every peak in \[0.1, 1.0\]"):
         tuned({1.0: diverged, 0.1: diverged})
 
@@ -114,18 +111,21 @@ def test_the_plan_of_a_comparison(monkeypatch):
         calls.append((method, str(folder), options))
         return outcome()
 
-    baselines = {"cosine": transfer.Choice(0.1, 50.0), "own": transfer.Choice(None)}
-    origin = {"checkpoint": "abc", "meta_training_cost": 7.0}
+    tuned = transfer.Choice(0.1, 50.0, tuned=True)
+    baselines = {"cosine": tuned, "own": transfer.Choice(None)}
+    origin = {"checkpoint": "abc", "meta_training_cost": 7.0, "peak": 0.2}
     done = transfer.compare(train, baselines, seeds=[4, 5], folder=Path("f"), origin=origin)
     assert len(done) == 8
     learned, control, cosine, own = calls[:4]
-    assert learned == ("learned", "f/learned/seed-4", {"seed": 4, "header": origin})
+    header = {**origin, "tuned": False}
+    assert learned == ("learned", "f/learned/seed-4", {"seed": 4, "header": header})
     assert control[:2] == ("three_constants", "f/three_constants/seed-4")
-    assert "checkpoint" not in control[2]["header"]
+    assert control[2]["header"] == {"peak": None, "tuned": None}
     assert control[2]["controller"].parts == tuple(map(Constant, (0.1, 0.2, 0.3)))
-    spent = {"search_cost_before": 50.0}
-    assert cosine == ("cosine", "f/cosine/seed-4", {"seed": 4, "header": spent, "peak": 0.1})
+    scale = {"search_cost_before": 50.0, "peak": 0.1, "tuned": True}
+    assert cosine == ("cosine", "f/cosine/seed-4", {"seed": 4, "header": scale, "peak": 0.1})
     assert own[2]["peak"] is None
+    assert own[2]["header"] == {"search_cost_before": 0.0, "peak": None, "tuned": None}
     assert [call[2]["seed"] for call in calls] == [4] * 4 + [5] * 4
 
 
@@ -145,77 +145,3 @@ def test_a_comparison_without_the_control():
         control=False,
     )
     assert methods == ["learned", "cosine"]
-
-
-# -------------------------------------------------------------------------------- the command
-
-
-@pytest.fixture
-def checkpoint(tmp_path, monkeypatch):
-    """A working directory with a checkpoint that was meta-trained in it, for six steps."""
-    monkeypatch.chdir(tmp_path)
-    page = types.SimpleNamespace(page="page", markdown="table")
-    monkeypatch.setattr("meta_lr.cli.parts.write_report", lambda folder, out: page)
-    monkeypatch.setattr("meta_lr.cli.transfer.write_report", lambda folder, out: page)
-    assert main(["meta-train", "debug=tiny", "checkpoint=mine", "lr.period=2", "net.hidden=4"]) == 0
-    return Path("mine")
-
-
-TINY = ["transfer", "checkpoint=mine", "debug=tiny", "model.hidden=[8]"]
-
-
-@pytest.mark.filterwarnings("ignore:the loss")  # six steps see few losses
-def test_the_command_compares_on_the_same_data_and_is_repeated_for_nothing(checkpoint, capsys):
-    arguments = [*TINY, "seeds=[3,4]", "baselines=[cosine,constant]", "tune.peaks=[0.01,0.1]"]
-    assert main(arguments) == 0
-    out = capsys.readouterr().out
-    assert "cosine: tuned peak 0.1 for 12 steps, the edge of the grid: " in out
-    assert out.endswith("table\nreport: page\n")
-
-    (folder,) = (path for path in Path("runs/transfer").iterdir() if "tuning" not in path.name)
-    rows = {path.parent: read_rows(path.parent) for path in folder.rglob("records.jsonl")}
-    methods = ("learned", "three_constants", "cosine", "constant")
-    assert {str(p.relative_to(folder)) for p in rows} == {
-        f"{method}/seed-{seed}" for method in methods for seed in (3, 4)
-    }
-    heads = {method: rows[folder / method / "seed-3"][0] for method in methods}
-    assert all(h["command"] == "transfer" and h["method"] == m for m, h in heads.items())
-    assert len(heads["learned"]["checkpoint"]) == 16
-    assert heads["learned"]["meta_training_cost"] == 9.0  # six steps, three on meta batches
-    assert "checkpoint" not in heads["three_constants"] and "checkpoint" not in heads["cosine"]
-    assert heads["cosine"]["search_cost_before"] == 12.0
-    assert heads["cosine"]["config"]["lr"]["peak"] == 0.1
-    assert heads["cosine"]["config"]["seed"] == heads["cosine"]["config"]["task"]["seed"] == 3
-
-    first = [rows[folder / method / "seed-3"][1]["loss"] for method in methods]
-    assert first == [first[0]] * 4, "the same first batch and the same first weights"
-    assert first[0] != rows[folder / "cosine" / "seed-4"][1]["loss"]
-    assert [row["cost"] for row in rows[folder / "cosine" / "seed-3"] if row["kind"] == "end"] == [
-        6
-    ]
-
-    before = {path: path.read_bytes() for path in Path("runs").rglob("records.jsonl")}
-    assert main(arguments) == 0
-    assert capsys.readouterr().out.count("was finished before") == 12
-    assert {path: path.read_bytes() for path in Path("runs").rglob("records.jsonl")} == before
-
-
-@pytest.mark.filterwarnings("ignore:the loss")
-def test_a_run_that_diverges_is_kept_and_the_others_go_on(checkpoint):
-    arguments = [*TINY, "seeds=[0]", "baselines=[constant]", "peak=1e30", "three_constants=false"]
-    assert main(arguments) == 0
-    (folder,) = Path("runs/transfer").iterdir()
-    status = {m: read_rows(folder / m / "seed-0")[-1]["status"] for m in ("learned", "constant")}
-    assert status["learned"] == "finished"
-    assert status["constant"].startswith("diverged at step ")
-
-
-def test_a_checkpoint_with_its_card(checkpoint):
-    (folder,) = Path("runs/meta_train").iterdir()
-    for name in ("config.json", "model.safetensors"):
-        assert (checkpoint / name).read_bytes() == (folder / "checkpoint" / name).read_bytes()
-    card = (checkpoint / "README.md").read_text()
-    assert 'meta_lr.load_pretrained("mine")' in card
-    assert "| updates of phi | 3: every 2 steps" in card
-    assert "| mean rate | 0." in card
-    assert "phi moved by" in card

@@ -14,6 +14,8 @@ from meta_lr.bilevel.online import OnlineMLRSNet, OnlineState
 from meta_lr.schedulers.learned import Learned
 from meta_lr.training.record import Row
 
+FEW_UPDATES = 20  # with fewer, Adam at 1e-3 has hardly moved phi from its first values
+
 _CARD = """\
 ---
 license: apache-2.0
@@ -65,8 +67,9 @@ the network does not listen to the loss: that stage is a constant.
 
 ## Limits
 
-One meta-training run on one task. The rate at full output was learned with {optimizer}; with
-another optimizer pass `peak=`. Losses outside the range above are an extrapolation.
+{hardly}One meta-training run on one task.
+The rate at full output was learned with {optimizer}; with another optimizer pass `peak=`.
+Losses above the range that was seen are an extrapolation.
 """
 
 
@@ -95,8 +98,10 @@ def card(
     learned = controller.export(state)
     num_stages = len(learned.stages)
     levels = [state.low + (state.high - state.low) * i / 4 for i in range(5)]
+    few = float(state.updates) < FEW_UPDATES
     return _CARD.format(
         name=name,
+        hardly="phi was hardly updated: this is close to an untrained network. " if few else "",
         place=place.as_posix(),
         total=", total_steps=len(loader) * epochs" if len(controller.snapshots) > 1 else "",
         paper=paper,

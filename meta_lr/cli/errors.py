@@ -20,16 +20,22 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def explain_composition(error: Exception, command: str, known: Callable[[], Iterable[str]]) -> str:
+def explain_composition(
+    error: Exception,
+    command: str,
+    known: Callable[[], Iterable[str]],
+    comment: Callable[[str], str],
+) -> str:
     """Return one line for an error that Hydra or OmegaConf raised.
 
     Args:
         error: What was raised.
         command: The command whose config was composed, such as "train".
         known: Gives the dotted names of its options, to suggest one.
+        comment: Gives what the config files say of an option.
     """
     text = " ".join(str(error).split())
-    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    missing = re.search(r"Could not find '([^']+)/([^'/]*)'", text)
     if missing:
         group, name = missing.groups()
         options = ", ".join(sorted(getattr(error, "options", None) or [])) or "none"
@@ -49,15 +55,29 @@ def explain_composition(error: Exception, command: str, known: Callable[[], Iter
         return f"{key}={values} is several values; -m runs a job for each, [{values}] is a list"
     unset = re.search(r"Missing mandatory value: (\S+)", text)
     if unset:
-        return f"{unset.group(1)} is not set; pass {unset.group(1)}=..."
-    return text
+        key = unset.group(1)
+        said = comment(key)
+        return f"{key} is not set; pass {key}=..." + (f", {said}" if said else "")
+    absent = re.search(r"Key '(\w+)' is not in struct", text)
+    return f"{absent.group(1)} was left out, and {command} needs it" if absent else text
 
 
-def explain_instantiation(error: Exception) -> str:
-    """Return one line for a part that could not be built: its key, and what its maker said."""
+def explain_instantiation(error: Exception, own: Iterable[str]) -> str:
+    """Return one line for a part that could not be built: its key, and what its maker said.
+
+    Args:
+        error: What was raised.
+        own: Names of the part's options; where its maker says `val_size=9`, the user is told
+            `task.val_size=9`, which is what to type.
+    """
     key = re.search(r"full_key: (\S+)", str(error))
     cause: BaseException = error
-    while cause.__cause__ is not None:
+    while type(cause) is type(error) and cause.__cause__ is not None:
         cause = cause.__cause__
     said = one_line(cause)
-    return f"{key.group(1)}: {said}" if key else said
+    if key is None:
+        return said
+    # what is in brackets may be Python: Constant(peak=-1)
+    options = re.compile(rf"\([^()]*\)|(?<![\w.])(?:{'|'.join(own)})=")
+    said = options.sub(lambda m: m[0] if m[0][0] == "(" else f"{key.group(1)}.{m[0]}", said)
+    return f"{key.group(1)}: {said}"

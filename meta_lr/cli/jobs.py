@@ -13,21 +13,19 @@ from importlib import import_module
 from pathlib import Path
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from meta_lr.cli.errors import explain_composition, explain_instantiation, one_line
+from meta_lr.cli.arguments import flags_last, refuse_other_experiments, refuse_unknown_flags
+from meta_lr.cli.errors import explain_composition, one_line
+from meta_lr.cli.options import comments, names, options
 from meta_lr.cli.places import conf_dir, fingerprint
 
 Command = Callable[[DictConfig, Path], int]
-
-_FLAGS = (
-    "--help -h --hydra-help --cfg -c --resolve --package -p --run -r --multirun -m --info -i "
-    "--config-dir -cd --shell-completion -sc"
-).split()
 
 
 class RefusedError(ValueError):
@@ -43,27 +41,33 @@ class _Jobs:
     codes: list[int] = field(default_factory=list)
     error: Exception | None = None
     failed: int = 0
+    sweep: Path | None = None  # the folder of the folders of its jobs
+    process: int = field(default_factory=os.getpid)
 
     def __call__(self, cfg: DictConfig) -> None:
-        """Run one job; a single run's mistake is kept for later, a sweep's is told and raised."""
+        """Run one job; a single run's mistake is kept for later, a sweep's is told and counted."""
         conf = HydraConfig.get()
         folder = _short(Path(conf.runtime.output_dir))
         sweep = conf.mode == RunMode.MULTIRUN
         if sweep:
+            self.sweep = _short(Path(conf.sweep.dir))
             print(f"[{conf.job.num}] {' '.join(conf.overrides.task)}", flush=True)
         try:
             with _told_in_one_line(self.command):
                 code = self.done(cfg, folder)
                 self.codes.append(0 if sweep else code)  # a sweep takes a run that diverged
         except (ValueError, TypeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno and not error.filename:
+                error.filename = str(folder)  # a write that failed does not say where
             with suppress(OSError):  # a folder in which nothing came about
                 folder.rmdir()
             if not sweep:
-                self.error = error  # Hydra would print lines of its own
+                self.error = error  # raised, Hydra would print lines of its own
                 return
             self.failed += 1
             print(f"meta-lr: job {conf.job.num}: {one_line(error)}", file=sys.stderr)
-            raise
+            if os.getpid() != self.process:  # a launcher that starts processes does not count
+                raise
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -77,21 +81,22 @@ def run(command: str, arguments: list[str]) -> int:
     Raises:
         ValueError: An override is wrong, or the run itself refused something.
     """
-    _refuse_unknown_flags(arguments)
+    refuse_unknown_flags(arguments)
+    refuse_other_experiments(command, arguments)
     name = command.replace("-", "_")
     OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
+    OmegaConf.register_new_resolver("options", options, replace=True)
     jobs = _Jobs(command, lambda cfg, folder: _command(name)(cfg, folder))
-    try:
-        with _as_process(f"meta-lr {command}", arguments), _told_in_one_line(command):
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
-    except (ValueError, TypeError, OSError):
-        if not jobs.failed:
-            raise
+    with _as_process(f"meta-lr {command}", flags_last(arguments)), _told_in_one_line(command):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
+    if jobs.error is not None:
+        raise jobs.error
+    if jobs.sweep is not None and jobs.codes and command != "transfer":  # that has its own report
+        print(f"all runs together: meta-lr report {jobs.sweep}")
+    if jobs.failed:
         total = jobs.failed + len(jobs.codes)
         print(f"meta-lr: {jobs.failed} of {total} jobs failed", file=sys.stderr)
         return 1
-    if jobs.error is not None:
-        raise jobs.error
     return jobs.codes[0] if len(jobs.codes) == 1 else 0
 
 
@@ -106,19 +111,14 @@ def _short(folder: Path) -> Path:
     return folder
 
 
-def _refuse_unknown_flags(arguments: list[str]) -> None:
-    for argument in arguments:
-        if argument.startswith("-") and argument.partition("=")[0] not in _FLAGS:
-            raise ValueError(
-                f"unknown flag '{argument}'; options are written key=value, "
-                "and the flags are --help, --cfg job, --resolve, -m, --config-dir and --info"
-            )
-
-
 @contextmanager
 def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
-    """Let Hydra see these arguments, leave errors to us, and show a warning as one line."""
+    """Let Hydra see these arguments, leave errors to us, and show a warning as one line.
+
+    A log file that cannot be written is passed over: the record tells the user, and stops the run.
+    """
     argv, full, shown = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), warnings.formatwarning
+    complains, logging.raiseExceptions = logging.raiseExceptions, False
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
     warnings.formatwarning = lambda message, *_, **__: f"meta-lr: warning: {message}\n"
     try:
@@ -126,6 +126,7 @@ def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
     finally:
         sys.argv, warnings.formatwarning = argv, shown
         _close_log_files()
+        logging.raiseExceptions = complains
         if full is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
@@ -137,10 +138,8 @@ def _told_in_one_line(command: str) -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise into a ValueError of one line."""
     try:
         yield
-    except InstantiationException as error:
-        raise RefusedError(explain_instantiation(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
-        line = explain_composition(error, command, lambda: _options(command))
+        line = explain_composition(error, command, lambda: _options(command), _comment)
         raise RefusedError(line) from error
 
 
@@ -148,19 +147,17 @@ def _close_log_files() -> None:
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def _options(command: str) -> Iterator[str]:
-    """Yield the dotted names of the command's options, as they are without overrides."""
+    """Yield the groups, and the dotted names of the command's options without overrides."""
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose(command.replace("-", "_"))
-    yield from _names(cfg, "")
+        yield from GlobalHydra.instance().config_loader().list_groups("")
+        yield from names(hydra.compose(command.replace("-", "_")))
 
 
-def _names(cfg: DictConfig, prefix: str) -> Iterator[str]:
-    for key in cfg:
-        yield f"{prefix}{key}"
-        node = cfg._get_node(key)
-        if isinstance(node, DictConfig):
-            yield from _names(node, f"{prefix}{key}.")
+def _comment(key: str) -> str:
+    """Return what the config files say of an option, nothing outside a job."""
+    return comments().get(key, "") if GlobalHydra.instance().is_initialized() else ""

@@ -23,8 +23,8 @@ commands:
 {commands}
 
 examples:
-  meta-lr meta-train experiment=quickstart        about a minute, on data that is included
-  meta-lr transfer experiment=quickstart_transfer
+  meta-lr meta-train experiment=quickstart        about 45 seconds, on data that is included
+  meta-lr transfer experiment=quickstart_transfer about a minute
   meta-lr train lr=cosine lr.peak=0.3 epochs=20 seed=1
   meta-lr train -m seed=0,1,2 lr=constant,cosine  a sweep: one job per combination
   meta-lr report runs/train                       compares all that is in there

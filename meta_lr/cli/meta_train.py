@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from meta_lr import checkpoint
 from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli import parts
-from meta_lr.cli.card import card
+from meta_lr.cli.card import FEW_UPDATES, card
+from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
@@ -19,10 +21,10 @@ from meta_lr.training.record import read_rows
 def command(cfg: DictConfig, folder: Path) -> int:
     """Meta-train, keep the checkpoint, report; return 0, or 3 if the run diverged."""
     method = HydraConfig.get().runtime.choices["lr"]
+    if get_object(cfg.lr["_target_"]) is not OnlineMLRSNet:
+        raise ValueError(f"lr={method} learns nothing; meta-train takes lr=mlr_snet_online")
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
-    if not isinstance(controller, OnlineMLRSNet):
-        raise ValueError(f"lr={method} learns nothing; meta-train takes lr=mlr_snet_online")
     header = parts.header(cfg, "meta-train", method)
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
@@ -34,10 +36,31 @@ def command(cfg: DictConfig, folder: Path) -> int:
     place = _keep(outcome, controller, folder / "checkpoint")
     if cfg.checkpoint is not None:
         place = _keep(outcome, controller, Path(cfg.checkpoint))
-    arguments = f'optimizer, meta_lr.load_pretrained("{place}"), total_steps=...'
-    print(f"use it:  meta_lr.ControlledLR({arguments})")
-    print(f"try it:  meta-lr transfer checkpoint={place}")
+    print(_advice(outcome, controller, place))
     return 0
+
+
+def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
+    """Return how often phi was updated, and how to use what it learned, or how to learn more."""
+    updates = int(outcome.state.updates)
+    told = f"updates of phi: {updates}"
+    if updates < FEW_UPDATES:
+        return f"{told}: this scheduler is hardly learned; {_more(outcome.steps, controller)}"
+    assert outcome.folder is not None
+    family = read_rows(outcome.folder)[0]["optimizer"]
+    choice = optimizer_choice(family)
+    optimizer = f" optimizer={choice}" if choice else ""
+    arguments = f'optimizer, meta_lr.load_pretrained("{place}"), total_steps=...'
+    return (
+        f"{told}\nuse it:  meta_lr.ControlledLR({arguments})\n"
+        f"try it:  meta-lr transfer checkpoint={place}{optimizer}"
+    )
+
+
+def _more(steps: int, controller: OnlineMLRSNet) -> str:
+    """Return the overrides that would give about a hundred updates of phi."""
+    longer = f"total_steps={100 * controller.period} makes 100 updates"
+    return f"{longer}, so does lr.period={steps // 100}" if steps >= 100 else longer
 
 
 def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> Path:

@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.progress import watched
-from meta_lr.protocol import Controller
+from meta_lr.cli.values import refuse_misfits
+from meta_lr.protocol import Controller, Need
 from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import train
@@ -23,8 +26,17 @@ from meta_lr.training.record import LockedError, finished
 
 
 def build(config: DictConfig) -> Any:
-    """Return what a config's `_target_` makes, with plain lists and dicts as arguments."""
-    return instantiate(config, _convert_="all")
+    """Return what a config's `_target_` makes, with plain lists and dicts as arguments.
+
+    Raises:
+        ValueError: A value is of the wrong type, or the maker refused one; it says which.
+    """
+    refuse_misfits(config)
+    try:
+        return instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        own = [str(key) for key in config]
+        raise ValueError(explain_instantiation(error, own)) from error
 
 
 def whole(cfg: DictConfig, key: str, *, least: int) -> int:
@@ -71,11 +83,15 @@ def run(
     options = _options(cfg, task)
     if cfg.threads is not None:
         torch.set_num_threads(whole(cfg, "threads", least=1))
-    title = f"{header['method']} seed {cfg.seed}"
+    _refuse_empty_meta(task, controller)
+    many = header["command"] == "transfer"
+    title = _title(cfg, header["method"], with_peak=many)
     if finished(folder):
         print(f"{title}  was finished before and is kept as it is", flush=True)
-    total = options["total_steps"]
-    with build(cfg.logger)(folder) as forward, watched(title, total) as show:
+    with (
+        build(cfg.logger)(folder) as forward,
+        watched(title, options["total_steps"], one_of_many=many) as show,
+    ):
 
         def listen(row: dict[str, Any]) -> None:
             show(row)
@@ -105,6 +121,21 @@ def report(folder: Path) -> Path:
     if page.exists() and page.stat().st_mtime >= (folder / RECORDS).stat().st_mtime:
         return page
     return write_report(folder, page.parent).page
+
+
+def _title(cfg: DictConfig, method: str, *, with_peak: bool) -> str:
+    peak = OmegaConf.select(cfg, "lr.peak") if with_peak else None
+    return f"{method} seed {cfg.seed}" + ("" if peak is None else f" peak {peak:g}")
+
+
+def _refuse_empty_meta(task: Task, controller: Controller) -> None:
+    """Raise a ValueError now for what would only be noticed at the first batch of `meta`."""
+    if Need.META in controller.needs and task.num_batches("meta") < 1:
+        name = type(controller).__name__
+        raise ValueError(
+            f"{name} learns from the split meta, and {task.name} has no examples in it; "
+            "raise task.meta_size="
+        )
 
 
 def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run shows: a bar on a terminal, else one line per evaluation; a log line always."""
+"""What a run shows: a bar on a terminal, else lines; all lines go to the log file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,33 +19,37 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def watched(title: str, total_steps: int) -> Iterator[Listener]:
+def watched(title: str, total_steps: int, *, one_of_many: bool = False) -> Iterator[Listener]:
     """Give a listener that shows and logs the rows of one run.
 
     Args:
         title: What is being trained.
         total_steps: Length of the run.
+        one_of_many: Show of the run only its begin and its end; the log still has every line.
     """
-    latest: Row = {}
+    terminal, story = sys.stdout.isatty(), _Story(total_steps)
+    shown = {"begin", "eval", "end"}
+    if terminal:
+        shown = {"end"} if one_of_many else set()  # the bar says the rest, while it is there
+    elif one_of_many:
+        shown = {"begin", "end"}
 
-    def note(row: Row) -> str | None:
-        """Keep the latest step; return a line for an evaluation or the end."""
-        if row["kind"] == "step":
-            latest.update(row)
-        return _line(row, latest, total_steps)
+    def tell(row: Row) -> None:
+        for kind, line in story.lines(row):
+            log.info("%s  %s", title, line)
+            if kind in shown:
+                print(f"{title}  {line}", flush=True)
 
-    if not sys.stdout.isatty():
-        yield lambda row: _tell(title, note(row), echo=True)
+    if not terminal:
+        yield tell
         return
     with _bar() as bar:
         task = bar.add_task(title, total=total_steps, status="")
-        speed = _Speed()
 
         def show(row: Row) -> None:
-            _tell(title, note(row), echo=False)
+            tell(row)
             if row["kind"] == "step":
-                status = f"loss {row['loss']:.4f}  rate {row['lr']:.3g}  {speed(row)} steps/s"
-                bar.update(task, completed=row["step"] + 1, status=status)
+                bar.update(task, completed=row["step"] + 1, status=story.status(row))
 
         yield show
 
@@ -61,41 +66,59 @@ def _bar() -> Progress:
     )
 
 
-class _Speed:
-    """Steps per second, smoothed over about two seconds of the run's own clock."""
+@dataclass
+class _Story:
+    """The rows of a run, turned into lines; it keeps the latest of each kind."""
 
-    def __init__(self) -> None:
-        self.start: tuple[float, float] | None = None
-        self.text = "-"
+    total_steps: int
+    step: Row = field(default_factory=dict)
+    val: Row = field(default_factory=dict)
+    test: list[Row] = field(default_factory=list)
+    begun: bool = False
+    measured: tuple[float, float] | None = None  # step and seconds from which the speed is taken
+    speed: str = "-"  # in steps per second, over about two seconds of the run's own clock
 
-    def __call__(self, row: Row) -> str:
-        if self.start is None:
-            self.start = row["step"], row["seconds"]
-        elapsed = row["seconds"] - self.start[1]
-        if elapsed >= 2.0 or (self.text == "-" and elapsed > 0.2):
-            self.text = f"{(row['step'] - self.start[0]) / elapsed:,.0f}"
-            self.start = row["step"], row["seconds"]
-        return self.text
+    def lines(self, row: Row) -> Iterator[tuple[str, str]]:
+        """Yield the lines that a row is worth: "begin", "eval" or "end", and the text."""
+        if not self.begun:
+            self.begun = True
+            where = f"goes on at step {row['step']} of" if row.get("step") else "begins,"
+            yield "begin", f"{where} {self.total_steps} steps"
+        if row["kind"] == "step":
+            self.step = row
+        elif row["kind"] == "eval":
+            if row["split"] == "val":
+                self.val = row
+            else:
+                self.test.append(row)
+            yield "eval", self._evaluation(row)
+        elif row["kind"] == "end":
+            words = [f"{row['status']} after {row['steps']} steps, {row['seconds']:.1f} s"]
+            words += [f"test {_score(row)} ({row['weights']})" for row in self.test]
+            yield "end", "  ".join(words)
+
+    def status(self, row: Row) -> str:
+        """Return what a bar says at a step, and note the speed."""
+        if self.measured is None:
+            self.measured = row["step"], row["seconds"]
+        elapsed = row["seconds"] - self.measured[1]
+        if elapsed >= 2.0 or (self.speed == "-" and elapsed > 0.2):
+            self.speed = f"{(row['step'] - self.measured[0]) / elapsed:,.0f}"
+            self.measured = row["step"], row["seconds"]
+        val = f"  val {_score(self.val)}" if self.val else ""
+        return f"loss {row['loss']:.4f}  rate {row['lr']:.3g}{val}  {self.speed} steps/s"
+
+    def _evaluation(self, row: Row) -> str:
+        words = [f"step {row['step']}/{self.total_steps}"]
+        if row["split"] == "val" and self.step:
+            words += [f"loss {self.step['loss']:.4f}", f"rate {self.step['lr']:.3g}"]
+        where = row["split"] if row["split"] == "val" else f"{row['split']} ({row['weights']})"
+        words += [f"{where} {name} {row[name]:.4f}" for name in ("loss", "accuracy") if name in row]
+        words += [f"cost {row['cost']:,.0f}", f"{row['seconds']:.1f} s"]
+        return "  ".join(words)
 
 
-def _tell(title: str, line: str | None, *, echo: bool) -> None:
-    if line is None:
-        return
-    log.info("%s  %s", title, line)
-    if echo:
-        print(f"{title}  {line}", flush=True)
-
-
-def _line(row: Row, latest: Row, total_steps: int) -> str | None:
-    """Return the line that a row is worth, with the latest step's loss and rate."""
-    if row["kind"] == "end":
-        return f"{row['status']} after {row['steps']} steps, {row['seconds']:.1f} s"
-    if row["kind"] != "eval":
-        return None
-    words = [f"step {row['step']}/{total_steps}"]
-    if row["split"] == "val" and latest:
-        words += [f"loss {latest['loss']:.4f}", f"rate {latest['lr']:.3g}"]
-    where = row["split"] if row["split"] == "val" else f"{row['split']} ({row['weights']})"
-    words += [f"{where} {name} {row[name]:.4f}" for name in ("loss", "accuracy") if name in row]
-    words += [f"cost {row['cost']:,.0f}", f"{row['seconds']:.1f} s"]
-    return "  ".join(words)
+def _score(row: Row) -> str:
+    """Return the accuracy of an evaluation, or its loss where there is none."""
+    name = "accuracy" if "accuracy" in row else "loss"
+    return f"{name} {row[name]:.4f}"

@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from meta_lr.cli import parts
+from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.signals import graceful_stop
 
 
@@ -16,6 +17,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
     method = HydraConfig.get().runtime.choices["lr"]
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
+    refuse_other_family(controller, cfg, option="lr.peak")
     header = parts.header(cfg, "train", method)
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,30 +11,41 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint, transfer
-from meta_lr.cli import parts
+from meta_lr.baselines.fallback import Fallback
+from meta_lr.cli import asked, parts
+from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.protocol import Controller
 from meta_lr.report import write_report
+from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.base import Task
 from meta_lr.training.outcome import Outcome
 
 
 def command(cfg: DictConfig, folder: Path) -> int:
     """Compare a checkpoint with baselines; return 0 once every run has ended, well or badly."""
+    asked.refuse_misplaced(cfg)
+    seeds, grid = asked.seeds(cfg), asked.peaks(cfg)
     learned = parts.build(cfg.learned)
-    seeds = _seeds(cfg)
-    methods = {name: _compose(name) for name in cfg.baselines}
+    refuse_other_family(learned, cfg, option="learned.peak")
+    gamma = _gamma(learned)
+    peak = gamma if cfg.peak is None else parts.positive(cfg, "peak")
+    methods = {name: _compose(name, peak) for name in asked.baselines(cfg)}
     for method in methods.values():
         parts.build(method.lr)  # a wrong one is refused before the first run, not after an hour
+    print("\n".join(_plan(cfg, methods, gamma, grid)), flush=True)
     with graceful_stop() as stop:
         train = _trainer(cfg, methods, learned, stop)
-        baselines = {name: _choose(cfg, train, name, methods, folder) for name in methods}
+        baselines = {
+            name: _choose(cfg, train, name, method, grid, folder)
+            for name, method in methods.items()
+        }
         transfer.compare(
             train,
             baselines,
             seeds=seeds,
             folder=folder,
-            origin=_origin(cfg.learned.name),
+            origin={**_origin(cfg.learned.name), "peak": gamma},
             control=cfg.three_constants,
         )
     report = write_report(folder, folder / "report")
@@ -43,15 +54,11 @@ def command(cfg: DictConfig, folder: Path) -> int:
     return 0
 
 
-def _seeds(cfg: DictConfig) -> list[int]:
-    seeds = list(cfg.seeds)
-    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
-        raise ValueError(f"seeds={seeds}; a list of whole numbers is needed, such as seeds=[0,1,2]")
-    if len(cfg.tune.peaks) and cfg.tune.seed in seeds:
-        raise ValueError(
-            f"tune.seed={cfg.tune.seed} is one of seeds={seeds}; tune with another one"
-        )
-    return seeds
+def _gamma(learned: Learned | Fallback) -> float:
+    """Return the rate of a pretrained scheduler at full output."""
+    inner = learned.inner if isinstance(learned, Fallback) else learned
+    assert isinstance(inner, Learned)
+    return inner.gamma
 
 
 def _origin(name: str) -> dict[str, object]:
@@ -61,31 +68,49 @@ def _origin(name: str) -> dict[str, object]:
     return {"checkpoint": contract["fingerprint"], "meta_training_cost": cost}
 
 
-def _compose(name: str) -> DictConfig:
-    """Return this job's config with `conf/lr/<name>.yaml` as its `lr`."""
+def _compose(name: str, peak: float) -> DictConfig:
+    """Return this job's config with `conf/lr/<name>.yaml` as its `lr`, at this peak."""
     conf = HydraConfig.get()
-    cfg = hydra.compose(conf.job.config_name, [*conf.overrides.task, f"+lr={name}"])
+    cfg = hydra.compose(conf.job.config_name, [*conf.overrides.task, f"lr={name}"])
     if "peak" in cfg.lr:
-        cfg.lr.peak = cfg.peak
+        cfg.lr.peak = peak
     return cfg
+
+
+def _plan(
+    cfg: DictConfig, methods: Mapping[str, DictConfig], gamma: float, grid: Sequence[float]
+) -> list[str]:
+    """Return a line per method: its name, its peak, and whether that is tuned."""
+    given = "peak=" if cfg.peak is not None else "as the learned schedule's"
+    tuning = f"peak tuned on val over {', '.join(f'{peak:g}' for peak in grid)}"
+    words = {transfer.LEARNED: f"peak {gamma:g}, not tuned (gamma: its rate at full output)"}
+    if cfg.three_constants:
+        words[transfer.CONTROL] = "no peak (the learned run's mean rate in each third of it)"
+    for name, method in methods.items():
+        if "peak" not in method.lr:
+            words[name] = "no peak (it sets its own rate)"
+        else:
+            words[name] = tuning if grid else f"peak {method.lr.peak:g}, not tuned ({given})"
+    width = max(map(len, words))
+    return [f"{name:{width}}  {said}" for name, said in words.items()]
 
 
 def _choose(
     cfg: DictConfig,
     train: transfer.Trainer,
     name: str,
-    methods: Mapping[str, DictConfig],
+    method: DictConfig,
+    grid: Sequence[float],
     folder: Path,
 ) -> transfer.Choice:
     """Return the baseline's peak: given, or tuned; None if the method has none."""
-    if "peak" not in methods[name].lr:
+    if "peak" not in method.lr:
         return transfer.Choice(None)
-    if not cfg.tune.peaks:
-        return transfer.Choice(parts.positive(cfg, "peak"))
+    if not grid:
+        return transfer.Choice(float(method.lr.peak))
     # beside the folder, not in it: a report on the comparison leaves the tuning out
     trials = folder.with_name(f"{folder.name}-tuning")
-    peaks = [parts.positive(cfg, f"tune.peaks.{index}") for index in range(len(cfg.tune.peaks))]
-    choice = transfer.tune(train, name, peaks, seed=cfg.tune.seed, folder=trials)
+    choice = transfer.tune(train, name, grid, seed=cfg.tune.seed, folder=trials)
     edge = ", the edge of the grid: a wider one may do better" if choice.at_edge else ""
     print(f"{name}: tuned peak {choice.peak:g} for {choice.cost:,.0f} steps{edge}")
     return choice

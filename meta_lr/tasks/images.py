@@ -169,7 +169,8 @@ def _check_splits(name: str, splits: Mapping[Split, Tensor], num_examples: int) 
         raise ValueError(f"{name} got splits {sorted(splits)}; needed are {', '.join(SPLITS)}")
     empty = [split for split in SPLITS if split != "meta" and not len(splits[split])]
     if empty:
-        raise ValueError(f"{name} has no examples in {' and '.join(empty)}; raise their sizes")
+        sizes = " and ".join(f"{split}_size=" for split in empty)
+        raise ValueError(f"{name} has no examples in {' and '.join(empty)}; raise {sizes}")
     together = torch.cat([splits[split] for split in SPLITS])
     if together.min() < 0 or together.max() >= num_examples:
         raise ValueError(f"{name} has split indices outside 0 to {num_examples - 1}")

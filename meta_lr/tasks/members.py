@@ -57,8 +57,8 @@ def _of_archive(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
     except (tarfile.TarError, EOFError) as error:
         if last is None:
             raise ValueError(
-                f"{root} is neither a directory nor a tar archive ({error}); give one that holds "
-                "train/CLASS/*.jpg and test/CLASS/*.jpg"
+                f"{root} is neither a directory nor a whole tar archive ({error}); give one that "
+                "holds train/CLASS/*.jpg and test/CLASS/*.jpg, or download it again"
             ) from error
         raise ValueError(
             f"{root} is damaged after {last} ({error}); copy or download it again"

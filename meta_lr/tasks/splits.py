@@ -36,8 +36,8 @@ def balanced_cut(labels: Tensor, sizes: Mapping[Split, int]) -> dict[Split, Tens
         if left < 1:
             wanted = " and ".join(f"{name}_size={size}" for name, size in sizes.items())
             raise ValueError(
-                f"class {label} has {len(members)} examples, but {wanted} take {sum(shares)} of "
-                "it, and train needs one; make them smaller"
+                f"class {label} has {len(members)} examples, but with {len(classes)} classes "
+                f"{wanted} take {sum(shares)} of it, and train needs one; make them smaller"
             )
         # The seed is a constant: splits belong to the data set, not to the run.
         members = members[torch.randperm(len(members), generator=seeds.generator(0, "cut", label))]

@@ -20,33 +20,20 @@ class _Source:
     kind: str
     """Name of torchvision's class."""
     url: str
-    files: tuple[str, ...]
     folder: str = ""
     """Where the files belong, below `root`."""
 
 
-_IDX_FILES = tuple(
-    f"{part}-{what}-ubyte.gz"
-    for part in ("train", "t10k")
-    for what in ("images-idx3", "labels-idx1")
-)
 _SOURCES = {
-    "cifar10": _Source("CIFAR10", "https://www.cs.toronto.edu/~kriz/", ("cifar-10-python.tar.gz",)),
-    "cifar100": _Source(
-        "CIFAR100", "https://www.cs.toronto.edu/~kriz/", ("cifar-100-python.tar.gz",)
-    ),
-    "mnist": _Source(
-        "MNIST", "https://ossci-datasets.s3.amazonaws.com/mnist/", _IDX_FILES, "MNIST/raw"
-    ),
+    "cifar10": _Source("CIFAR10", "https://www.cs.toronto.edu/~kriz/"),
+    "cifar100": _Source("CIFAR100", "https://www.cs.toronto.edu/~kriz/"),
+    "mnist": _Source("MNIST", "https://ossci-datasets.s3.amazonaws.com/mnist/", "MNIST/raw"),
     "fashion_mnist": _Source(
         "FashionMNIST",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        _IDX_FILES,
         "FashionMNIST/raw",
     ),
-    "svhn": _Source(
-        "SVHN", "http://ufldl.stanford.edu/housenumbers/", ("train_32x32.mat", "test_32x32.mat")
-    ),
+    "svhn": _Source("SVHN", "http://ufldl.stanford.edu/housenumbers/"),
 }
 
 
@@ -81,7 +68,7 @@ def torchvision_set(
 
     Raises:
         FileNotFoundError: The data is missing and cannot be downloaded.
-        ValueError: The data set is unknown, or a size does not fit.
+        ValueError: The data set is unknown or damaged, or a size does not fit.
     """
     if dataset not in _SOURCES:
         raise ValueError(f"{dataset!r} is no data set here; choose one of {', '.join(_SOURCES)}")
@@ -106,9 +93,15 @@ def _load(dataset: str, root: Path, download: bool) -> list[tuple[Tensor, Tensor
     """Return images (examples, channels, size, size) and labels of both parts."""
     try:
         return _open(dataset, root, download=False)
-    except RuntimeError as missing:
+    except (RuntimeError, ValueError, AssertionError, LookupError, EOFError) as error:
+        if not isinstance(error, RuntimeError) or "not found" not in str(error):
+            place = root.absolute() / _SOURCES[dataset].folder
+            raise ValueError(
+                f"the files of {dataset} in {place} are damaged, say because unpacking was "
+                "interrupted; remove them and run again with download=true"
+            ) from error
         if not download:
-            raise FileNotFoundError(_advice(dataset, root, "download=false")) from missing
+            raise FileNotFoundError(_advice(dataset, root, "download=false")) from error
     try:
         return _open(dataset, root, download=True)
     except (RuntimeError, OSError) as error:
@@ -117,14 +110,18 @@ def _load(dataset: str, root: Path, download: bool) -> list[tuple[Tensor, Tensor
 
 
 def _open(dataset: str, root: Path, *, download: bool) -> list[tuple[Tensor, Tensor]]:
-    from torchvision import datasets
-
-    kind = getattr(datasets, _SOURCES[dataset].kind)
+    kind = _kind(dataset)
     if dataset == "svhn":
         parts = [kind(root, split=split, download=download) for split in ("train", "test")]
         return [(_channels_first(part.data), torch.as_tensor(part.labels)) for part in parts]
     parts = [kind(root, train=train, download=download) for train in (True, False)]
     return [(_channels_first(part.data), torch.as_tensor(part.targets)) for part in parts]
+
+
+def _kind(dataset: str) -> Any:
+    from torchvision import datasets
+
+    return getattr(datasets, _SOURCES[dataset].kind)
 
 
 def _channels_first(data: Any) -> Tensor:
@@ -136,8 +133,29 @@ def _channels_first(data: Any) -> Tensor:
 
 
 def _advice(dataset: str, root: Path, reason: str) -> str:
-    source = _SOURCES[dataset]
+    """Return what to do about data that is not there: which files to put where."""
+    from torchvision.datasets.utils import check_integrity
+
+    source, files = _SOURCES[dataset], _packed(dataset)
+    place = root.absolute() / source.folder
+    wanted = [
+        name for name, checksum in files.items() if not check_integrity(place / name, checksum)
+    ]
+    damaged = [name for name in wanted if (place / name).exists()]
+    if damaged:
+        reason = f"{reason}; damaged: {', '.join(damaged)}"
+    here = f"{dataset} is not in {root.absolute()} ({reason})"
+    if not wanted:
+        return f"{here}; run again with download=true, which unpacks what is there"
     return (
-        f"{dataset} is not in {root.absolute()} ({reason}); put {', '.join(source.files)} from "
-        f"{source.url} into {root.absolute() / source.folder} and run again with download=true"
+        f"{here}; put {', '.join(wanted)} from {source.url} into {place} "
+        "and run again with download=true"
     )
+
+
+def _packed(dataset: str) -> dict[str, str | None]:
+    """Return the names of the files to download and their MD5 sums, as torchvision has them."""
+    kind = _kind(dataset)
+    if dataset == "svhn":
+        return {name: md5 for _, name, md5 in (kind.split_list[p] for p in ("train", "test"))}
+    return dict(kind.resources) if hasattr(kind, "resources") else {kind.filename: kind.tgz_md5}

@@ -1,0 +1,60 @@
+"""What can be said about the arguments of a command before Hydra composes a config from them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from itertools import zip_longest
+
+from meta_lr.cli.places import conf_dir
+
+_FLAGS = (
+    "--help -h --hydra-help --cfg -c --resolve --package -p --run -r --multirun -m --info -i "
+    "--config-dir -cd --shell-completion -sc"
+).split()
+_WITH_VALUE = "--cfg -c --package -p --info -i --config-dir -cd".split()
+_CONFIGS = ("job", "hydra", "all")
+
+
+def refuse_unknown_flags(arguments: Sequence[str]) -> None:
+    """Raise a ValueError for the first flag that there is not, or that lacks its value."""
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
+        flag, _, value = argument.partition("=")
+        if flag in ("--cfg", "-c") and (value or following) not in _CONFIGS:
+            raise ValueError(f"{flag} needs one of {', '.join(_CONFIGS)}, such as {flag} job")
+        if flag.startswith("-") and flag not in _FLAGS:
+            raise ValueError(
+                f"unknown flag '{argument}'; options are written key=value, "
+                "and the flags are --help, --cfg job, --resolve, -m, --config-dir and --info"
+            )
+
+
+def flags_last(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the flags at the end: Hydra wants the overrides in one piece."""
+    overrides, flags, takes = [], [], False
+    for argument in arguments:
+        flag = argument.startswith("-")
+        (flags if flag or (takes and "=" not in argument) else overrides).append(argument)
+        takes = argument in _WITH_VALUE
+    return [*overrides, *flags]
+
+
+def refuse_other_experiments(command: str, arguments: Sequence[str]) -> None:
+    """Raise a ValueError for an experiment that was made for another command."""
+    for argument in arguments:
+        group, _, names = argument.lstrip("+").partition("=")
+        for name in names.split(",") if group == "experiment" else ():
+            wanted = experiment_command(name)
+            if wanted and wanted[1] != command:
+                raise ValueError(
+                    f"experiment={name} is made for meta-lr {wanted[1]}, not for {command}; "
+                    f"run it as {shlex.join(wanted)}"
+                )
+
+
+def experiment_command(name: str) -> list[str]:
+    """Return the command in the second line of an experiment's file, in words; empty if none."""
+    path = conf_dir() / "experiment" / f"{name}.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    words = shlex.split(lines[1].removeprefix("#")) if len(lines) > 1 else []
+    return words if words[:1] == ["meta-lr"] and len(words) > 1 else []

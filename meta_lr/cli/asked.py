@@ -1,0 +1,59 @@
+"""What a user asked of `meta-lr transfer`: checked before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from meta_lr.cli import parts
+from meta_lr.transfer import CONTROL, LEARNED
+
+
+def refuse_misplaced(cfg: DictConfig) -> None:
+    """Raise a ValueError for `lr=` and `seed=`, which other commands take, and say what to pass."""
+    method = HydraConfig.get().runtime.choices.get("lr")
+    if method is not None:
+        hint = "" if method == LEARNED else f"; pass baselines=[{method}]"
+        raise ValueError(
+            f"lr={method} is not for transfer, which compares checkpoint= with baselines={hint}"
+        )
+    if not OmegaConf.is_interpolation(cfg, "seed"):
+        raise ValueError(f"seed={cfg.seed} is not for transfer; pass seeds=[{cfg.seed}]")
+
+
+def seeds(cfg: DictConfig) -> list[int]:
+    """Return the seeds of the comparison: whole numbers, none of which serves the tuning."""
+    found = cfg.seeds
+    if not isinstance(found, ListConfig):
+        raise ValueError(f"seeds={found}; a list of whole numbers is needed: seeds=[{found}]")
+    if not found or any(type(seed) is not int or seed < 0 for seed in found):
+        raise ValueError(f"seeds={found}; a list of whole numbers is needed, such as seeds=[0,1,2]")
+    if peaks(cfg) and cfg.tune.seed in found:
+        raise ValueError(
+            f"tune.seed={cfg.tune.seed} is one of seeds={found}; tune with another one"
+        )
+    return list(found)
+
+
+def peaks(cfg: DictConfig) -> list[float]:
+    """Return the peaks to tune over; none if the baselines are not tuned."""
+    num = len(_listed(cfg, "tune.peaks"))
+    return [parts.positive(cfg, f"tune.peaks.{index}") for index in range(num)]
+
+
+def baselines(cfg: DictConfig) -> list[str]:
+    """Return the names of the baselines, each once."""
+    names = list(dict.fromkeys(_listed(cfg, "baselines")))
+    for name in (LEARNED, CONTROL):
+        if name in names:
+            raise ValueError(f"baselines={names}; {name} is compared anyway, leave it out")
+    return names
+
+
+def _listed(cfg: DictConfig, key: str) -> list[Any]:
+    found = OmegaConf.select(cfg, key)
+    if not isinstance(found, ListConfig):
+        raise ValueError(f"{key}={found}; a list is needed: {key}=[{found}]")
+    return list(found)

@@ -1,0 +1,39 @@
+"""A checkpoint and the optimizer of a command: whether they fit, and which overrides help."""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import DictConfig
+
+from meta_lr import rules
+from meta_lr.cli import parts
+from meta_lr.cli.places import conf_dir
+from meta_lr.protocol import Controller
+
+_CHOICES = {"sgd": "sgd_plain", "sgd_momentum": "sgd"}  # of files not named as their family
+
+
+def optimizer_choice(family: str) -> str | None:
+    """Return the file in `conf/optimizer` that gives an optimizer of this family, if any."""
+    name = _CHOICES.get(family, family)
+    return name if (conf_dir() / "optimizer" / f"{name}.yaml").is_file() else None
+
+
+def refuse_other_family(controller: Controller, cfg: DictConfig, *, option: str) -> None:
+    """Raise a ValueError, before anything is trained, if the controller's rates are of another one.
+
+    Args:
+        controller: May have a `family`.
+        cfg: Its `optimizer` makes the command's optimizer.
+        option: What sets the controller's rate at full output, such as "lr.peak".
+    """
+    learned = getattr(controller, "family", "")
+    optimizer = parts.build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+    present = rules.family(optimizer)
+    if learned and learned != present:
+        choice = optimizer_choice(learned)
+        fitting = f"optimizer={choice}, or " if choice else ""
+        raise ValueError(
+            f"the checkpoint's rate was learned with {learned}, and the optimizer is {present}; "
+            f"pass {fitting}{option}=..., the rate at full output with {present}"
+        )

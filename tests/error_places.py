@@ -1,0 +1,123 @@
+"""What lies in the folder in which a command of the error table runs, one function per mishap.
+
+Each is called with an empty folder. What it returns, if anything, is a context that is held while
+the command runs.
+"""
+
+import functools
+import json
+import shutil
+
+import torch
+
+from meta_lr.baselines.policies import Constant
+from meta_lr.schedulers.mlp import MLP
+from meta_lr.tasks import Quadratic
+from meta_lr.training.loop import STATE, train
+from meta_lr.training.record import NAME, locked
+from tests.commands import write_checkpoint
+from tests.image_sets import pack, write_images
+
+
+def nothing(place):
+    """The folder is empty."""
+
+
+def a_checkpoint(place):
+    write_checkpoint(place / "mine")
+
+
+def an_empty_checkpoint(place):
+    (place / "mine").mkdir()
+
+
+def a_truncated_checkpoint(place):
+    weights = write_checkpoint(place / "mine") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+
+
+def a_checkpoint_from_a_newer_format(place):
+    config = write_checkpoint(place / "mine") / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"format_version": 9}))
+
+
+def a_checkpoint_of_another_network(place):
+    other = write_checkpoint(place / "other", net=MLP((3,)))
+    shutil.copy(other / "model.safetensors", write_checkpoint(place / "mine"))
+
+
+def a_checkpoint_with_swapped_weights(place):
+    other = write_checkpoint(place / "other", seed=1)
+    shutil.copy(other / "model.safetensors", write_checkpoint(place / "mine"))
+
+
+def a_pickle(place):
+    torch.save({}, place / "old.pth")
+
+
+def no_hub(place):
+    """huggingface_hub cannot be imported: this file comes before an installed one."""
+    (place / "huggingface_hub.py").write_text("raise ImportError('not here')\n")
+
+
+def an_unreachable_hub(place):
+    """A huggingface_hub that cannot connect, as the real one says it: over several lines."""
+    fails = 'def snapshot_download(*_, **__):\n    raise ConnectionError("no route\\nto the hub")\n'
+    (place / "huggingface_hub.py").write_text(fails)
+
+
+def images(place):
+    write_images(place / "set")
+
+
+def images_in_another_layout(place):
+    (write_images(place / "set") / "train").rename(place / "set" / "training")
+
+
+def half_an_archive(place):
+    archive = pack(write_images(place / "set"), place / "half.tar.xz", "w:xz")
+    archive.write_bytes(archive.read_bytes()[:3000])
+
+
+def half_a_download(place):
+    (place / "data").mkdir()
+    (place / "data" / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b")
+
+
+def a_file_for_a_folder(place):
+    (place / "runs").write_text("")
+
+
+def a_run(place):
+    """A finished run of 20 steps in `mine`, as `train task=quadratic lr=constant` makes it."""
+    make = functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
+    train(Quadratic(), make, Constant(0.1), total_steps=20, folder=place / "mine")
+
+
+def a_locked_run(place):
+    a_run(place)
+    return locked(place / "mine")
+
+
+def a_damaged_state(place):
+    a_run(place)
+    state = place / "mine" / STATE
+    state.write_bytes(state.read_bytes()[:1000])
+
+
+def a_shortened_record(place):
+    a_run(place)
+    record = place / "mine" / NAME
+    record.write_bytes(record.read_bytes()[:1000])
+
+
+def a_lost_state(place):
+    a_run(place)
+    (place / "mine" / STATE).unlink()
+
+
+def a_full_disk(place):
+    """The system itself refuses what is written to the state and the log: no space left."""
+    (place / "mine").mkdir()
+    for name in (f"{STATE}.partial", "log.txt"):
+        (place / "mine" / name).symlink_to("/dev/full")
