@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from meta_lr import rules
-from meta_lr.bilevel.online import OnlineMLRSNet, meta_loss
+from meta_lr.bilevel.estimators import ClosedForm, Unroll
+from meta_lr.bilevel.objectives import Final
+from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.bilevel.unroll import unroll
 from meta_lr.protocol import StepView
 from meta_lr.schedulers.gamma import InitialLossGamma
@@ -77,21 +79,25 @@ class Point:
             self.net, (phi,), 1.0 if isinstance(self.optimizer, torch.optim.SGD) else 0.05
         )
 
-    def view(self, step, loss):
+    def view(self, step, loss, look_ahead=2):
         return StepView(
-            OnlineMLRSNet(self.net, look_ahead=2),
+            OnlineMLRSNet(self.net, look_ahead=look_ahead),
             step,
             total_steps=20,
             loss=loss,
-            params=[p for g in self.optimizer.param_groups for p in g["params"]],
+            params=self.params(),
             direction=lambda: rules.direction(self.optimizer),
             sandbox=self.sandbox,
         )
 
-    def value(self, phi, look_ahead):
-        phi = tuple(w.detach().requires_grad_() for w in phi)
-        loss = meta_loss(self.learner(phi), self.state, self.view(3, self.loss), look_ahead)
-        return loss, phi
+    def params(self):
+        return [p for g in self.optimizer.param_groups for p in g["params"]]
+
+    def estimate(self, phi, look_ahead, estimator=None):
+        estimator = estimator or (ClosedForm() if look_ahead == 1 else Unroll())
+        learner = self.learner(tuple(w.detach().requires_grad_() for w in phi))
+        weights = Final()(0, look_ahead)
+        return estimator(learner, self.state, self.view(3, self.loss, look_ahead), weights)
 
     def moved(self, direction, size):
         return tuple(w + size * d for w, d in zip(self.phi, direction, strict=True))
@@ -99,16 +105,15 @@ class Point:
 
 def worst_error(point, look_ahead):
     """Largest relative error of the directional derivative along 5 random directions of phi."""
-    loss, phi = point.value(point.phi, look_ahead)
-    grads = torch.autograd.grad(loss, phi)
+    grads = point.estimate(point.phi, look_ahead).grads
     errors = []
     for seed in range(5):
         g = torch.Generator().manual_seed(seed)
         direction = [torch.randn(w.shape, generator=g) for w in point.phi]
         slope = sum(float((a * d).sum()) for a, d in zip(grads, direction, strict=True))
-        up, _ = point.value(point.moved(direction, 1e-5), look_ahead)
-        down, _ = point.value(point.moved(direction, -1e-5), look_ahead)
-        measured = float(up.detach() - down.detach()) / 2e-5
+        up = point.estimate(point.moved(direction, 1e-5), look_ahead).loss
+        down = point.estimate(point.moved(direction, -1e-5), look_ahead).loss
+        measured = (up - down) / 2e-5
         errors.append(abs(slope - measured) / abs(measured))
     return max(errors)
 
@@ -146,14 +151,10 @@ def test_the_check_notices_a_cut_graph(monkeypatch):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_one_step_without_second_derivatives_equals_the_unroll(optimizer):
     point = Point(optimizer, net=LSTM(hidden=6), groups=optimizer == "adam")
-    direct, phi = point.value(point.phi, 1)
-    grads = torch.autograd.grad(direct, phi)
-    with point.sandbox.trial() as trial:
-        view = point.view(3, point.loss)
-        unrolled = unroll(trial, point.learner(phi), point.state, view, 1)
-    torch.testing.assert_close(unrolled, direct, rtol=1e-12, atol=0)
-    expected = torch.autograd.grad(unrolled, phi)
-    torch.testing.assert_close(grads, expected, rtol=1e-9, atol=1e-14)
+    direct = point.estimate(point.phi, 1)
+    unrolled = point.estimate(point.phi, 1, Unroll())
+    assert unrolled.loss == pytest.approx(direct.loss, rel=1e-12)
+    torch.testing.assert_close(direct.grads, unrolled.grads, rtol=1e-9, atol=1e-14)
 
 
 @pytest.mark.parametrize("outside", [False, True])
@@ -162,7 +163,7 @@ def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer, outside):
     point = Point(optimizer, net=LSTM(hidden=6), clip=0.5, outside=outside)
     with point.sandbox.trial() as trial:
         view = point.view(3, point.loss)
-        unrolled = unroll(trial, point.learner(point.phi), point.state, view, 4)
+        unrolled = unroll(trial, point.learner(point.phi), point.state, view, Final()(0, 4))
     state, learner = point.state, point.learner(point.phi)
     for k in range(4):
         draw = k - 1 if k else None
@@ -170,12 +171,12 @@ def test_an_unroll_equals_a_plain_run_at_the_same_rates(optimizer, outside):
         point.optimizer.zero_grad()
         loss = point.task.loss(point.model, point.task.batch("train", 3, draw))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(point.view(3, loss).params, 0.5)
+        torch.nn.utils.clip_grad_norm_(point.params(), 0.5)
         rate, state = learner(point.view(3 + k, loss.detach()), state)
         for group in point.optimizer.param_groups:
             group["lr"] = float(rate)
         point.optimizer.step()
-    params = [p.detach() for p in point.view(3, point.loss).params]
+    params = [p.detach() for p in point.params()]
     plain = point.sandbox.meta_loss(params)
     torch.testing.assert_close(unrolled, plain, rtol=1e-12, atol=0)
 
@@ -287,7 +288,14 @@ def test_gamma_is_positive_and_rises_with_the_loss():
 
 @pytest.mark.parametrize(
     "options",
-    [{"period": 0}, {"look_ahead": 0}, {"snapshots": ()}, {"snapshots": (1.5,)}, {"gamma": 0.0}],
+    [
+        {"period": 0},
+        {"look_ahead": 0},
+        {"look_ahead": 2, "estimator": ClosedForm()},
+        {"snapshots": ()},
+        {"snapshots": (1.5,)},
+        {"gamma": 0.0},
+    ],
 )
 def test_unusable_options_are_refused(options):
     with pytest.raises(ValueError):

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from meta_lr import rules
-from meta_lr.protocol import Need, StepView, group_scales
+from meta_lr.bilevel.estimators import ClosedForm, Estimator, Unroll
+from meta_lr.bilevel.objectives import Final
+from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned, LearnedState
 from meta_lr.schedulers.network import Network, Tensors
@@ -47,8 +49,8 @@ class OnlineMLRSNet:
         disjoint from the training data. 5. Steps are counted over the whole run; the published
         count starts anew each epoch.
     Cost:
-        per update one step on a meta batch for K = 1, about 3 K steps for K > 1; the network's
-        pass each step.
+        per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
+        K > 1; the network's pass each step.
 
     Args:
         net: The network.
@@ -60,6 +62,7 @@ class OnlineMLRSNet:
         seed: Of phi's first values.
         snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
             paper keeps those after epochs 1, 100 and 200 of 200.
+        estimator: Of the meta-gradient; None is `ClosedForm` for K = 1, `Unroll` for more.
 
     >>> from meta_lr.schedulers.lstm import LSTM
     >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
@@ -74,6 +77,7 @@ class OnlineMLRSNet:
     meta_weight_decay: float = 1e-4
     seed: int = 0
     snapshots: tuple[float, ...] = (1.0,)
+    estimator: Estimator | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "snapshots", tuple(self.snapshots))  # configurations give lists
@@ -82,6 +86,11 @@ class OnlineMLRSNet:
                 f"OnlineMLRSNet got period={self.period}, look_ahead={self.look_ahead}; "
                 "both are at least 1 step"
             )
+        if self.look_ahead > 1 and isinstance(self.estimator, ClosedForm):
+            raise ValueError(
+                f"ClosedForm looks 1 step ahead, not look_ahead={self.look_ahead}; "
+                "choose unroll or adjoint"
+            )
         if not isinstance(self.gamma, InitialLossGamma) and not 0.0 < self.gamma < math.inf:
             raise ValueError(f"gamma is {self.gamma}; it is finite and positive, or a formula")
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
@@ -89,9 +98,12 @@ class OnlineMLRSNet:
 
     @property
     def needs(self) -> Need:
-        """The loss, the direction and a sandbox; a private copy of the run for K > 1."""
-        needs = Need.LOSS | Need.DIRECTION | Need.META | Need.PARAMS | Need.HORIZON
-        return needs | Need.TRIALS if self.look_ahead > 1 else needs
+        """The loss, the length of the run, a sandbox, and what the estimator reads."""
+        return Need.LOSS | Need.META | Need.HORIZON | self._estimator.needs
+
+    @property
+    def _estimator(self) -> Estimator:
+        return self.estimator or (ClosedForm() if self.look_ahead == 1 else Unroll())
 
     def init(self) -> OnlineState:
         """Return fresh phi and zero moments."""
@@ -103,7 +115,7 @@ class OnlineMLRSNet:
 
     def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
         """Update phi if it is due, then return the rate for this loss."""
-        loss = view.loss.item()
+        loss = view.loss_item()
         state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
         if state.gamma == 0.0:
             state = self._begin(view, state, loss)
@@ -130,11 +142,9 @@ class OnlineMLRSNet:
 
     def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
         phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
-        with torch.enable_grad():
-            learner = Learned(self.net, (phi,), state.gamma)
-            loss = meta_loss(learner, LearnedState(state.memory), view, self.look_ahead)
-            grads = torch.autograd.grad(loss, phi)
-        return self._adam(state, grads)
+        learner, weights = Learned(self.net, (phi,), state.gamma), Final()(0, self.look_ahead)
+        estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
+        return self._adam(state, estimate.grads)
 
     def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
         group = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": self.meta_weight_decay}
@@ -151,27 +161,3 @@ class OnlineMLRSNet:
             squares=tuple(squares),
             updates=state.updates + 1,
         )
-
-
-def meta_loss(learner: Learned, state: LearnedState, view: StepView, look_ahead: int) -> Tensor:
-    """Return the meta loss () after `look_ahead` steps at the learner's rates.
-
-    Differentiable in the learner's weights. For one step the optimizer's direction is a constant,
-    so no second derivative is needed and the run's own gradient serves; longer look-aheads are
-    unrolled.
-    """
-    sandbox = view.sandbox
-    if look_ahead > 1:
-        from meta_lr.bilevel.unroll import unroll  # `higher` is only loaded where it is used
-
-        with sandbox.trial() as trial:
-            return unroll(trial, learner, state, view, look_ahead)
-    rate, _ = learner(view.seen_by(learner), state)
-    groups = sandbox.optimizer.param_groups
-    scales = group_scales(sandbox.optimizer)
-    per_param = [s for s, g in zip(scales, groups, strict=True) for _ in g["params"]]
-    virtual = [
-        p.detach() - rate * scale * d
-        for p, scale, d in zip(view.params, per_param, view.direction, strict=True)
-    ]
-    return sandbox.meta_loss(virtual)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import higher
 import torch
 from higher.optim import DifferentiableOptimizer
 from torch import Tensor
 
-from meta_lr import rules, vectors
+from meta_lr import rules
+from meta_lr.bilevel.look_ahead import clipped
 from meta_lr.protocol import Average, Controller, StepView, group_scales
 from meta_lr.training.sandbox import HVP, Trial
+
+T = TypeVar("T")
 
 
 class _RuleOptimizer(DifferentiableOptimizer):
@@ -39,8 +42,10 @@ for _kind, _rule in rules.RULES.items():
     higher.register_optim(_kind, _class)  # pyright: ignore[reportArgumentType] - higher annotates an instance where it takes the class
 
 
-def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, steps: int) -> Tensor:
-    """Train the trial's model for `steps` steps and return the meta loss () at their end.
+def unroll(
+    trial: Trial, controller: Controller, state: Any, view: StepView, weights: Sequence[float]
+) -> Tensor:
+    """Train the trial's model for some steps; return the weighted meta losses () after each.
 
     The first step repeats the run's own (same batch, same dropout mask), the others take fresh
     training batches. The controller is asked as in the run, with a view that carries the graph, so
@@ -52,16 +57,18 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
     """
     rules.refuse_unsupported(trial.optimizer)
     rule = rules.RULES[type(trial.optimizer)]
-    scales = group_scales(trial.sandbox.optimizer)
+    scales, total = group_scales(trial.sandbox.optimizer), torch.zeros(())
     with higher.innerloop_ctx(trial.model, trial.optimizer) as (model, optimizer):
-        for k in range(steps):
+        for k, weight in enumerate(weights):
             loss = trial.loss(model, k - 1 if k else None)
             if k:  # later steps are differentiated twice
                 trial.sandbox.cost += HVP
 
-            def rated(grads: Sequence[Tensor], k: int = k, loss: Tensor = loss) -> list[Tensor]:
+            def rated(
+                grads: Sequence[Tensor | None], k: int = k, loss: Tensor = loss
+            ) -> list[Tensor | None]:
                 nonlocal state
-                grads = _clipped(grads, trial.sandbox.clip)
+                grads = clipped(grads, trial.sandbox.clip)
                 params = _ordered(optimizer, list(model.parameters()))
                 ordered = [
                     torch.zeros_like(p) if g is None else g
@@ -82,22 +89,16 @@ def unroll(trial: Trial, controller: Controller, state: Any, view: StepView, ste
                     group["lr"] = rate * scale
                 return grads
 
-            optimizer.step(loss, grad_callback=rated)
-        return trial.sandbox.loss_of(model, "meta", 0)
+            optimizer.step(loss, grad_callback=rated)  # pyright: ignore[reportArgumentType] - higher passes None for a parameter without a gradient
+            if weight:
+                left = len(weights) - 1 - k
+                total = total + weight * trial.sandbox.loss_of(model, "meta", left)
+        return total
 
 
-def _ordered(optimizer: DifferentiableOptimizer, tensors: Sequence[Tensor]) -> list[Tensor]:
+def _ordered(optimizer: DifferentiableOptimizer, tensors: Sequence[T]) -> list[T]:
     """Return what is in the model's order in the optimizer's group order."""
     return [tensors[i] for indices in optimizer._group_to_param_list for i in indices]
-
-
-def _clipped(grads: Sequence[Tensor], largest: float | None) -> list[Tensor]:
-    """Return the gradients scaled as `torch.nn.utils.clip_grad_norm_` does; differentiable."""
-    present = [g for g in grads if g is not None]
-    if largest is None or not present:
-        return list(grads)
-    factor = torch.clamp(largest / (vectors.norm(present) + 1e-6), max=1.0)
-    return [g if g is None else g * factor for g in grads]
 
 
 def _direction(

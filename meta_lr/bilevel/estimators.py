@@ -1,0 +1,194 @@
+"""Ways to the meta-gradient: of what a look-ahead comes to, in the weights of its scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from meta_lr import vectors
+from meta_lr.bilevel.adjoint import adjoint
+from meta_lr.bilevel.look_ahead import LookAhead
+from meta_lr.protocol import Need, StepView, group_scales
+from meta_lr.schedulers.learned import Learned, LearnedState
+
+
+class Estimate(NamedTuple):
+    """The objective of a look-ahead, and its gradient in phi."""
+
+    loss: float
+    grads: tuple[Tensor, ...]  # shaped like phi
+
+
+class Estimator(Protocol):
+    """Estimates the meta-gradient of a look-ahead from a run's present step."""
+
+    @property
+    def needs(self) -> Need:
+        """What it reads of the view."""
+        ...
+
+    def __call__(
+        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+    ) -> Estimate:
+        """Return the objective and its gradient.
+
+        Args:
+            learner: With one stage of weights, phi.
+            state: The learner's, before the present step.
+            view: Of the present step.
+            weights: Of the meta losses after each step of the look-ahead; their number is K.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """One step ahead, without a graph: only the network is differentiated.
+
+    Update:
+        d L_meta(w - r(phi) d) / d phi = -<grad L_meta(w - r d), d> dr / dphi, with d the
+        optimizer's direction, which does not depend on phi.
+    Reference:
+        Shu et al. (2020), arXiv 2007.14546: what their unrolled step comes to.
+    Deviations:
+        none: exact for K = 1, and K = 1 only
+    Cost:
+        one step on a meta batch; the training gradient of the run is used again
+
+    >>> ClosedForm()
+    ClosedForm()
+    """
+
+    @property
+    def needs(self) -> Need:
+        """The direction, the parameters and meta losses."""
+        return Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META
+
+    def __call__(
+        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+    ) -> Estimate:
+        """Return the meta loss after one step, and its gradient."""
+        if len(weights) != 1:
+            raise ValueError(
+                f"closed_form looks 1 step ahead, not {len(weights)}; choose unroll or adjoint"
+            )
+        with torch.enable_grad():
+            rate = torch.as_tensor(learner(view.seen_by(learner), state)[0])
+        directions = scaled_directions(view)
+        virtual = [p.requires_grad_() for p in vectors.axpy(-rate.item(), directions, view.params)]
+        with torch.enable_grad():
+            loss = weights[0] * view.sandbox.meta_loss(virtual)
+        slopes = torch.autograd.grad(loss, virtual, materialize_grads=True)
+        grads = torch.autograd.grad(rate, learner.stages[0], -vectors.dot(slopes, directions))
+        return Estimate(loss.item(), grads)
+
+
+@dataclass(frozen=True)
+class Unroll:
+    """K steps through `higher`, with the whole graph in memory.
+
+    Update:
+        d/dphi of the weighted meta losses along K training steps; nothing is detached
+    Reference:
+        Grefenstette et al. (2019), arXiv 1910.01727: `higher`
+    Deviations:
+        none: exact
+    Cost:
+        about 4 K steps; memory for K graphs
+    """
+
+    @property
+    def needs(self) -> Need:
+        """A private copy of the run."""
+        return Need.LOSS | Need.TRIALS
+
+    def __call__(
+        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+    ) -> Estimate:
+        """Return the objective and its gradient."""
+        from meta_lr.bilevel.unroll import unroll  # `higher` is only loaded where it is used
+
+        with torch.enable_grad(), view.sandbox.trial() as trial:
+            loss = unroll(trial, learner, state, view, weights)
+            return Estimate(loss.item(), torch.autograd.grad(loss, learner.stages[0]))
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """K steps, walked back with one step's graph at a time.
+
+    Update:
+        as `Unroll`, by the chain of each step's vector-Jacobian product from last to first,
+        through weights, optimizer state, losses and the network's memory
+    Reference:
+        reverse-mode hypergradient with stored states: Franceschi et al. (2017), arXiv 1703.01785
+    Deviations:
+        none: exact
+    Cost:
+        about 4 K steps; memory for one graph, and K times weights, optimizer state and buffers
+    """
+
+    @property
+    def needs(self) -> Need:
+        """Losses at other weights."""
+        return Need.LOSS | Need.META
+
+    def __call__(
+        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+    ) -> Estimate:
+        """Return the objective and its gradient."""
+        return _walked_back(learner, state, view, weights, second_order=True)
+
+
+@dataclass(frozen=True)
+class FirstOrder:
+    """K steps with the Hessians left out: an approximation, exact for K = 1 only.
+
+    Update:
+        as `Adjoint`, but the gradients of the steps are held constant, so a change of the weights
+        reaches later steps only through losses, decay and optimizer state
+    Reference:
+        as first-order MAML leaves them out: Finn et al. (2017), arXiv 1703.03400
+    Deviations:
+        none
+    Cost:
+        about 2 K steps; memory as `Adjoint`
+    """
+
+    @property
+    def needs(self) -> Need:
+        """Losses at other weights."""
+        return Need.LOSS | Need.META
+
+    def __call__(
+        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+    ) -> Estimate:
+        """Return the objective and an approximation of its gradient."""
+        return _walked_back(learner, state, view, weights, second_order=False)
+
+
+def scaled_directions(view: StepView) -> list[Tensor]:
+    """Return the optimizer's direction, times each group's scale of the rate."""
+    groups = view.sandbox.optimizer.param_groups
+    scales = group_scales(view.sandbox.optimizer)
+    per_param = [s for s, g in zip(scales, groups, strict=True) for _ in g["params"]]
+    return [d if s == 1.0 else s * d for s, d in zip(per_param, view.direction, strict=True)]
+
+
+def _walked_back(
+    learner: Learned,
+    state: LearnedState,
+    view: StepView,
+    weights: Sequence[float],
+    *,
+    second_order: bool,
+) -> Estimate:
+    run = LookAhead(learner, view)
+    with torch.enable_grad():
+        start = run.start(state)
+        loss, grads = adjoint(run, start, learner.stages[0], weights, second_order=second_order)
+    return Estimate(loss, tuple(grads))

@@ -1,0 +1,162 @@
+"""A look-ahead as a pure function: training steps from where a run stands, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from meta_lr import rules, vectors
+from meta_lr.protocol import Average, Controller, StepView, group_scales
+
+T = TypeVar("T")
+
+
+class Point(NamedTuple):
+    """All that the steps to come depend on."""
+
+    params: tuple[Tensor, ...]  # in the optimizer's group order
+    slots: tuple[Mapping[str, Any], ...]  # the optimizer's state of each
+    buffers: Mapping[str, Tensor]
+    state: Any  # the controller's
+
+
+class LookAhead:
+    """Training steps of a run that is not touched.
+
+    The first step repeats the run's own (same batch, same dropout mask), the others take fresh
+    training batches. The controller is asked as in the run, so each step is a function of the
+    point before it and of the controller's weights.
+
+    Args:
+        controller: Gives the rates.
+        view: Of the run's present step, with a sandbox and the parameters.
+
+    Raises:
+        ValueError: The optimizer, or an option of it, has no exact differentiable rule.
+    """
+
+    def __init__(self, controller: Controller, view: StepView) -> None:
+        self.controller, self.view, self.sandbox = controller, view, view.sandbox
+        optimizer = self.sandbox.optimizer
+        rules.refuse_unsupported(optimizer)
+        self._rule = rules.RULES[type(optimizer)]
+        scales = group_scales(optimizer)
+        self._groups = [
+            (group, scale)
+            for group, scale in zip(optimizer.param_groups, scales, strict=True)
+            for _ in group["params"]
+        ]
+
+    def start(self, state: Any) -> Point:
+        """Return where the run stands."""
+        params = [p for g in self.sandbox.optimizer.param_groups for p in g["params"]]
+        slots = tuple(dict(self.sandbox.optimizer.state.get(p, {})) for p in params)
+        buffers = dict(self.sandbox.model.named_buffers())
+        return detached(Point(tuple(params), slots, buffers, state))
+
+    def step(self, point: Point, k: int, *, second_order: bool) -> Point:
+        """Return the point after the k-th step, with a graph to `point` and to the controller.
+
+        Args:
+            point: Where the step begins; its parameters require gradients.
+            k: Number of steps taken before, from 0.
+            second_order: Whether the gradient is differentiable too.
+        """
+        buffers = {name: buffer.clone() for name, buffer in point.buffers.items()}
+        loss = self.sandbox.loss_with(point.params, buffers, "train", k - 1 if k else None)
+        grads = torch.autograd.grad(
+            loss, point.params, create_graph=second_order, retain_graph=True, allow_unused=True
+        )
+        grads = clipped(grads, self.sandbox.clip)
+        rate, state = self.controller(self._seen(point, k, loss, grads), point.state)
+        if isinstance(rate, Average):
+            raise ValueError(f"{type(self.controller).__name__} averages weights; not unrolled")
+        params, slots = list(point.params), list(point.slots)
+        for i, (p, g, (group, scale)) in enumerate(
+            zip(point.params, grads, self._groups, strict=True)
+        ):
+            if g is not None:
+                direction, slots[i] = self._rule(p, g, slots[i], group)
+                params[i] = direction.apply(p, rate * scale)
+        return Point(tuple(params), tuple(slots), buffers, state)
+
+    def score(self, point: Point, left: int) -> Tensor:
+        """Return the meta loss () at a point with `left` steps to go."""
+        buffers = {name: buffer.clone() for name, buffer in point.buffers.items()}
+        return self.sandbox.loss_with(point.params, buffers, "meta", left)
+
+    def _seen(self, point: Point, k: int, loss: Tensor, grads: Sequence[Tensor | None]) -> StepView:
+        present = [
+            torch.zeros_like(p) if g is None else g
+            for p, g in zip(point.params, grads, strict=True)
+        ]
+        return self.view.later(
+            self.controller,
+            k,
+            loss=loss,
+            params=point.params,
+            grads=present,
+            direction=lambda: self._direction(point, grads),
+        )
+
+    def _direction(self, point: Point, grads: Sequence[Tensor | None]) -> list[Tensor]:
+        return [
+            torch.zeros_like(p) if g is None else self._rule(p, g, slot, group)[0].value(p)
+            for p, g, slot, (group, _) in zip(
+                point.params, grads, point.slots, self._groups, strict=True
+            )
+        ]
+
+
+def clipped(grads: Sequence[Tensor | None], largest: float | None) -> list[Tensor | None]:
+    """Return the gradients scaled as `torch.nn.utils.clip_grad_norm_` does; differentiable."""
+    present = [g for g in grads if g is not None]
+    if largest is None or not present:
+        return list(grads)
+    factor = torch.clamp(largest / (vectors.norm(present) + 1e-6), max=1.0)
+    return [g if g is None else g * factor for g in grads]
+
+
+def detached(point: Point) -> Point:
+    """Return a copy of `point` in memory of its own, without a graph."""
+    return _mapped(point, lambda t: t.detach().clone())
+
+
+def as_leaves(point: Point) -> Point:
+    """Return `point` with all that a gradient can flow through as leaves of a new graph."""
+    return point._replace(
+        params=_mapped(point.params, _leaf),
+        slots=tuple(
+            {k: v if k == "step" else _mapped(v, _leaf) for k, v in slot.items()}
+            for slot in point.slots
+        ),
+        state=_mapped(point.state, _leaf),
+    )
+
+
+def flowing(point: Point) -> list[Tensor]:
+    """Return what a gradient can flow through, in a fixed order: no buffers, no counts."""
+    slots = [{k: v for k, v in slot.items() if k != "step"} for slot in point.slots]
+    tensors: list[Tensor] = []
+    _mapped((point.params, tuple(slots), point.state), tensors.append)
+    return [t for t in tensors if t.is_floating_point()]
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.requires_grad_() if tensor.is_floating_point() else tensor
+
+
+def _mapped(value: T, act: Callable[[Tensor], Any]) -> T:
+    """Return nested tuples and dicts with `act` applied to each tensor in them."""
+    if isinstance(value, Tensor):
+        return act(value)
+    if isinstance(value, dict):
+        return {k: _mapped(v, act) for k, v in value.items()}  # pyright: ignore[reportReturnType]
+    if isinstance(value, tuple):
+        items = [_mapped(item, act) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)  # pyright: ignore[reportReturnType]
+    return value
