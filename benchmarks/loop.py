@@ -27,7 +27,7 @@ from meta_lr.tasks.models.convnets import CNN3
 from meta_lr.tasks.models.resnet import ResNet
 from meta_lr.training.loop import train
 
-STEPS, ROUNDS = 200, 5
+STEPS, ROUNDS = 100, 12
 sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 

@@ -22,18 +22,21 @@ from torch import Tensor
 
 from meta_lr.baselines.fallback import Fallback
 from meta_lr.baselines.policies import Cosine
+from meta_lr.schedulers.features import FEATURES, Features
+from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.network import Network, Tensors
+from meta_lr.schedulers.network import Network, Tensors, options
 
-FORMAT = 1
+FORMAT = 2  # 2 came with features, floors and formulas for gamma; 1 is written without them
+FORMULA = "initial_loss"  # the name in the file of the one formula for gamma
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
 _TYPES = {
     "network": str,
     "arguments": dict,
-    "gamma": (int, float),
+    "gamma": (int, float, dict),
     "stages": int,
     "family": str,
     "loss_range": (list, type(None)),
@@ -48,7 +51,14 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says why and what to do."""
 
 
-def save(folder: Path, learned: Learned, *, trained_on: Mapping[str, Any], card: str) -> Contract:
+def save(
+    folder: Path,
+    learned: Learned,
+    *,
+    trained_on: Mapping[str, Any],
+    card: str,
+    license: str = "Apache-2.0",
+) -> Contract:
     """Write a checkpoint folder and return its contract; each file is replaced atomically.
 
     Args:
@@ -56,20 +66,22 @@ def save(folder: Path, learned: Learned, *, trained_on: Mapping[str, Any], card:
         learned: The scheduler, with gamma, family and range of losses.
         trained_on: Task, model, steps, seed, cost (in plain steps) and commit of meta-training.
         card: Text of the card, in Markdown.
+        license: Of the weights, as an SPDX name; "unknown" if they came without one.
     """
-    tensors = save_tensors(_named(learned), metadata={"format_version": str(FORMAT)})
+    version = _version(learned)
+    tensors = save_tensors(_named(learned), metadata={"format_version": str(version)})
     contract = {
-        "format_version": FORMAT,
+        "format_version": version,
         "network": type(learned.net).__name__,
-        "arguments": asdict(learned.net),
-        "features": [{"name": "loss", "unit": "nats", "shape": []}],
-        "output": {"kind": "rate", "bounds": [0.0, learned.gamma], "scale": "peak"},
-        "gamma": learned.gamma,
+        "arguments": options(learned.net),
+        "features": [_described(name) for name in learned.features.names],
+        "output": _output(learned),
+        "gamma": _written(learned.gamma),
         "stages": len(learned.stages),
         "family": learned.family,
         "loss_range": learned.loss_range and list(learned.loss_range),
         "trained_on": dict(trained_on),
-        "license": "Apache-2.0",
+        "license": license,
         "paper": PAPER,
     }
     contract["fingerprint"] = _fingerprint(contract, tensors)
@@ -94,7 +106,12 @@ def load(folder: Path) -> tuple[Learned, Contract]:
         raise CheckpointError(
             f"{folder / WEIGHTS} is damaged or cut short ({error}); copy the checkpoint again"
         ) from None
-    net = _network(folder, contract)
+    net, features = _network(folder, contract), _features(folder, contract)
+    gamma = _gamma(folder, contract)
+    if net.inputs != features.inputs:
+        raise CheckpointError(
+            f"{folder / CONFIG}: {net} does not fit {features.inputs} features; copy it again"
+        )
     stages = [_stage(folder, tensors, i, net) for i in range(contract["stages"])]
     if _fingerprint(contract, data) != contract["fingerprint"]:
         raise CheckpointError(
@@ -105,9 +122,10 @@ def load(folder: Path) -> tuple[Learned, Contract]:
     learned = Learned(
         net,
         stages,
-        contract["gamma"],
+        gamma,
         family=contract["family"],
         loss_range=None if bounds is None else (bounds[0], bounds[1]),
+        features=features,
     )
     return learned, contract
 
@@ -120,8 +138,9 @@ def load_pretrained(
     Args:
         name: A bundled checkpoint such as "mlr-snet-cifar10", a folder, or
             "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub).
-        peak: The rate at full output. Without it the checkpoint's own holds, and the scheduler is
-            refused by an optimizer of another family than it was learned with.
+        peak: The rate at full output. Without it the checkpoint's own holds, be it a number or a
+            formula, and the scheduler is refused by an optimizer of another family than it was
+            learned with.
         fallback: "cosine" hands over to a cosine from the rate at full output while the recent
             losses lie above all that was seen in meta-training, and counts those steps in its
             state's `num_fallbacks` (see `Fallback`); None warns once and goes on.
@@ -140,6 +159,11 @@ def load_pretrained(
         raise CheckpointError(
             f"fallback={fallback!r} cannot be used: it is 'cosine' or None, and the checkpoint's "
             f"range of losses is {learned.loss_range}"
+        )
+    if isinstance(learned.gamma, InitialLossGamma):
+        raise CheckpointError(
+            f"fallback={fallback!r} needs a rate to start from, but the checkpoint's is "
+            f"{learned.gamma}; pass peak="
         )
     quiet = replace(learned, loss_range=None)
     low, high = learned.loss_range
@@ -177,6 +201,30 @@ def _named(learned: Learned) -> dict[str, Tensor]:
         for i, weights in enumerate(learned.stages)
         for name, weight in zip(learned.net.names, weights, strict=True)
     }
+
+
+def _version(learned: Learned) -> int:
+    """Return the oldest format that can hold it."""
+    net = learned.net
+    old = learned.features.raw and (net.inputs, net.floor) == (1, 0.0)
+    return 1 if old and not isinstance(learned.gamma, InitialLossGamma) else FORMAT
+
+
+def _described(name: str) -> dict[str, Any]:
+    feature = FEATURES[name]
+    return {"name": name, "meaning": feature.meaning, "unit": feature.unit, "shape": []}
+
+
+def _output(learned: Learned) -> dict[str, Any]:
+    """Return what the output means: the rate, or its share of gamma where that is a formula."""
+    floor = learned.net.floor
+    if isinstance(learned.gamma, InitialLossGamma):
+        return {"kind": "share of gamma", "bounds": [floor, 1.0], "scale": "formula"}
+    return {"kind": "rate", "bounds": [floor * learned.gamma, learned.gamma], "scale": "peak"}
+
+
+def _written(gamma: float | InitialLossGamma) -> float | dict[str, Any]:
+    return {"formula": FORMULA, **asdict(gamma)} if isinstance(gamma, InitialLossGamma) else gamma
 
 
 def _contract(folder: Path) -> Contract:
@@ -218,6 +266,38 @@ def _network(folder: Path, contract: Contract) -> Network:
         return net
     except (TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder / CONFIG}: {kind} does not take this: {error}") from None
+
+
+def _features(folder: Path, contract: Contract) -> Features:
+    described = contract.get("features", [{"name": "loss"}])
+    try:
+        names = [entry["name"] for entry in described]
+        unknown = [name for name in names if name not in FEATURES]
+        if not unknown:
+            return Features(tuple(names))
+    except (TypeError, KeyError, ValueError):
+        raise CheckpointError(
+            f"{folder / CONFIG}: features is {described!r}, of the wrong form; copy it again"
+        ) from None
+    raise CheckpointError(
+        f"{folder / CONFIG} names the features {', '.join(map(repr, unknown))}, which this meta_lr "
+        "does not know: it is from a newer format; install a newer meta_lr"
+    )
+
+
+def _gamma(folder: Path, contract: Contract) -> float | InitialLossGamma:
+    gamma = contract["gamma"]
+    if not isinstance(gamma, dict):
+        return gamma
+    if gamma.get("formula") != FORMULA:
+        raise CheckpointError(
+            f"{folder / CONFIG} names the formula {gamma.get('formula')!r} for gamma, which this "
+            "meta_lr does not know: it is from a newer format; install a newer meta_lr"
+        )
+    try:
+        return InitialLossGamma(**{k: v for k, v in gamma.items() if k != "formula"})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: gamma does not take this: {error}") from None
 
 
 def _stage(folder: Path, tensors: Mapping[str, Tensor], stage: int, net: Network) -> Tensors:

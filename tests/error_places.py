@@ -17,6 +17,7 @@ from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import NAME, locked
 from tests.commands import write_checkpoint
 from tests.image_sets import pack, write_images
+from tests.official_files import three, write
 
 
 def nothing(place):
@@ -55,6 +56,29 @@ def a_pickle(place):
     torch.save({}, place / "old.pth")
 
 
+def the_authors_files(place):
+    three(place)
+
+
+def a_truncated_file_of_the_authors(place):
+    for path in three(place):
+        path.write_bytes(path.read_bytes()[:20_000])
+
+
+def files_of_another_network(place):
+    for path in three(place):
+        write(path, {"layer1.fc_i2h.0.weight": torch.zeros(25, 2)})
+
+
+def pickles_of_more_than_tensors(place):
+    for path in three(place):
+        write(path, torch.nn.Linear(1, 1))
+
+
+def short_epochs(place):
+    """An epoch of the digits has 16 steps; the run begins, and its folder is left."""
+
+
 def no_hub(place):
     """huggingface_hub cannot be imported: this file comes before an installed one."""
     (place / "huggingface_hub.py").write_text("raise ImportError('not here')\n")
@@ -84,6 +108,23 @@ def half_a_download(place):
     (place / "data" / "cifar-10-python.tar.gz").write_bytes(b"\x1f\x8b")
 
 
+def a_text(place):
+    """2,400 characters."""
+    (place / "book.txt").write_text("all work and no play ..\n" * 100)
+
+
+def a_text_that_is_none(place):
+    (place / "book.txt").write_bytes(b"\xff\xfe\x00")
+
+
+def a_policy_of_a_newer_format(place):
+    (place / "policy.json").write_text('{"format": 2, "knots": [[0.0, 0.1]]}')
+
+
+def a_policy_that_is_none(place):
+    (place / "policy.json").write_text('{"format": 1}')
+
+
 def a_file_for_a_folder(place):
     (place / "runs").write_text("")
 
@@ -92,6 +133,29 @@ def a_run(place):
     """A finished run of 20 steps in `mine`, as `train task=quadratic lr=constant` makes it."""
     make = functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
     train(Quadratic(), make, Constant(0.1), total_steps=20, folder=place / "mine")
+
+
+def a_run_of_nine_steps(place):
+    train(Quadratic(), torch.optim.SGD, Constant(0.1), total_steps=9, folder=place / "mine")
+
+
+def a_run_without_steps(place):
+    """A finished run whose record holds its header and its end alone."""
+    a_run(place)
+    record = place / "mine" / NAME
+    rows = [
+        line for line in record.read_text().splitlines(keepends=True) if '"kind":"step"' not in line
+    ]
+    record.write_text("".join(rows))
+
+
+def an_unfinished_run(place):
+    a_run(place)
+    record = place / "mine" / NAME
+    rows = [
+        line for line in record.read_text().splitlines(keepends=True) if '"kind":"end"' not in line
+    ]
+    record.write_text("".join(rows))
 
 
 def a_locked_run(place):

@@ -12,6 +12,8 @@ import torch
 from meta_lr import checkpoint
 from meta_lr.checkpoint import CheckpointError
 from meta_lr.protocol import StepView, pack, unpack
+from meta_lr.schedulers.features import FEATURES, Features
+from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
@@ -42,6 +44,17 @@ def rates(controller, losses, total_steps=30):
         rate, state = controller(view, state)
         out.append(float(rate))
     return out
+
+
+FEATURED = Features(("relative_loss", "change_10", "progress"))
+
+
+def write_new(folder, *, gamma=0.5, features=FEATURED, floor=0.01, **options):
+    """Write a checkpoint of all that came with format 2."""
+    net = LSTM(hidden=4, inputs=features.inputs, floor=floor)
+    made = Learned(net, [net.init(0), net.init(1)], gamma, features=features, **options)
+    checkpoint.save(folder, made, trained_on={}, card="# A card\n")
+    return made
 
 
 def final(controller, losses, total_steps=30):
@@ -124,6 +137,93 @@ def test_an_unknown_fallback_is_refused(tmp_path):
         checkpoint.load_pretrained(str(write(tmp_path / "c")), fallback="linear")
 
 
+@pytest.mark.parametrize("gamma", [0.5, InitialLossGamma(10), InitialLossGamma(7, False)])
+def test_features_floor_and_formula_come_back(tmp_path, gamma):
+    made = write_new(tmp_path / "c", gamma=gamma)
+    loaded, contract = checkpoint.load(tmp_path / "c")
+    losses = [2.3 * 0.9**t for t in range(30)]
+    assert rates(loaded, losses) == rates(made, losses)
+    assert (loaded.gamma, loaded.features, loaded.net) == (gamma, FEATURED, made.net)
+    assert (loaded.fingerprint, repr(loaded)) == (made.fingerprint, repr(made))
+    told = FEATURES["change_10"]
+    entry = {"name": "change_10", "meaning": told.meaning, "unit": told.unit, "shape": []}
+    assert contract["features"][1] == entry
+    assert contract["format_version"] == 2
+
+
+def test_the_contract_says_what_the_output_means(tmp_path):
+    write_new(tmp_path / "constant")
+    output = checkpoint.load(tmp_path / "constant")[1]["output"]
+    assert output == {"kind": "rate", "bounds": [0.005, 0.5], "scale": "peak"}
+    write_new(tmp_path / "formula", gamma=InitialLossGamma(10))
+    contract = checkpoint.load(tmp_path / "formula")[1]
+    output = {"kind": "share of gamma", "bounds": [0.01, 1.0], "scale": "formula"}
+    assert contract["output"] == output
+    formula = {"formula": "initial_loss", "num_classes": 10, "recomputed": True}
+    assert contract["gamma"] == formula
+
+
+def test_what_format_1_can_say_is_written_in_format_1(tmp_path):
+    _, contract = checkpoint.load(write(tmp_path / "c"))
+    assert contract["format_version"] == 1
+    sizes = {"hidden": 5, "bottleneck": 0, "gates": "ifog", "forget_offset": -1.0}
+    assert contract["arguments"] == sizes
+
+
+def test_the_bundled_checkpoint_is_what_it_was_before_there_were_features():
+    bundled, contract = checkpoint.load(checkpoint.find("mlr-snet-cifar10"))
+    assert bundled.features.raw and bundled.net == LSTM(50)
+    assert bundled.fingerprint == "e32d3d2ce8cbe759"
+    assert contract["fingerprint"] == "26ff314c3d1184d9"
+
+
+def test_a_peak_takes_the_place_of_a_formula(tmp_path):
+    folder = str(tmp_path / "c")
+    write_new(tmp_path / "c", gamma=InitialLossGamma(10), loss_range=(0.1, 3.0))
+    assert checkpoint.load_pretrained(folder).gamma == InitialLossGamma(10)
+    assert checkpoint.load_pretrained(folder, peak=0.3).gamma == 0.3
+    with pytest.raises(CheckpointError, match=r"needs a rate to start from.*pass peak="):
+        checkpoint.load_pretrained(folder, fallback="cosine")
+    safe = checkpoint.load_pretrained(folder, peak=0.3, fallback="cosine")
+    assert safe.inner.features == FEATURED
+
+
+def test_a_loss_never_seen_is_told_by_the_raw_loss(tmp_path):
+    controller = write_new(tmp_path / "c", loss_range=(0.1, 3.0))
+    with pytest.warns(UserWarning, match=r"the loss 5 is outside \[0.1, 3\]"):
+        rates(controller, [1.0, 5.0])
+
+
+def features_of(*names):
+    return [{"name": name, "meaning": "", "unit": "", "shape": []} for name in names]
+
+
+NEWER = [
+    (
+        {"features": features_of("loss", "weather", "progress")},
+        "names the features 'weather', which this meta_lr does not know: it is from a newer format",
+    ),
+    ({"features": "loss"}, "features is 'loss', of the wrong form"),
+    ({"features": [3]}, "of the wrong form"),
+    ({"features": []}, "of the wrong form"),
+    ({"features": features_of("loss", "loss", "progress")}, "of the wrong form"),
+    ({"features": features_of("loss")}, "does not fit 1 features"),
+    ({"gamma": {"formula": "phase_of_the_moon"}}, "names the formula 'phase_of_the_moon' for gam"),
+    ({"gamma": {"formula": "initial_loss"}}, "gamma does not take this"),
+    ({"gamma": {"formula": "initial_loss", "num_classes": 1}}, "gamma does not take this"),
+    ({"features": features_of("progress", "change_10", "loss")}, "the weights are not those"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), NEWER)
+def test_features_and_formulas_that_do_not_fit_are_refused(tmp_path, changes, message):
+    write_new(tmp_path / "c", gamma=InitialLossGamma(10))
+    edit(tmp_path / "c", **changes)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint.load(tmp_path / "c")
+    assert "\n" not in str(caught.value)
+
+
 def edit(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
@@ -150,7 +250,7 @@ DAMAGE = [
     (lambda f: (f / "config.json").unlink(), "config.json is missing"),
     (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
     (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "lacks"),
-    (lambda f: edit(f, format_version=2), "has format 2, this meta_lr reads up to 1"),
+    (lambda f: edit(f, format_version=3), "has format 3, this meta_lr reads up to 2"),
     (lambda f: edit(f, network="os.system"), "names the network 'os.system'"),
     (lambda f: edit(f, arguments={"hidden": 5, "evil": 1}), "does not take this"),
     (lambda f: edit(f, arguments={"hidden": 9}), "holds another network"),

@@ -15,7 +15,8 @@ from tests.commands import outcome
 
 COMPOSED = ["meta-train", "train", "transfer"]
 # groups of which every option has its comment
-EXPLAINED = ["lr", "optimizer", "task", "model", "net", "logger"]
+EXPLAINED = ["lr", "optimizer", "task", "model", "net", "features", "estimator", "problems"]
+EXPLAINED += ["objective", "window", "logger"]
 
 
 def test_help_lists_the_commands_and_loads_nothing_heavy():

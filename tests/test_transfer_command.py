@@ -1,5 +1,6 @@
 """`meta-lr transfer` and `meta-train`: the same data and scale for all; what they do not take."""
 
+import math
 import types
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.main import main
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir
+from meta_lr.cli.transfer import _gamma
+from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.training.record import read_rows
 from tests.commands import own_place
@@ -230,3 +234,9 @@ def test_plain_meta_train_updates_often_enough_on_its_default_task():
         cfg = compose("meta_train")
     num_steps = build(cfg.task).num_batches("train") * cfg.epochs
     assert num_steps // cfg.lr.period >= 100
+
+
+def test_a_formula_gives_the_baselines_its_rate_for_a_network_that_guesses():
+    net, formula = LSTM(hidden=4), InitialLossGamma(10)
+    learned = Learned(net, [net.init(0)], formula)
+    assert _gamma(learned) == formula(math.log(10)) == pytest.approx(0.669, abs=1e-3)

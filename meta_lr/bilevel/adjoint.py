@@ -18,8 +18,8 @@ def adjoint(
     weights: Sequence[float],
     *,
     second_order: bool = True,
-) -> tuple[float, list[Tensor]]:
-    """Return the objective and its gradient in `phi`.
+) -> tuple[float, list[Tensor], Point]:
+    """Return the objective, its gradient in `phi`, and where the look-ahead ends.
 
     The look-ahead is taken once without a graph, keeping weights, optimizer state, buffers and the
     controller's state of each step: K times their size is all the memory that grows with K. Then
@@ -36,7 +36,7 @@ def adjoint(
     points = [start]
     for k in range(len(weights)):
         points.append(detached(run.step(as_leaves(points[-1]), k, second_order=False)))
-    value, total = 0.0, [torch.zeros_like(p) for p in phi]
+    end, value, total = points[-1], 0.0, [torch.zeros_like(p) for p in phi]
     slopes: list[Tensor | None] = [None for _ in flowing(points[-1])]
     for k in reversed(range(len(weights))):
         after = as_leaves(points.pop())
@@ -58,7 +58,7 @@ def adjoint(
         total = [
             t if g is None else t + g for t, g in zip(total, grads[len(leaves) :], strict=True)
         ]
-    return value, total
+    return value, total, end
 
 
 def _sum(slopes: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:

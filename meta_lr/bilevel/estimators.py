@@ -190,5 +190,5 @@ def _walked_back(
     run = LookAhead(learner, view)
     with torch.enable_grad():
         start = run.start(state)
-        loss, grads = adjoint(run, start, learner.stages[0], weights, second_order=second_order)
+        loss, grads, _ = adjoint(run, start, learner.stages[0], weights, second_order=second_order)
     return Estimate(loss, tuple(grads))

@@ -122,18 +122,18 @@ def clipped(grads: Sequence[Tensor | None], largest: float | None) -> list[Tenso
 
 def detached(point: Point) -> Point:
     """Return a copy of `point` in memory of its own, without a graph."""
-    return _mapped(point, lambda t: t.detach().clone())
+    return mapped(point, lambda t: t.detach().clone())
 
 
 def as_leaves(point: Point) -> Point:
     """Return `point` with all that a gradient can flow through as leaves of a new graph."""
     return point._replace(
-        params=_mapped(point.params, _leaf),
+        params=mapped(point.params, _leaf),
         slots=tuple(
-            {k: v if k == "step" else _mapped(v, _leaf) for k, v in slot.items()}
+            {k: v if k == "step" else mapped(v, _leaf) for k, v in slot.items()}
             for slot in point.slots
         ),
-        state=_mapped(point.state, _leaf),
+        state=mapped(point.state, _leaf),
     )
 
 
@@ -141,7 +141,7 @@ def flowing(point: Point) -> list[Tensor]:
     """Return what a gradient can flow through, in a fixed order: no buffers, no counts."""
     slots = [{k: v for k, v in slot.items() if k != "step"} for slot in point.slots]
     tensors: list[Tensor] = []
-    _mapped((point.params, tuple(slots), point.state), tensors.append)
+    mapped((point.params, tuple(slots), point.state), tensors.append)
     return [t for t in tensors if t.is_floating_point()]
 
 
@@ -150,13 +150,13 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.requires_grad_() if tensor.is_floating_point() else tensor
 
 
-def _mapped(value: T, act: Callable[[Tensor], Any]) -> T:
+def mapped(value: T, act: Callable[[Tensor], Any]) -> T:
     """Return nested tuples and dicts with `act` applied to each tensor in them."""
     if isinstance(value, Tensor):
         return act(value)
     if isinstance(value, dict):
-        return {k: _mapped(v, act) for k, v in value.items()}  # pyright: ignore[reportReturnType]
+        return {k: mapped(v, act) for k, v in value.items()}  # pyright: ignore[reportReturnType]
     if isinstance(value, tuple):
-        items = [_mapped(item, act) for item in value]
+        items = [mapped(item, act) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)  # pyright: ignore[reportReturnType]
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,9 +45,10 @@ class OnlineMLRSNet:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
     Deviations:
         1. K may exceed 1. 2. The memory advances once per step; the published code advances it
-        twice at an update. 3. Weight decay on phi is coupled L2, as published. 4. Meta data are
-        disjoint from the training data. 5. Steps are counted over the whole run; the published
-        count starts anew each epoch.
+        twice at an update (`double_tick`). 3. Weight decay on phi is coupled L2, as published.
+        4. Meta data are disjoint from the training data; as published they are nearly all of them
+        training data too (a task's `meta_overlap`). 5. Steps are counted over the whole run; the
+        published count starts anew each epoch (`counts`, `fires`).
     Cost:
         per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
         K > 1; the network's pass each step.
@@ -63,6 +64,12 @@ class OnlineMLRSNet:
         snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
             paper keeps those after epochs 1, 100 and 200 of 200.
         estimator: Of the meta-gradient; None is `ClosedForm` for K = 1, `Unroll` for more.
+        double_tick: Whether an update first advances the memory on its own loss, with the old phi,
+            as the published code does: the memory then sees that loss twice.
+        counts: What the steps of a period are counted in: the whole "run", or each "epoch" anew,
+            as published; what an epoch has beyond its last whole period is then without an update.
+        fires: Whether the update is at the "end" of a period, its last step, as in the published
+            image experiments, or at its "start", as in those on language.
 
     >>> from meta_lr.schedulers.lstm import LSTM
     >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
@@ -78,6 +85,9 @@ class OnlineMLRSNet:
     seed: int = 0
     snapshots: tuple[float, ...] = (1.0,)
     estimator: Estimator | None = None
+    double_tick: bool = False
+    counts: Literal["run", "epoch"] = "run"
+    fires: Literal["end", "start"] = "end"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "snapshots", tuple(self.snapshots))  # configurations give lists
@@ -95,11 +105,17 @@ class OnlineMLRSNet:
             raise ValueError(f"gamma is {self.gamma}; it is finite and positive, or a formula")
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
+        if self.counts not in ("run", "epoch") or self.fires not in ("end", "start"):
+            raise ValueError(
+                f"OnlineMLRSNet got counts={self.counts!r}, fires={self.fires!r}; "
+                "counts is 'run' or 'epoch', fires is 'end' or 'start'"
+            )
 
     @property
     def needs(self) -> Need:
-        """The loss, the length of the run, a sandbox, and what the estimator reads."""
-        return Need.LOSS | Need.META | Need.HORIZON | self._estimator.needs
+        """The loss, the length of the run, a sandbox, and what trigger and estimator read."""
+        trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
+        return Need.LOSS | Need.META | Need.HORIZON | trigger | self._estimator.needs
 
     @property
     def _estimator(self) -> Estimator:
@@ -119,7 +135,7 @@ class OnlineMLRSNet:
         state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
         if state.gamma == 0.0:
             state = self._begin(view, state, loss)
-        if (view.step + 1) % self.period == 0:
+        if self._is_due(view):
             state = self._learn(view, state)
         due = sum(math.ceil(f * view.total_steps) <= view.step + 1 for f in self.snapshots)
         kept = state.snapshots + (state.phi,) * (due - len(state.snapshots))
@@ -134,16 +150,29 @@ class OnlineMLRSNet:
         return Learned(self.net, stages, state.gamma, family=family, loss_range=bounds)
 
     def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
-        """Fix gamma, and refuse now what a look-ahead would refuse later."""
+        """Fix gamma, and refuse now what a look-ahead would refuse later, or never be noticed."""
         if self.look_ahead > 1:
             rules.refuse_unsupported(view.sandbox.optimizer)
+        if (self.counts, self.fires) == ("epoch", "end") and view.steps_per_epoch < self.period:
+            raise ValueError(
+                f"the network would never be updated: period={self.period} is longer than an epoch "
+                f"of {view.steps_per_epoch} steps, and counts='epoch' begins anew in each; make "
+                "period smaller, or choose counts='run'"
+            )
         gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
         return state._replace(gamma=gamma)
+
+    def _is_due(self, view: StepView) -> bool:
+        step = view.step % view.steps_per_epoch if self.counts == "epoch" else view.step
+        return step % self.period == (self.period - 1 if self.fires == "end" else 0)
 
     def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
         phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
         learner, weights = Learned(self.net, (phi,), state.gamma), Final()(0, self.look_ahead)
         estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
+        if self.double_tick:  # with the old phi, which `state` still has
+            _, memory = self.net(state.phi, view.loss, state.memory)
+            state = state._replace(memory=memory)
         return self._adam(state, estimate.grads)
 
     def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:

@@ -153,10 +153,10 @@ def _response(learned: Learned, stage: int, levels: Sequence[float]) -> str:
 
 
 def _settled(learned: Learned, stage: int, loss: float) -> float:
-    weights, memory, p = learned.stages[stage], learned.net.memory(), torch.tensor(0.0)
-    for _ in range(50):
-        p, memory = learned.net(weights, torch.tensor(loss), memory)
-    return learned.gamma * float(p)
+    weights, memory, rate = learned.stages[stage], learned.init().memory, torch.tensor(0.0)
+    for step in range(50):
+        rate, memory = learned.pure(weights, torch.tensor(loss), memory, step=step)
+    return rate.item()
 
 
 def _moved(controller: OnlineMLRSNet, state: OnlineState) -> float:

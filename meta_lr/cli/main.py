@@ -11,8 +11,12 @@ from meta_lr.cli.errors import one_line
 
 COMMANDS = {
     "meta-train": "learn a scheduler along one training run, and keep it as a checkpoint",
+    "meta-train-episodic": "learn a scheduler from many short trainings, and keep it",
     "train": "train a model on a task with one learning-rate method",
     "transfer": "train a task with a checkpoint beside baselines, and compare them",
+    "check-hypergrad": "compare ways to the meta-gradient on your own task",
+    "explain": "show what a checkpoint does with the loss, and distil it into a formula",
+    "import-official": "make a checkpoint of the files that MLR-SNet's authors published",
     "report": "write tables, figures and an HTML page from the records in a folder",
 }
 
@@ -77,6 +81,14 @@ def _dispatch(arguments: list[str]) -> int:
         from meta_lr.cli import report
 
         return report.report(rest)
+    if command == "explain":
+        from meta_lr.cli import explain
+
+        return explain.explain(rest)
+    if command == "import-official":
+        from meta_lr.cli import import_official
+
+        return import_official.import_official(rest)
     if command not in COMMANDS:
         raise ValueError(_unknown(command))
     from meta_lr.cli import jobs

@@ -22,7 +22,9 @@ def command(cfg: DictConfig, folder: Path) -> int:
     """Meta-train, keep the checkpoint, report; return 0, or 3 if the run diverged."""
     method = HydraConfig.get().runtime.choices["lr"]
     if get_object(cfg.lr["_target_"]) is not OnlineMLRSNet:
-        raise ValueError(f"lr={method} learns nothing; meta-train takes lr=mlr_snet_online")
+        raise ValueError(
+            f"lr={method} learns nothing; meta-train takes lr=mlr_snet_online or lr=mlr_snet_paper"
+        )
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
     header = parts.header(cfg, "meta-train", method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.protocol import Controller
 from meta_lr.report import write_report
+from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.base import Task
 from meta_lr.training.outcome import Outcome
@@ -55,9 +57,11 @@ def command(cfg: DictConfig, folder: Path) -> int:
 
 
 def _gamma(learned: Learned | Fallback) -> float:
-    """Return the rate of a pretrained scheduler at full output."""
+    """Return the rate of a pretrained scheduler at full output, at the start of a run."""
     inner = learned.inner if isinstance(learned, Fallback) else learned
     assert isinstance(inner, Learned)
+    if isinstance(inner.gamma, InitialLossGamma):
+        return inner.gamma(math.log(inner.gamma.num_classes))  # the loss of a network that guesses
     return inner.gamma
 
 

@@ -1,9 +1,10 @@
-"""A learned network as a controller: it reads the training loss and gives the rate."""
+"""A learned network as a controller: it reads the training history and gives the rate."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,38 +15,47 @@ import torch
 from torch import Tensor
 
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.network import Folded, Network, Tensors
+from meta_lr.schedulers.features import Features, Read
+from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.network import Folded, Network, Tensors, options
+
+RAW = Features()
+_MADE = ("_folded", "_read")  # functions, made on first use; not to be pickled
 
 
 class LearnedState(NamedTuple):
-    """The network's memory, and whether it has warned of a loss that it never saw."""
+    """All that is remembered, and whether it has warned of a loss that it never saw."""
 
-    memory: tuple[Tensor, ...]
+    memory: tuple[Tensor, ...]  # the network's, then the features', then that of gamma's formula
     warned: bool = False
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Learned:
-    """The rate of a network that reads the training loss.
+    """The rate of a network that reads features of the training history.
 
     Update:
-        p, memory = net(weights of the stage, loss, memory);  rate = gamma p.
+        x, state = features(loss, step, state);
+        p, memory = net(weights of the stage, x, memory);  rate = gamma p.
         Of n stages, each holds for the n-th part of the run; the memory is carried over.
     Reference:
         Shu et al. (2020), arXiv 2007.14546: MLR-SNet, with three stages in transfer.
     Deviations:
-        1. gamma is a constant; the published transfer computes it anew at each stage from the loss
-        (see `InitialLossGamma`). 2. Stages end at thirds of the run in steps, not in epochs.
+        1. gamma is a constant by default; the published transfer computes it anew at each stage
+        from the loss over the whole training set (`InitialLossGamma` does it from the losses of
+        the run). 2. Stages end at thirds of the run in steps, not in epochs. 3. Features other
+        than the raw loss are ours.
     Cost:
         one pass of the network, in NumPy when the loss is on the host; no forward passes.
 
     Args:
         net: The network.
         stages: One tuple of weights per stage.
-        gamma: The rate at full output.
+        gamma: The rate at full output, or a formula for it.
         family: The optimizer family that gamma holds for; "" for any.
         loss_range: Smallest and largest loss seen in meta-training; a loss outside, by more than a
-            tenth of the range, warns once.
+            tenth of the range, warns once. It is about the raw loss, whatever the features.
+        features: What the network reads.
 
     >>> from meta_lr.schedulers.lstm import LSTM
     >>> net = LSTM(hidden=4)
@@ -55,29 +65,40 @@ class Learned:
 
     net: Network
     stages: Sequence[Tensors]
-    gamma: float
+    gamma: float | InitialLossGamma
     family: str = ""
     loss_range: tuple[float, float] | None = None
+    features: Features = RAW
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("Learned needs the weights of at least one stage")
-        if not 0.0 < self.gamma < float("inf"):
-            raise ValueError(f"gamma is {self.gamma}; it is finite and positive")
+        if not isinstance(self.gamma, InitialLossGamma) and not 0.0 < self.gamma < math.inf:
+            raise ValueError(f"gamma is {self.gamma}; it is finite and positive, or a formula")
+        if self.net.inputs != self.features.inputs:
+            raise ValueError(
+                f"{self.net!r} reads {self.net.inputs} features, but {self.features!r} gives "
+                f"{self.features.inputs}; build the network with inputs={self.features.inputs}"
+            )
 
     def __repr__(self) -> str:
         return (
             f"Learned(net={self.net!r}, fingerprint={self.fingerprint!r}, gamma={self.gamma!r}, "
-            f"stages={len(self.stages)}, family={self.family!r}, loss_range={self.loss_range!r})"
+            f"stages={len(self.stages)}, family={self.family!r}, loss_range={self.loss_range!r}, "
+            f"features={self.features!r})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_folded"}
+        return {name: value for name, value in vars(self).items() if name not in _MADE}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash that binds the weights to the network and its sizes."""
-        kind = {"net": type(self.net).__name__, **asdict(self.net)}
+        """A hash that binds the weights to the network, its sizes, and what it remembers."""
+        kind: dict[str, Any] = {"net": type(self.net).__name__, **options(self.net)}
+        if not self.features.raw:
+            kind["features"] = self.features.names
+        if isinstance(self.gamma, InitialLossGamma):
+            kind["gamma"] = asdict(self.gamma)
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
         for weights in self.stages:
             for name, weight in zip(self.net.names, weights, strict=True):
@@ -87,28 +108,106 @@ class Learned:
 
     @property
     def needs(self) -> Need:
-        """The loss; the length of the run too if there are stages."""
-        return Need.LOSS | Need.HORIZON if len(self.stages) > 1 else Need.LOSS
+        """The loss; the length of the run too if there are stages, or features that need it."""
+        return self._needs  # asked at every step
+
+    @cached_property
+    def _needs(self) -> Need:
+        needs = self.features.needs
+        return needs | Need.HORIZON if len(self.stages) > 1 else needs
 
     def init(self) -> LearnedState:
         """Return the state before the first step."""
-        return LearnedState(self.net.memory())
+        return LearnedState(self.net.memory() + self.features.init() + self._formula_init())
 
     def __call__(self, view: StepView, state: LearnedState) -> tuple[float | Tensor, LearnedState]:
         """Return the rate for this loss, and the next state."""
-        stage = self._stage(view)
+        total_steps = view.total_steps if self._horizon else 0
+        stage = self._stage(view.step, total_steps)
         if torch.is_grad_enabled() and (self._learning or view.loss.requires_grad):
-            p, memory = self.net(self.stages[stage], view.loss, state.memory)
-            return self.gamma * p, state._replace(memory=memory)
+            weights, step = self.stages[stage], view.step
+            rate, memory = self.pure(
+                weights, view.loss, state.memory, step=step, total_steps=total_steps
+            )
+            return rate, state._replace(memory=memory)
         number = view.loss_item()
-        rate = self.gamma * self._folded[stage](number, state.memory)
+        gamma = self._constant
+        if gamma is None:
+            rate = self._quick(number, state.memory, view.step, total_steps)
+        else:
+            rate = gamma * self._folded[stage](number, state.memory)
         if self._is_strange(number, state):
             return rate, state._replace(warned=True)
         return rate, state  # its memory was updated in place
 
-    def _stage(self, view: StepView) -> int:
+    def pure(
+        self,
+        weights: Tensors,
+        loss: Tensor,
+        memory: Tensors,
+        *,
+        step: int,
+        total_steps: int = 0,
+    ) -> tuple[Tensor, Tensors]:
+        """Return the rate () and the next memory: a pure function, fit for `torch.func`.
+
+        Args:
+            weights: Of the present stage.
+            loss: () of the present step.
+            memory: That of the state.
+            step: Optimizer steps taken so far, from 0.
+            total_steps: Length of the run; only read where `needs` says HORIZON.
+        """
+        own, seen, scale = self._parts(memory)
+        x, seen = self.features(loss, seen, step=step, total_steps=total_steps)
+        p, own = self.net(weights, x, own)
+        if not isinstance(self.gamma, InitialLossGamma):
+            return self.gamma * p, own + seen
+        gamma, scale = self.gamma.follow(loss, scale, enters=self._enters(step, total_steps))
+        return gamma.to(p) * p, own + seen + scale
+
+    def _quick(self, loss: float, memory: Tensors, step: int, total_steps: int) -> float:
+        """Return the rate as a number; the memory is updated in place."""
+        own, seen, scale = self._parts(memory)
+        x = self._read(loss, step, total_steps, seen)
+        p = self._folded[self._stage(step, total_steps)](x, own)
+        if not isinstance(self.gamma, InitialLossGamma):
+            return self.gamma * p
+        enters = self._enters(step, total_steps)
+        return self.gamma.follow_item(loss, scale, enters=enters) * p
+
+    def _parts(self, memory: Tensors) -> tuple[Tensors, Tensors, Tensors]:
+        """Return the memory of the network, of the features and of gamma's formula."""
+        first, second = self._borders
+        return memory[:first], memory[first:second], memory[second:]
+
+    def _enters(self, step: int, total_steps: int) -> bool:
+        """Return whether a stage but the first begins with this step."""
+        before = self._stage(max(step - 1, 0), total_steps)
+        return self._stage(step, total_steps) != before
+
+    def _stage(self, step: int, total_steps: int) -> int:
         last = len(self.stages) - 1
-        return min(view.step * len(self.stages) // view.total_steps, last) if last else 0
+        return min(step * len(self.stages) // total_steps, last) if last else 0
+
+    def _formula_init(self) -> Tensors:
+        return self.gamma.init() if isinstance(self.gamma, InitialLossGamma) else ()
+
+    @cached_property
+    def _borders(self) -> tuple[int, int]:
+        first = len(self.net.memory())
+        return first, first + len(self.features.init())
+
+    @cached_property
+    def _horizon(self) -> bool:
+        return bool(self.needs & Need.HORIZON)
+
+    @cached_property
+    def _constant(self) -> float | None:
+        """Gamma, if the rate is no more than that times the output for the raw loss, else None."""
+        if self.features.raw and not isinstance(self.gamma, InitialLossGamma):
+            return self.gamma
+        return None
 
     @cached_property
     def _learning(self) -> bool:
@@ -117,6 +216,10 @@ class Learned:
     @cached_property
     def _folded(self) -> list[Folded]:
         return [self.net.fold(weights) for weights in self.stages]
+
+    @cached_property
+    def _read(self) -> Read:
+        return self.features.fold()
 
     def _is_strange(self, loss: float, state: LearnedState) -> bool:
         """Return whether to remember that this loss is the first one never seen; warn of it."""

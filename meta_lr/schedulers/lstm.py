@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.schedulers.network import Folded, Tensors
+from meta_lr.schedulers.network import Folded, Tensors, output, raised, refuse_options
 from meta_lr.seeds import generator
 
 
 @dataclass(frozen=True)
 class LSTM:
-    """One recurrent step on the loss `x`, then a sigmoid head.
+    """One recurrent step on the features `x` (in the paper the loss alone), then a sigmoid head.
 
     Update:
         z = B_x relu(A_x x + a_x) + b_x + B_h relu(A_h h + a_h) + b_h, of size 4 hidden;
         i, f, o = sigmoid of their parts of z (f's shifted by `forget_offset`), g = tanh of its;
-        c' = f c + i g;  h' = o tanh(c');  p = sigmoid(w h' + b).
+        c' = f c + i g;  h' = o tanh(c');  p = sigmoid(w h' + b);
+        with a floor above 0, p = floor^(1 - sigmoid(w h' + b)).
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546.
     Deviations:
-        none: sizes, gate order and the forget offset of -1 are those of the published image
-        experiments. (The published transfer code reads the gates as `ifgo`, offset 0.)
+        none by default: sizes, gate order and the forget offset of -1 are those of the published
+        image experiments. (The published transfer code reads the gates as `ifgo`, offset 0.) More
+        than one input and a floor are ours.
     Cost:
         11,776 weights at the default sizes; about 12,000 multiplications per step.
 
@@ -35,6 +37,9 @@ class LSTM:
         bottleneck: Width of the ReLU layers; 0 is half of `hidden`.
         gates: Order of the four gates in z.
         forget_offset: Added to the forget gate's part of z.
+        inputs: Number of features.
+        floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
+            of the head are even steps of the rate's logarithm, from `floor` to 1.
 
     >>> net = LSTM(hidden=4)
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
@@ -46,6 +51,8 @@ class LSTM:
     bottleneck: int = 0
     gates: Literal["ifog", "ifgo"] = "ifog"
     forget_offset: float = -1.0
+    inputs: int = 1
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         if self.hidden < 1 or self.bottleneck < 0:
@@ -55,6 +62,7 @@ class LSTM:
             )
         if self.gates not in ("ifog", "ifgo"):
             raise ValueError(f"LSTM got gates={self.gates!r}; it is 'ifog' or 'ifgo'")
+        refuse_options(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +73,7 @@ class LSTM:
     def init(self, seed: int) -> Tensors:
         """Return weights drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as torch's Linear does."""
         narrow, draw = self.bottleneck or self.hidden // 2 or 1, generator(seed, "lstm")
-        shapes = [(narrow, 1), (4 * self.hidden, narrow), (narrow, self.hidden)]
+        shapes = [(narrow, self.inputs), (4 * self.hidden, narrow), (narrow, self.hidden)]
         shapes += [(4 * self.hidden, narrow), (1, self.hidden)]
         weights = []
         for rows, columns in shapes:
@@ -78,35 +86,40 @@ class LSTM:
         """Return h and c in one tensor of zeros, of shape (2, hidden)."""
         return (torch.zeros(2, self.hidden),)
 
-    def __call__(self, weights: Tensors, loss: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () and the next memory."""
+    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () for the features (inputs,), and the next memory."""
         x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = weights
         h, c = memory[0].to(head)
-        z = x_up @ torch.relu(x_down @ loss.reshape(1).to(head) + x_shift) + x_bias
+        z = x_up @ torch.relu(x_down @ x.reshape(self.inputs).to(head) + x_shift) + x_bias
         z = z + h_up @ torch.relu(h_down @ h + h_shift) + h_bias
         gate = dict(zip(self.gates, z.chunk(4), strict=True))
         forget = torch.sigmoid(gate["f"] + self.forget_offset)
         c = forget * c + torch.sigmoid(gate["i"]) * torch.tanh(gate["g"])
         h = torch.sigmoid(gate["o"]) * torch.tanh(c)
-        return torch.sigmoid(head @ h + head_bias).squeeze(), (torch.stack([h, c]),)
+        return output(head @ h + head_bias, self.floor).squeeze(), (torch.stack([h, c]),)
 
     def fold(self, weights: Tensors) -> Folded:
         """Return the cell in NumPy, whatever the order of the gates and the offset."""
         down, up, head, head_bias = self._canonical(weights)
         size, gates, dtype = self.hidden, 3 * self.hidden, down.dtype
         zero, half = np.zeros((), dtype), np.full((), 0.5, dtype)
-        seen, narrow, z = np.ones(size + 2, dtype), np.ones(len(down) + 1, dtype), up[:, 0].copy()
+        seen, narrow, z = (
+            np.ones(down.shape[1], dtype),
+            np.ones(len(down) + 1, dtype),
+            up[:, 0].copy(),
+        )
         seen_h, relu, s = seen[:size], narrow[:-1], z[:gates]  # views: slices cost as much as sums
         i, f, o, g = np.split(z, 4)
+        place = size if self.inputs == 1 else slice(size, size + self.inputs)
         known, h, c = None, seen_h, seen_h  # the memory of the last call, and views of it
 
-        def cell(loss: float, memory: Tensors) -> float:
+        def cell(x: Any, memory: Tensors) -> float:
             nonlocal known, h, c
             if memory[0] is not known:
                 known = memory[0]
                 h, c = known.numpy()
             np.copyto(seen_h, h)
-            seen[size] = loss  # seen is (h, loss, 1)
+            seen[place] = x  # seen is (h, x, 1)
             np.dot(down, seen, relu)
             np.maximum(relu, zero, out=relu)  # narrow is (relu, 1)
             np.dot(up, narrow, z)
@@ -120,7 +133,7 @@ class LSTM:
             np.multiply(h, o, h)
             return 0.5 * math.tanh(0.5 * (float(np.dot(head, h)) + head_bias)) + 0.5
 
-        return cell
+        return raised(cell, self.floor)
 
     def _canonical(self, weights: Tensors) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         """Return both maps as one each, with biases as a last column, and the head.
@@ -133,7 +146,7 @@ class LSTM:
         down = np.block(
             [
                 [np.zeros((len(x_down), self.hidden)), x_down, x_shift[:, None]],
-                [h_down, np.zeros((len(h_down), 1)), h_shift[:, None]],
+                [h_down, np.zeros((len(h_down), self.inputs)), h_shift[:, None]],
             ]
         )
         up = np.concatenate([x_up, h_up, (x_bias + h_bias)[:, None]], axis=1)

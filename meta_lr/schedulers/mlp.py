@@ -1,25 +1,30 @@
-"""A scheduler without memory: a small multilayer perceptron on the loss."""
+"""A scheduler without memory: a small multilayer perceptron on the features."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.schedulers.network import Folded, Tensors
+from meta_lr.schedulers.network import Folded, Tensors, output, raised, refuse_options
 from meta_lr.seeds import generator
 
 
 @dataclass(frozen=True)
 class MLP:
-    """ReLU layers on the loss, then a sigmoid: p = sigmoid(W_n relu(... relu(W_1 x + b_1))).
+    """ReLU layers on the features x, then a sigmoid: p = sigmoid(W_n relu(... relu(W_1 x + b_1))).
 
-    The control for the recurrent network: what it can do, a function of the present loss can do.
+    With a floor above 0, p = floor^(1 - sigmoid(...)). On the loss alone it is the control for the
+    recurrent network: what it can do, a function of the present loss can do.
 
     Args:
         hidden: Size of each hidden layer.
+        inputs: Number of features.
+        floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
+            of the last layer are even steps of the rate's logarithm, from `floor` to 1.
 
     >>> net = MLP(hidden=(8,))
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
@@ -28,11 +33,14 @@ class MLP:
     """
 
     hidden: tuple[int, ...] = (50,)
+    inputs: int = 1
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # configurations give lists
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"MLP got hidden={self.hidden}; it takes at least one positive size")
+        refuse_options(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -43,7 +51,7 @@ class MLP:
     def init(self, seed: int) -> Tensors:
         """Return weights drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as torch's Linear does."""
         draw, weights = generator(seed, "mlp"), []
-        for columns, rows in zip((1, *self.hidden), (*self.hidden, 1), strict=True):
+        for columns, rows in zip((self.inputs, *self.hidden), (*self.hidden, 1), strict=True):
             for shape in ((rows, columns), (rows,)):
                 weights.append((2 * torch.rand(shape, generator=draw) - 1) * columns**-0.5)
         return tuple(weights)
@@ -52,21 +60,21 @@ class MLP:
         """Return (): there is none."""
         return ()
 
-    def __call__(self, weights: Tensors, loss: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () and ()."""
-        x = loss.reshape(1).to(weights[0])
+    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () for the features (inputs,), and ()."""
+        x = x.reshape(self.inputs).to(weights[0])
         for layer in range(len(self.hidden)):
             x = torch.relu(weights[2 * layer] @ x + weights[2 * layer + 1])
-        return torch.sigmoid(weights[-2] @ x + weights[-1]).squeeze(), memory
+        return output(weights[-2] @ x + weights[-1], self.floor).squeeze(), memory
 
     def fold(self, weights: Tensors) -> Folded:
         """Return the same function in NumPy."""
         arrays = [weight.detach().cpu().numpy() for weight in weights]
 
-        def perceptron(loss: float, memory: Tensors) -> float:
-            x = np.full(1, loss, arrays[0].dtype)
+        def perceptron(x: Any, memory: Tensors) -> float:
+            x = np.full(self.inputs, x, arrays[0].dtype)
             for layer in range(len(self.hidden)):
                 x = np.maximum(arrays[2 * layer] @ x + arrays[2 * layer + 1], 0)
             return float(1 / (1 + np.exp(-(arrays[-2] @ x + arrays[-1])))[0])
 
-        return perceptron
+        return raised(perceptron, self.floor)

@@ -1,20 +1,32 @@
-"""What a scheduler network is: a pure function of its weights, the loss and its memory."""
+"""What a scheduler network is: a pure function of its weights, the features and its memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
-Folded = Callable[[float, Tensors], float]
+Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
 
 
 class Network(Protocol):
     """A frozen dataclass of sizes and options; the weights are passed in, named by `names`."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def inputs(self) -> int:
+        """Number of features that it reads."""
+        ...
+
+    @property
+    def floor(self) -> float:
+        """Least output; 0.0 for a plain sigmoid."""
+        ...
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -29,10 +41,46 @@ class Network(Protocol):
         """Return the memory before the first step; () for a network without one."""
         ...
 
-    def __call__(self, weights: Tensors, loss: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () in (0, 1) and the next memory; differentiable in everything."""
+    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () in (floor, 1) and the next memory; differentiable in everything.
+
+        x has the shape (inputs,); () will do for one.
+        """
         ...
 
     def fold(self, weights: Tensors) -> Folded:
         """Return the same function in NumPy, for fast inference; it updates the memory in place."""
         ...
+
+
+def output(z: Tensor, floor: float) -> Tensor:
+    """Return the output for the head's value z: sigmoid(z), or evenly in decades above `floor`."""
+    p = torch.sigmoid(z)
+    return floor ** (1 - p) if floor else p
+
+
+def raised(cell: Folded, floor: float) -> Folded:
+    """Return `cell`, whose output is a sigmoid, with its output above `floor`."""
+    if not floor:
+        return cell
+    return lambda x, memory: floor ** (1 - cell(x, memory))
+
+
+def refuse_options(net: Network) -> None:
+    """Raise a ValueError if the options that all networks have are of no use."""
+    if net.inputs < 1 or not 0.0 <= net.floor < 1.0:
+        raise ValueError(
+            f"{type(net).__name__} got inputs={net.inputs}, floor={net.floor}; "
+            "inputs is at least 1, floor at least 0 and below 1"
+        )
+
+
+def options(net: Network) -> dict[str, Any]:
+    """Return what `net` was built with, as its fingerprint and its file name it.
+
+    Options that came later are left out at the values that mean what was before them, so that old
+    files and fingerprints stay as they are.
+    """
+    later = {"inputs": 1, "floor": 0.0}
+    kept = asdict(net)
+    return {name: value for name, value in kept.items() if later.get(name, ...) != value}

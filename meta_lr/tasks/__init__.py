@@ -5,6 +5,8 @@ from meta_lr.tasks.digits import digits
 from meta_lr.tasks.image_folder import image_folder
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.quadratic import Quadratic
+from meta_lr.tasks.text import TextTask
+from meta_lr.tasks.text_file import text_file
 from meta_lr.tasks.torchvision_sets import torchvision_set
 
 __all__ = [
@@ -14,7 +16,9 @@ __all__ = [
     "Quadratic",
     "Split",
     "Task",
+    "TextTask",
     "digits",
     "image_folder",
+    "text_file",
     "torchvision_set",
 ]

@@ -49,7 +49,8 @@ class Task(Protocol):
         """Return means over the batch, each of shape (): `loss`, and `accuracy` in [0, 1].
 
         Mode (train or eval) and `no_grad` are the caller's business. There is no `accuracy` where
-        `num_classes` is 0.
+        `num_classes` is 0, or where the loss is the score, as for text: there `perplexity` is
+        exp(`loss`).
         """
         ...
 

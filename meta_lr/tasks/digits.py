@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from meta_lr.tasks.images import ImageTask
-from meta_lr.tasks.splits import balanced_cut
+from meta_lr.tasks.noise import Noise, named
+from meta_lr.tasks.splits import balanced_cut, redrawn
 
 
 def digits(
@@ -20,6 +21,9 @@ def digits(
     val_size: int = 180,
     test_size: int = 360,
     crop_padding: int = 0,
+    meta_overlap: bool = False,
+    noise: Noise = "none",
+    noise_share: float = 0.0,
 ) -> ImageTask:
     """Return the task of telling scikit-learn's ten digits apart.
 
@@ -34,19 +38,28 @@ def digits(
         val_size: Examples for `val`.
         test_size: Examples for `test`.
         crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
+        meta_overlap: Whether `meta` is drawn from the training examples too, as in MLR-SNet's
+            published code; `train` is the same with and without it.
+        noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
+            `meta_lr.tasks.noise`.
+        noise_share: Of wrong labels in `train`, in [0, 1].
     """
     from sklearn.datasets import load_digits
 
     pixels, classes = load_digits(return_X_y=True)
     labels = torch.as_tensor(classes, dtype=torch.int64)
+    splits = balanced_cut(labels, {"test": test_size, "val": val_size, "meta": meta_size})
     return ImageTask(
-        name="digits",
+        name=named("digits", noise, noise_share),
         num_classes=10,
         network=model,
         images=torch.as_tensor(pixels).to(torch.uint8).view(-1, 1, 8, 8),
         labels=labels,
-        splits=balanced_cut(labels, {"test": test_size, "val": val_size, "meta": meta_size}),
+        splits=redrawn(labels, splits) if meta_overlap else splits,
         batch_size=batch_size,
         seed=seed,
         crop_padding=crop_padding,
+        meta_overlap=meta_overlap,
+        noise=noise,
+        noise_share=noise_share,
     )

@@ -16,6 +16,7 @@ from torch import nn
 from meta_lr.tasks.cache import FORMAT, ImageArrays, cached, default_folder
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.members import fingerprint, members
+from meta_lr.tasks.noise import Noise, named
 from meta_lr.tasks.splits import with_given_test
 
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
@@ -34,6 +35,9 @@ def image_folder(
     crop_padding: int = 4,
     flip: bool = True,
     channels_last: bool = True,
+    meta_overlap: bool = False,
+    noise: Noise = "none",
+    noise_share: float = 0.0,
     cache: str | os.PathLike[str] | None = None,
 ) -> ImageTask:
     """Return the task of classifying the images below `root`.
@@ -54,6 +58,11 @@ def image_folder(
         crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
         flip: Whether to mirror at random in training.
         channels_last: Whether inputs are in channels-last order, faster for convolutions on CPU.
+        meta_overlap: Whether `meta` is drawn from the training examples too, as in MLR-SNet's
+            published code; `train` is the same with and without it.
+        noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
+            `meta_lr.tasks.noise`.
+        noise_share: Of wrong labels in `train`, in [0, 1].
         cache: Folder of the cache; None: `$XDG_CACHE_HOME/meta_lr` or `~/.cache/meta_lr`.
 
     Raises:
@@ -65,17 +74,26 @@ def image_folder(
     arrays = load_images(root, size=size, cache=cache)
     labels = torch.from_numpy(arrays.labels)
     return ImageTask(
-        name=Path(os.path.abspath(root)).name.split(".")[0],
+        name=named(Path(os.path.abspath(root)).name.split(".")[0], noise, noise_share),
         num_classes=len(arrays.classes),
         network=model,
         images=torch.from_numpy(arrays.images),
         labels=labels,
-        splits=with_given_test(labels, arrays.num_train, val_size=val_size, meta_size=meta_size),
+        splits=with_given_test(
+            labels,
+            arrays.num_train,
+            val_size=val_size,
+            meta_size=meta_size,
+            meta_overlap=meta_overlap,
+        ),
         batch_size=batch_size,
         seed=seed,
         crop_padding=crop_padding,
         flip=flip,
         channels_last=channels_last,
+        meta_overlap=meta_overlap,
+        noise=noise,
+        noise_share=noise_share,
     )
 
 

@@ -19,6 +19,8 @@ from meta_lr.tasks.augment import (
     random_crop_and_flip,
 )
 from meta_lr.tasks.base import SPLITS, Batch, Split
+from meta_lr.tasks.models.fit import refuse_other_kind
+from meta_lr.tasks.noise import Noise, noisy, refuse_unknown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,7 +35,7 @@ class ImageTask:
         network: Called as `network(in_channels=..., image_size=..., num_classes=...)`.
         images: uint8, (examples, channels, size, size); never written to.
         labels: int64, (examples,), from 0 to `num_classes - 1`.
-        splits: Indices of the examples of each split; only `meta` may be empty.
+        splits: Indices of the examples of each split, disjoint; only `meta` may be empty.
         batch_size: Examples per batch, at most the size of `train`.
         seed: The run's seed: of the initial weights, the order, the crops and the draws.
         crop_padding: Pixels of padding before the random crop; 0 for no crop.
@@ -42,6 +44,11 @@ class ImageTask:
             convolutions on CPU; the values are the same.
         mean: Mean per channel in [0, 1]; None: that of `train`.
         std: Standard deviation per channel in [0, 1]; None: that of `train`.
+        meta_overlap: Whether `meta` may share examples with `train`, as in MLR-SNet's published
+            code; by default no two splits share any.
+        noise: How labels of `train` are made wrong, as in `meta_lr.tasks.noise`; the other splits
+            stay clean.
+        noise_share: Of wrong labels in `train`, in [0, 1]; which they are depends on the seed.
 
     Raises:
         ValueError: Shapes, types, labels or splits do not fit together.
@@ -60,10 +67,13 @@ class ImageTask:
     channels_last: bool = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    meta_overlap: bool = False
+    noise: Noise = "none"
+    noise_share: float = 0.0
 
     def __post_init__(self) -> None:
         _check_arrays(self.name, self.images, self.labels, self.num_classes)
-        _check_splits(self.name, self.splits, len(self.images))
+        _check_splits(self.name, self.splits, len(self.images), self.meta_overlap)
         if not 1 <= self.batch_size <= len(self.splits["train"]):
             raise ValueError(
                 f"{self.name} got batch_size={self.batch_size}; it must be from 1 to the number "
@@ -72,6 +82,11 @@ class ImageTask:
         if self.crop_padding < 0:
             raise ValueError(f"{self.name} got crop_padding={self.crop_padding}; at least 0")
         _check_statistics(self.name, self.mean, self.std, self.images.shape[1])
+        refuse_unknown(self.name, self.noise, self.noise_share)
+        facts = ("in_channels", "image_size", "num_classes")
+        refuse_other_kind(
+            self.name, self.network, facts, "choose a network for images, such as mlp"
+        )
 
     def model(self) -> nn.Module:
         """Return a fresh network, a pure function of the seed."""
@@ -115,7 +130,7 @@ class ImageTask:
         inputs = normalise(images, *self._scale_and_shift)
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return inputs, self.labels[chosen]
+        return inputs, (self._train_labels if split == "train" else self.labels)[chosen]
 
     def _choose(self, split: Split, index: int, draw: int | None) -> Tensor:
         members = self._members(split)
@@ -136,6 +151,17 @@ class ImageTask:
         if split not in self.splits:
             raise ValueError(f"{split!r} is no split; choose one of {', '.join(SPLITS)}")
         return self.splits[split]
+
+    @cached_property
+    def _train_labels(self) -> Tensor:
+        return noisy(
+            self.labels,
+            self.splits["train"],
+            noise=self.noise,
+            share=self.noise_share,
+            num_classes=self.num_classes,
+            seed=self.seed,
+        )
 
     @cached_property
     def _scale_and_shift(self) -> tuple[Tensor, Tensor]:
@@ -164,7 +190,9 @@ def _check_arrays(name: str, images: Tensor, labels: Tensor, num_classes: int) -
         )
 
 
-def _check_splits(name: str, splits: Mapping[Split, Tensor], num_examples: int) -> None:
+def _check_splits(
+    name: str, splits: Mapping[Split, Tensor], num_examples: int, meta_overlap: bool
+) -> None:
     if set(splits) != set(SPLITS):
         raise ValueError(f"{name} got splits {sorted(splits)}; needed are {', '.join(SPLITS)}")
     empty = [split for split in SPLITS if split != "meta" and not len(splits[split])]
@@ -174,8 +202,10 @@ def _check_splits(name: str, splits: Mapping[Split, Tensor], num_examples: int) 
     together = torch.cat([splits[split] for split in SPLITS])
     if together.min() < 0 or together.max() >= num_examples:
         raise ValueError(f"{name} has split indices outside 0 to {num_examples - 1}")
-    if len(together.unique()) != len(together):
-        raise ValueError(f"{name} has splits that overlap; each example belongs to one")
+    for apart in (SPLITS[1:], SPLITS[:1] + SPLITS[2:]) if meta_overlap else (SPLITS,):
+        together = torch.cat([splits[split] for split in apart])
+        if len(together.unique()) != len(together):
+            raise ValueError(f"{name} has splits that overlap; each example belongs to one")
 
 
 def _check_statistics(

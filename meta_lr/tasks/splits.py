@@ -27,6 +27,33 @@ def balanced_cut(labels: Tensor, sizes: Mapping[Split, int]) -> dict[Split, Tens
     Raises:
         ValueError: A size is negative, or a class would have nothing left for `train`.
     """
+    return _cut(labels, sizes, "cut")
+
+
+def with_given_test(
+    labels: Tensor, num_train: int, *, val_size: int, meta_size: int, meta_overlap: bool = False
+) -> dict[Split, Tensor]:
+    """Cut `val` and `meta` from the first `num_train` examples; the others are `test`.
+
+    `meta_overlap` redraws `meta` as `redrawn` does.
+    """
+    parts = balanced_cut(labels[:num_train], {"val": val_size, "meta": meta_size})
+    parts = redrawn(labels, parts) if meta_overlap else parts
+    return {**parts, "test": torch.arange(num_train, len(labels))}
+
+
+def redrawn(labels: Tensor, parts: Mapping[Split, Tensor]) -> dict[Split, Tensor]:
+    """Draw `meta` anew from what `meta` and `train` hold together; `train` stays as it is.
+
+    So nearly all of `meta` are training examples, as where the two come from two independent
+    shuffles of one set: the published code of MLR-SNet (Shu et al. 2020) does that.
+    """
+    together = torch.cat((parts["train"], parts["meta"])).sort().values
+    drawn = _cut(labels[together], {"meta": len(parts["meta"])}, "redraw")
+    return {**parts, "meta": together[drawn["meta"]]}
+
+
+def _cut(labels: Tensor, sizes: Mapping[Split, int], stream: str) -> dict[Split, Tensor]:
     classes = labels.unique().tolist()
     parts: dict[Split, list[Tensor]] = {name: [] for name in (*sizes, "train")}
     for rank, label in enumerate(classes):
@@ -40,18 +67,10 @@ def balanced_cut(labels: Tensor, sizes: Mapping[Split, int]) -> dict[Split, Tens
                 f"{wanted} take {sum(shares)} of it, and train needs one; make them smaller"
             )
         # The seed is a constant: splits belong to the data set, not to the run.
-        members = members[torch.randperm(len(members), generator=seeds.generator(0, "cut", label))]
+        members = members[torch.randperm(len(members), generator=seeds.generator(0, stream, label))]
         for name, piece in zip(parts, members.split([*shares, left]), strict=True):
             parts[name].append(piece)
     return {name: torch.cat(pieces).sort().values for name, pieces in parts.items()}
-
-
-def with_given_test(
-    labels: Tensor, num_train: int, *, val_size: int, meta_size: int
-) -> dict[Split, Tensor]:
-    """Cut `val` and `meta` from the first `num_train` examples; the others are `test`."""
-    parts = balanced_cut(labels[:num_train], {"val": val_size, "meta": meta_size})
-    return {**parts, "test": torch.arange(num_train, len(labels))}
 
 
 def _share(name: str, size: int, rank: int, num_classes: int) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from meta_lr.tasks.images import ImageTask
+from meta_lr.tasks.noise import Noise, named
 from meta_lr.tasks.splits import with_given_test
 
 
@@ -50,6 +51,9 @@ def torchvision_set(
     crop_padding: int = 4,
     flip: bool = True,
     channels_last: bool = True,
+    meta_overlap: bool = False,
+    noise: Noise = "none",
+    noise_share: float = 0.0,
 ) -> ImageTask:
     """Return the task of classifying one of torchvision's image sets.
 
@@ -65,6 +69,11 @@ def torchvision_set(
         crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
         flip: Whether to mirror at random in training.
         channels_last: Whether inputs are in channels-last order, faster for convolutions on CPU.
+        meta_overlap: Whether `meta` is drawn from the training examples too, as in MLR-SNet's
+            published code; `train` is the same with and without it.
+        noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
+            `meta_lr.tasks.noise`.
+        noise_share: Of wrong labels in `train`, in [0, 1].
 
     Raises:
         FileNotFoundError: The data is missing and cannot be downloaded.
@@ -75,17 +84,26 @@ def torchvision_set(
     train, test = _load(dataset, Path(root).expanduser(), download)
     labels = torch.cat((train[1], test[1]))
     return ImageTask(
-        name=dataset,
+        name=named(dataset, noise, noise_share),
         num_classes=int(labels.max()) + 1,
         network=model,
         images=torch.cat((train[0], test[0])),
         labels=labels,
-        splits=with_given_test(labels, len(train[1]), val_size=val_size, meta_size=meta_size),
+        splits=with_given_test(
+            labels,
+            len(train[1]),
+            val_size=val_size,
+            meta_size=meta_size,
+            meta_overlap=meta_overlap,
+        ),
         batch_size=batch_size,
         seed=seed,
         crop_padding=crop_padding,
         flip=flip,
         channels_last=channels_last,
+        meta_overlap=meta_overlap,
+        noise=noise,
+        noise_share=noise_share,
     )
 
 

@@ -15,7 +15,8 @@ def measure(
 ) -> dict[str, float]:
     """Return the means of the task's metrics over one pass of `split`, in eval mode.
 
-    Each example counts once. The model is left in train mode.
+    Each example counts once, and a perplexity is that of the mean loss. The model is left in train
+    mode.
 
     Args:
         task: Says how many batches there are, and what is measured.
@@ -34,7 +35,10 @@ def measure(
                 totals[name] = totals[name] + weighted if name in totals else weighted
             examples += len(data[0])
     model.train()
-    return {name: float(total) / examples for name, total in totals.items()}
+    means = {name: total / examples for name, total in totals.items()}
+    if "perplexity" in means:  # the mean of perplexities depends on how a pass is cut into batches
+        means["perplexity"] = means["loss"].exp()
+    return {name: float(mean) for name, mean in means.items()}
 
 
 def refuse_empty(task: Task) -> None:

@@ -1,0 +1,106 @@
+"""A schedule through given points, such as `meta-lr explain` distils from a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from meta_lr.protocol import Need, NoState, StepView
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """The rate through given points of the run, straight in its logarithm between them.
+
+    Update:
+        log rate(t) = linear between (f_i, log rate_i) at f = t / T, with T = total_steps;
+        the first rate holds before f_1, the last one after f_n
+    Reference:
+        none
+    Deviations:
+        none; on two knots it is an exponential decay.
+    Cost:
+        none
+
+    Args:
+        knots: Pairs (fraction of the run, rate): the fractions rise within [0, 1], the rates are
+            positive.
+
+    >>> from meta_lr.protocol import StepView
+    >>> policy = Piecewise([(0.0, 0.4), (0.5, 0.1)])
+    >>> [round(policy(StepView(policy, t, total_steps=8), ())[0], 6) for t in (0, 2, 4, 7)]
+    [0.4, 0.2, 0.1, 0.1]
+    """
+
+    knots: Sequence[Sequence[float]]
+    needs = Need.HORIZON
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "knots", tuple(tuple(knot) for knot in self.knots))
+        if not self.knots or any(len(knot) != 2 for knot in self.knots):
+            raise ValueError(f"{self} needs at least one pair (fraction of the run, rate)")
+        fractions = [fraction for fraction, _ in self.knots]
+        inside = 0 <= fractions[0] and fractions[-1] <= 1
+        if not inside or not all(a < b for a, b in pairwise(fractions)):
+            raise ValueError(f"{self} is out of range; it needs fractions that rise within [0, 1]")
+        if not all(0 < rate < math.inf for _, rate in self.knots):
+            raise ValueError(f"{self} is out of range; it needs finite rates > 0")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Piecewise:
+        """Read the policy in a JSON file.
+
+        Raises:
+            ValueError: The file is no policy, or one of a newer format.
+        """
+        try:
+            content = json.loads(Path(path).read_bytes())
+            version, knots = content["format"], content["knots"]
+            if version == FORMAT:
+                return cls([(float(fraction), float(rate)) for fraction, rate in knots])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"{path} holds no policy ({type(error).__name__}: {error}); needed is "
+                f'{{"format": {FORMAT}, "knots": [[fraction, rate], ...]}}'
+            ) from None
+        raise ValueError(
+            f"{path} has format {version}, this meta_lr reads {FORMAT}; install a newer meta_lr"
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the policy as JSON."""
+        content = {"format": FORMAT, "knots": self.knots}
+        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def init(self) -> NoState:
+        """Return the state before the first step."""
+        return NoState()
+
+    def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
+        """Return the rate of this step, and the state."""
+        fraction = view.step / view.total_steps
+        after = bisect_right(self.knots, fraction, key=lambda knot: knot[0])
+        if after in (0, len(self.knots)):
+            return self.knots[max(after - 1, 0)][1], state
+        (start, first), (end, last) = self.knots[after - 1], self.knots[after]
+        return first * (last / first) ** ((fraction - start) / (end - start)), state
+
+
+def piecewise(knots: Sequence[Sequence[float]] | None, path: str | None = None) -> Piecewise:
+    """Return the policy in the file `path`; without a file, that through `knots`.
+
+    Raises:
+        ValueError: There is neither, or what there is makes no policy.
+    """
+    if path is not None:
+        return Piecewise.load(path)
+    if knots is None:
+        raise ValueError("Piecewise needs a path, or knots such as [[0.0, 0.1], [1.0, 0.001]]")
+    return Piecewise(knots)

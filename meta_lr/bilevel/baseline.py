@@ -1,0 +1,71 @@
+"""What a cosine reaches on an inner problem: the scale on which its losses are compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.problems import Problem
+from meta_lr.schedulers.learned import LearnedState
+from meta_lr.schedulers.network import Tensors
+
+PEAKS = tuple(0.02 * 2.5**k for k in range(8))  # 0.02 to 12, in units of plain SGD's rate
+
+
+class PeakedCosine:
+    """A cosine whose peak is its weight, so that copies side by side can have one each."""
+
+    def init(self) -> LearnedState:
+        """Return an empty memory."""
+        return LearnedState(())
+
+    def pure(
+        self, weights: Tensors, loss: Tensor, memory: Tensors, *, step: int, total_steps: int = 0
+    ) -> tuple[Tensor, Tensors]:
+        """Return the rate of this step."""
+        share = 0.5 * (1 + math.cos(math.pi * step / total_steps))
+        return weights[0] * share, memory
+
+
+class Curve(NamedTuple):
+    """A baseline's meta loss along an inner problem, as logarithms at a few steps."""
+
+    steps: tuple[int, ...]  # ascending, the first is 0
+    logs: tuple[float, ...]  # log of the meta loss after so many steps
+
+    def at(self, step: int) -> float:
+        """Return the logarithm at a step, linearly between those that are stored."""
+        for (a, low), (b, high) in zip(
+            zip(self.steps, self.logs, strict=True),
+            zip(self.steps[1:], self.logs[1:], strict=True),
+            strict=False,
+        ):
+            if a <= step <= b:
+                return low + (high - low) * (step - a) / (b - a)
+        return self.logs[-1]
+
+
+def cosine_losses(problem: Problem, peaks: Sequence[float]) -> tuple[list[int], Tensor]:
+    """Return steps from 0 on, and each peak's mean meta loss there, (steps, peaks)."""
+    copies = Copies(problem, PeakedCosine(), len(peaks))
+    steps = sorted({round(problem.total_steps * k / 8) for k in range(9)})
+    point, rows = copies.start(), []
+    phi = (torch.tensor(peaks),)
+    for before, step in zip([0, *steps], steps, strict=False):
+        point = copies.run(point, phi, before, step - before)
+        rows.append(copies.mean_loss(point, "meta"))
+    return steps, torch.stack(rows)
+
+
+def baseline_curve(problem: Problem, peak: float) -> Curve:
+    """Return the curve of a cosine at this peak; a diverged one stands at its last finite loss."""
+    steps, losses = cosine_losses(problem, (peak,))
+    logs: list[float] = []
+    for loss in losses[:, 0].tolist():
+        logs.append(math.log(max(loss, 1e-8)) if math.isfinite(loss) else logs[-1])
+    return Curve(tuple(steps), tuple(logs))

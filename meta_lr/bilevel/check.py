@@ -1,0 +1,182 @@
+"""Estimators of the meta-gradient on a user's own task, against central differences."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from meta_lr import rules, vectors
+from meta_lr.bilevel.estimators import Estimate, Estimator
+from meta_lr.protocol import Need, StepView
+from meta_lr.schedulers.learned import Learned, LearnedState
+from meta_lr.schedulers.network import Tensors
+from meta_lr.seeds import generator, seed_model
+from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.training.sandbox import Sandbox
+
+
+class Row(NamedTuple):
+    """How one estimator did."""
+
+    name: str
+    error: float  # largest relative error of the slope along the directions
+    seconds: float
+    megabytes: float  # most that graphs held at one time
+    cost: float  # in plain training steps
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """All that an estimator may read."""
+
+    needs = Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS | Need.HORIZON
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def __call__(self, view: StepView, state: tuple[()]) -> tuple[float, tuple[()]]:
+        return 0.0, state
+
+
+class Waiting:
+    """A run in float64 that waits after the gradient of its fourth step.
+
+    Args:
+        task: Its model and batches are converted to float64.
+        make_optimizer: Makes the optimizer from the model's parameters.
+        learner: The schedule whose weights the meta-gradient is in.
+        clip: Largest norm of the gradient; None does not clip.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        learner: Learned,
+        *,
+        clip: float | None = None,
+    ) -> None:
+        self.task, self.model = task, task.model().double().train()
+        self.optimizer = make_optimizer(list(self.model.parameters()))
+        self.sandbox = Sandbox(self.model, self.optimizer, task.loss, self.batch, clip=clip, seed=0)
+        self.phi = tuple(weight.double() for weight in learner.stages[0])
+        self.learner = replace(learner, stages=(self.phi,))
+        self.clip, self.loss = clip, torch.tensor(0.0)
+        for step in range(4):
+            self.gradient(step)
+            if step < 3:
+                rate = 0.5 * float(learner.gamma)  # pyright: ignore[reportArgumentType]
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                self.optimizer.step()
+
+    def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
+        """Return the task's batch, in float64."""
+        batch = self.task.batch(split, index, draw)
+        return tuple(t.double() if t.is_floating_point() else t for t in batch)
+
+    def gradient(self, step: int) -> None:
+        """Leave the gradient of a step in the parameters."""
+        self.sandbox.at(step)
+        self.optimizer.zero_grad()
+        seed_model(0, "model", step)
+        loss = self.task.loss(self.model, self.batch("train", step))
+        loss.backward()
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        self.loss = loss.detach()
+
+    def estimate(
+        self, estimator: Estimator, weights: Sequence[float], phi: Tensors | None = None
+    ) -> Estimate:
+        """Return the objective of a look-ahead, and its gradient."""
+        phi = tuple(weight.detach().requires_grad_() for weight in phi or self.phi)
+        params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        view = StepView(
+            _Reads(),
+            3,
+            total_steps=1000,
+            loss=self.loss,
+            params=params,
+            direction=lambda: rules.direction(self.optimizer),
+            sandbox=self.sandbox,
+        )
+        learner = replace(self.learner, stages=(phi,))
+        return estimator(learner, _double(learner.init()), view, weights)
+
+    def slopes(
+        self, weights: Sequence[float], directions: Sequence[Tensors], by: Estimator
+    ) -> list:
+        """Return the derivative along each direction of phi, by central differences."""
+        size, found = 1e-5, []
+        for direction in directions:
+            up, down = (
+                self.estimate(by, weights, tuple(vectors.axpy(h, direction, self.phi))).loss
+                for h in (size, -size)
+            )
+            found.append((up - down) / (2 * size))
+        return found
+
+
+def check(
+    run: Waiting,
+    estimators: dict[str, Estimator],
+    weights: Sequence[float],
+    *,
+    directions: int = 3,
+    seed: int = 0,
+) -> list[Row]:
+    """Return a row per estimator; the central differences use the last one's objective."""
+    ways = [_direction(run.phi, seed, index) for index in range(directions)]
+    slopes = run.slopes(weights, ways, list(estimators.values())[-1])
+    rows = []
+    for name, estimator in estimators.items():
+        before, start = run.sandbox.cost, time.perf_counter()
+        grads = run.estimate(estimator, weights).grads
+        seconds, cost = time.perf_counter() - start, run.sandbox.cost - before
+        own = [vectors.dot(grads, way).item() for way in ways]
+        errors = [abs(a - b) / max(abs(b), 1e-300) for a, b in zip(own, slopes, strict=True)]
+        memory = graph_megabytes(lambda e=estimator: run.estimate(e, weights))
+        rows.append(Row(name, max(errors), seconds, memory, cost))
+    return rows
+
+
+def graph_megabytes(act: Callable[[], object]) -> float:
+    """Return the most that the graphs made in `act` hold at one time, in megabytes."""
+    held = most = 0
+
+    class Kept:
+        def __init__(self, tensor: Tensor) -> None:
+            self.tensor = tensor.detach()  # an output that keeps itself would never be freed
+
+    def release(size: int) -> None:
+        nonlocal held
+        held -= size
+
+    def pack(tensor: Tensor) -> Kept:
+        nonlocal held, most
+        kept, size = Kept(tensor), tensor.nbytes
+        weakref.finalize(kept, release, size)
+        held += size
+        most = max(most, held)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+        act()
+    return most / 1e6
+
+
+def _direction(phi: Tensors, seed: int, index: int) -> Tensors:
+    g = generator(seed, "direction", index)
+    return tuple(torch.randn(w.shape, generator=g, dtype=w.dtype) for w in phi)
+
+
+def _double(state: LearnedState) -> LearnedState:
+    return state._replace(memory=tuple(tensor.double() for tensor in state.memory))

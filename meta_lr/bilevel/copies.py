@@ -1,0 +1,137 @@
+"""Many copies of one small inner problem side by side, each with its own schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vmap
+
+from meta_lr import rules
+from meta_lr.bilevel.look_ahead import Point, mapped
+from meta_lr.bilevel.problems import Problem
+from meta_lr.protocol import group_scales
+from meta_lr.schedulers.learned import LearnedState
+from meta_lr.schedulers.network import Tensors
+from meta_lr.tasks.base import Batch, Split
+
+
+class Schedule(Protocol):
+    """A schedule of the loss as a pure function of its weights; `Learned` is one."""
+
+    def init(self) -> LearnedState:
+        """Return its state before the first step."""
+        ...
+
+    def pure(
+        self, weights: Tensors, loss: Tensor, memory: Tensors, *, step: int, total_steps: int = 0
+    ) -> tuple[Tensor, Tensors]:
+        """Return the rate () and the next memory, in torch operations throughout."""
+        ...
+
+
+class Copies:
+    """One inner problem, trained `count` times at once by `torch.func.vmap`.
+
+    All copies start from the same weights and see the same batches, so they differ by what their
+    schedules do alone (common random numbers).
+
+    Args:
+        problem: Its model has no buffers and no dropout.
+        learner: Its weights are replaced by each copy's own.
+        count: Number of copies.
+
+    Raises:
+        ValueError: The model has buffers (BatchNorm), or the optimizer no differentiable rule.
+    """
+
+    def __init__(self, problem: Problem, learner: Schedule, count: int) -> None:
+        self.problem, self.learner, self.count = problem, learner, count
+        self.model = problem.task.model().train()
+        if any(True for _ in self.model.buffers()):
+            raise ValueError(
+                f"{problem.name}: its model has buffers, which copies side by side cannot have; "
+                "choose a model without BatchNorm, or estimator=adjoint"
+            )
+        optimizer = problem.make_optimizer(list(self.model.parameters()))
+        rules.refuse_unsupported(optimizer)
+        self._rule = rules.RULES[type(optimizer)]
+        scales = group_scales(optimizer)
+        self._groups = [
+            (group, scale)
+            for group, scale in zip(optimizer.param_groups, scales, strict=True)
+            for _ in group["params"]
+        ]
+        self._lossy = _Lossy(self.model, problem)
+        self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
+        self._step = vmap(self._one_step, in_dims=(0, 0, 0, 0, None, None))
+        self._losses = vmap(self._loss, in_dims=(0, None))
+
+    def start(self) -> Point:
+        """Return the start of all copies; each tensor has a first dimension for the copy."""
+        params = tuple(p.detach() for p in self.model.parameters())
+        alike = mapped((params, self.learner.init()), self._spread)
+        return Point(alike[0], tuple({} for _ in params), {}, alike[1])
+
+    def run(self, point: Point, phi: Sequence[Tensor], start: int, steps: int) -> Point:
+        """Return all copies after the steps from `start` on; the weights have a copy dimension."""
+        for t in range(start, start + steps):
+            batch = self.problem.task.batch("train", t)
+            params, slots, memory = self._step(
+                point.params, point.slots, point.state.memory, tuple(phi), batch, t
+            )
+            point = Point(params, slots, {}, LearnedState(memory))
+        return point
+
+    def meta_losses(self, point: Point, index: int) -> Tensor:
+        """Return each copy's loss (count,) on a batch of split "meta"."""
+        return self._losses(point.params, self.problem.task.batch("meta", index))
+
+    def mean_loss(self, point: Point, split: Split) -> Tensor:
+        """Return each copy's mean loss (count,) over one pass of a split."""
+        batches = [self.problem.task.batch(split, i) for i in range(self._passes(split))]
+        sizes = torch.tensor([float(len(batch[0])) for batch in batches])
+        losses = torch.stack([self._losses(point.params, batch) for batch in batches])
+        return (sizes[:, None] * losses).sum(0) / sizes.sum()
+
+    def _passes(self, split: Split) -> int:
+        return self.problem.task.num_batches(split)
+
+    def _spread(self, tensor: Tensor) -> Tensor:
+        return tensor.expand(self.count, *tensor.shape).clone()
+
+    def _loss(self, params: Sequence[Tensor], batch: Batch) -> Tensor:
+        return functional_call(self._lossy, dict(zip(self._names, params, strict=True)), (batch,))
+
+    def _one_step(
+        self,
+        params: tuple[Tensor, ...],
+        slots: tuple[Mapping[str, Any], ...],
+        memory: tuple[Tensor, ...],
+        phi: tuple[Tensor, ...],
+        batch: Batch,
+        t: int,
+    ) -> tuple[Any, Any, Any]:
+        grads, loss = grad_and_value(self._loss)(params, batch)
+        total_steps = self.problem.total_steps
+        rate, memory = self.learner.pure(phi, loss, memory, step=t, total_steps=total_steps)
+        moved, kept = [], []
+        for p, g, slot, (group, scale) in zip(params, grads, slots, self._groups, strict=True):
+            direction, new = self._rule(p, g, {**slot, "step": torch.tensor(float(t))}, group)
+            moved.append(direction.apply(p, rate * scale))
+            kept.append({key: value for key, value in new.items() if key != "step"})
+        return tuple(moved), tuple(kept), memory
+
+
+class _Lossy(nn.Module):
+    """The loss as a module around the model, so that a functional call reaches its parameters."""
+
+    def __init__(self, model: nn.Module, problem: Problem) -> None:
+        super().__init__()
+        self.model = model
+        self._task = problem.task
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self._task.loss(self.model, batch)

@@ -1,0 +1,165 @@
+"""Inner problems: short trainings that differ in all that a schedule should not depend on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from meta_lr.seeds import derive, generator
+from meta_lr.tasks.base import Task
+from meta_lr.tasks.digits import digits
+from meta_lr.tasks.images import ImageTask
+from meta_lr.tasks.models.mlp import MLP
+
+T = TypeVar("T")
+
+# Name -> what makes the optimizer, and its scale of rates: plain SGD's is the unit.
+OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = {
+    "sgd": (torch.optim.SGD, 1.0),
+    "sgd_momentum": (partial(torch.optim.SGD, momentum=0.9), 0.1),
+    "adam": (torch.optim.Adam, 0.01),
+}
+
+
+class Problem(NamedTuple):
+    """One training to be steered."""
+
+    name: str
+    task: Task
+    make_optimizer: Callable[[Sequence[nn.Parameter]], Optimizer]
+    total_steps: int
+
+
+class Problems(Protocol):
+    """A distribution of inner problems, numbered from 0; each is a pure function of its number."""
+
+    @property
+    def name(self) -> str:
+        """Of the family."""
+        ...
+
+    def __call__(self, index: int, seed: int = 0) -> Problem:
+        """Return the problem of this number; another seed draws other weights and batches."""
+        ...
+
+
+@dataclass(frozen=True)
+class DigitsProblems:
+    """MLPs on scikit-learn's digits, each on its own part of them.
+
+    Pairs are ranges. Widths, lengths and initial scales are drawn log-uniformly, the others
+    uniformly; lists are chosen from.
+
+    Args:
+        name: Of the family; families of different names share no problem.
+        widths: Units of each hidden layer.
+        depths: Hidden layers.
+        subsets: Share of the training images.
+        label_noise: Share of the training labels that are replaced by another class.
+        batch_sizes: Examples per batch.
+        lengths: Optimizer steps.
+        scales: Factor of the initial weights.
+        optimizers: Names in `OPTIMIZERS`; the rate is scaled for each.
+    """
+
+    name: str = "digits"
+    widths: tuple[int, int] = (8, 64)
+    depths: tuple[int, int] = (1, 2)
+    subsets: tuple[float, float] = (0.2, 1.0)
+    label_noise: tuple[float, float] = (0.0, 0.3)
+    batch_sizes: tuple[int, ...] = (16, 32, 64)
+    lengths: tuple[int, int] = (50, 400)
+    scales: tuple[float, float] = (0.5, 2.0)
+    optimizers: tuple[str, ...] = ("sgd_momentum",)
+    meta_size: int = field(default=180, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            if isinstance(value, list):  # configurations give lists
+                object.__setattr__(self, key, tuple(value))
+        unknown = [name for name in self.optimizers if name not in OPTIMIZERS]
+        if unknown or not self.optimizers:
+            raise ValueError(f"optimizers={list(self.optimizers)}; known are {list(OPTIMIZERS)}")
+
+    def __call__(self, index: int, seed: int = 0) -> Problem:
+        """Return the problem of this number; another seed draws other weights and batches."""
+        draw = _Draw(generator(0, "problem", self.name, index))
+        hidden = (draw.log_integer(self.widths),) * draw.integer(self.depths)
+        network = partial(scaled_mlp, hidden=hidden, scale=draw.log(self.scales))
+        kind = draw.choice(self.optimizers)
+        make, scale = OPTIMIZERS[kind]
+        task = _part(
+            _whole(self.meta_size),
+            draw.uniform(self.subsets),
+            draw.uniform(self.label_noise),
+            network=network,
+            batch_size=draw.choice(self.batch_sizes),
+            g=generator(0, "part", self.name, index),
+            seed=derive(seed, "problem", self.name, index),
+        )
+        return Problem(
+            f"{self.name}-{index}",
+            task,
+            partial(_scaled, make, scale),
+            draw.log_integer(self.lengths),
+        )
+
+
+def scaled_mlp(*, hidden: Sequence[int], scale: float, **shape: int) -> nn.Module:
+    """Return an MLP whose initial weights are multiplied by `scale`."""
+    model = MLP(hidden=hidden, **shape)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        torch._foreach_mul_(list(model.parameters()), scale)
+    return model
+
+
+def _scaled(
+    make: Callable[..., Optimizer], scale: float, params: Sequence[nn.Parameter]
+) -> Optimizer:
+    return make([{"params": list(params), "lr_scale": scale}], lr=scale)
+
+
+@lru_cache
+def _whole(meta_size: int) -> ImageTask:
+    return digits(MLP, meta_size=meta_size)
+
+
+def _part(
+    task: ImageTask, share: float, noise: float, *, g: torch.Generator, **own: Any
+) -> ImageTask:
+    """Return the task on a share of its training images, some of them with a wrong label."""
+    train = task.splits["train"]
+    kept = train[torch.randperm(len(train), generator=g)]
+    kept = kept[: max(own["batch_size"], round(share * len(train)))].sort().values
+    labels, wrong = task.labels.clone(), kept[torch.rand(len(kept), generator=g) < noise]
+    shift = torch.randint(1, task.num_classes, (len(wrong),), generator=g)
+    labels[wrong] = (labels[wrong] + shift) % task.num_classes
+    return replace(task, labels=labels, splits={**task.splits, "train": kept}, **own)
+
+
+class _Draw:
+    def __init__(self, g: torch.Generator) -> None:
+        self.g = g
+
+    def uniform(self, bounds: tuple[float, float]) -> float:
+        low, high = bounds
+        return low + (high - low) * torch.rand((), generator=self.g).item()
+
+    def log(self, bounds: tuple[float, float]) -> float:
+        return math.exp(self.uniform((math.log(bounds[0]), math.log(bounds[1]))))
+
+    def integer(self, bounds: tuple[int, int]) -> int:
+        return min(int(self.uniform((bounds[0], bounds[1] + 1))), bounds[1])
+
+    def log_integer(self, bounds: tuple[int, int]) -> int:
+        return min(max(round(self.log(bounds)), bounds[0]), bounds[1])
+
+    def choice(self, options: Sequence[T]) -> T:
+        return options[self.integer((0, len(options) - 1))]

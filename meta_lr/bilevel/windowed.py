@@ -1,0 +1,116 @@
+"""The meta-gradient of a window by walking it back: truncated back-propagation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from meta_lr.bilevel.adjoint import adjoint
+from meta_lr.bilevel.baseline import Curve
+from meta_lr.bilevel.es import Episode, Windowed
+from meta_lr.bilevel.look_ahead import LookAhead, Point
+from meta_lr.bilevel.objectives import Objective
+from meta_lr.bilevel.problems import Problem
+from meta_lr.protocol import Need, StepView
+from meta_lr.schedulers.learned import Learned
+from meta_lr.tasks.base import Batch, Split
+from meta_lr.training.sandbox import HVP, Sandbox
+
+
+@dataclass(frozen=True)
+class TruncatedBackprop:
+    """Exact back-propagation within each window; what came before it is held constant.
+
+    Update:
+        grad = d/dphi of the window's objective, from where the episode stands
+    Reference:
+        truncated back-propagation through time; its bias towards small rates for short windows:
+        Wu, Ren, Liao & Grosse (2018), arXiv 1803.02021
+    Deviations:
+        none
+    Cost:
+        4 plain steps per inner step, 2 without second derivatives
+
+    Args:
+        second_order: False leaves out the Hessians, an approximation.
+    """
+
+    second_order: bool = True
+
+    def begin(self, problem: Problem, curve: Curve, learner: Learned, size: int) -> Episode:
+        """Return an episode at its start."""
+        start = LookAhead(learner, _view(problem, learner, 0)).start(learner.init())
+        return Episode(problem, curve, 0, start, torch.zeros(0, size))
+
+    def window(
+        self,
+        episode: Episode,
+        learner: Learned,
+        phi: tuple[Tensor, ...],
+        steps: int,
+        objective: Objective,
+        *,
+        seed: int,
+    ) -> Windowed:
+        """Go on by `steps` inner steps, or to the end, and compute the gradient in phi."""
+        problem = episode.problem
+        steps = min(steps, problem.total_steps - episode.step)
+        phi = tuple(weight.detach().requires_grad_() for weight in phi)
+        view = _view(problem, learner, episode.step)
+        run = _Scored(replace(learner, stages=(phi,)), view, episode, steps)
+        weights = objective(episode.step, steps)
+        with torch.enable_grad():
+            score, grads, end = adjoint(
+                run, episode.point, phi, weights, second_order=self.second_order
+            )
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        after = episode._replace(step=episode.step + steps, point=end)
+        return Windowed(score, flat, after, steps * (1 + HVP if self.second_order else 2))
+
+
+class _Scored(LookAhead):
+    """A window whose meta losses are in nats above the baseline."""
+
+    def __init__(self, learner: Learned, view: StepView, episode: Episode, steps: int) -> None:
+        super().__init__(learner, view)
+        self._episode, self._steps = episode, steps
+
+    def score(self, point: Point, left: int) -> Tensor:
+        taken = self._steps - left
+        buffers = {name: buffer.clone() for name, buffer in point.buffers.items()}
+        loss = self.sandbox.loss_with(point.params, buffers, "meta", taken)
+        return loss.log() - self._episode.curve.at(self._episode.step + taken)
+
+
+@dataclass(frozen=True)
+class _Reads:
+    needs: Need
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def __call__(self, view: StepView, state: tuple[()]) -> tuple[float, tuple[()]]:
+        return 0.0, state
+
+
+def _view(problem: Problem, learner: Learned, step: int) -> StepView:
+    """Return the view of an inner step that has not been taken."""
+    task, model = problem.task, problem.task.model().train()
+
+    def batch(split: Split, index: int, draw: int | None) -> Batch:
+        ahead = 0 if draw is None else draw + 1 if split == "train" else draw
+        return task.batch(split, index + ahead)
+
+    optimizer = problem.make_optimizer(list(model.parameters()))
+    sandbox = Sandbox(model, optimizer, task.loss, batch, seed=0)
+    sandbox.at(step)
+    return StepView(
+        _Reads(learner.needs | Need.META),
+        step,
+        total_steps=problem.total_steps,
+        loss=torch.tensor(math.nan),
+        sandbox=sandbox,
+    )

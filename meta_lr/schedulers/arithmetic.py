@@ -1,0 +1,37 @@
+"""Formulas that are written once: for tensors (), with gradients, and for plain numbers, fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+Number = Any  # a tensor () or a float: `+ - * /` mean the same for both
+
+
+class Arithmetic(NamedTuple):
+    """The functions, beyond `+ - * /`, of one kind of number; none looks at a value to branch."""
+
+    log: Callable[[Number], Number]
+    sqrt: Callable[[Number], Number]
+    clip: Callable[[Number, float, float], Number]  # (x, low, high)
+    pick: Callable[
+        [Number, Number, Number], Number
+    ]  # the second where the first is > 0, else the third
+
+
+def _clip(x: float, low: float, high: float) -> float:
+    return low if x < low else high if x > high else x  # NaN stays NaN, as in torch
+
+
+TENSORS = Arithmetic(
+    torch.log,
+    torch.sqrt,
+    lambda x, low, high: torch.clamp(x, low, high),
+    lambda sign, then, other: torch.where(sign > 0, then, other),
+)
+FLOATS = Arithmetic(
+    math.log, math.sqrt, _clip, lambda sign, then, other: then if sign > 0 else other
+)

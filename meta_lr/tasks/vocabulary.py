@@ -1,0 +1,52 @@
+"""Text as numbers: characters or words, and the vocabulary that counts them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Level = Literal["char", "word"]
+
+UNKNOWN = "<unk>"
+"""Entry 0: what the training text does not have, or too seldom for a limited vocabulary."""
+
+LINE_END: Mapping[Level, str] = {"char": "\n", "word": "<eos>"}
+"""Entry 1: what ends a line."""
+
+
+def tokenise(text: str, level: Level) -> Sequence[str]:
+    """Return the characters, or what stands between white space with `<eos>` after each line.
+
+    So the files of the Penn Treebank, which have `<unk>` in them, give their usual 10,000 entries.
+    """
+    if level == "char":
+        return text
+    lines = text.removesuffix("\n").split("\n")
+    return [token for line in lines for token in (*line.split(), LINE_END[level])]
+
+
+def vocabulary(tokens: Sequence[str], level: Level, largest: int = 0) -> dict[str, int]:
+    """Return the number of each entry: unknown, line end, then the tokens from frequent to rare.
+
+    Args:
+        tokens: The training text.
+        level: Whether they are characters or words.
+        largest: Entries at most, the first two included; 0 for no limit.
+    """
+    first = (UNKNOWN, LINE_END[level])
+    counts = Counter(tokens)
+    others = sorted(counts.keys() - set(first), key=lambda token: (-counts[token], token))
+    entries = islice((*first, *others), largest or None)
+    return {token: number for number, token in enumerate(entries)}
+
+
+def encode(tokens: Sequence[str], numbers: Mapping[str, int]) -> Tensor:
+    """Return the tokens as int64, (tokens,); 0 where the vocabulary does not have one."""
+    known = (numbers.get(token, 0) for token in tokens)
+    return torch.from_numpy(np.fromiter(known, dtype=np.int64, count=len(tokens)))

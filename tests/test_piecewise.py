@@ -1,0 +1,104 @@
+"""The policy through given points: its formula, its file, and what it refuses."""
+
+import json
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+
+from meta_lr.baselines.piecewise import Piecewise, piecewise
+from meta_lr.protocol import Need, StepView
+from meta_lr.training.scheduler import ControlledLR
+
+KNOTS = [(0.1, 0.4), (0.35, 0.1), (0.6, 0.1), (0.9, 0.8)]
+
+
+def rates(policy, steps=40):
+    views = (StepView(policy, step, total_steps=steps) for step in range(steps + 10))
+    return [policy(view, policy.init())[0] for view in views]
+
+
+def slow(knots, fraction):
+    """Return the rate by a search through all pairs, and the mean of the logarithms."""
+    if fraction <= knots[0][0]:
+        return knots[0][1]
+    for (a, first), (b, last) in pairwise(knots):
+        if a <= fraction <= b:
+            part = (fraction - a) / (b - a)
+            return math.exp((1 - part) * math.log(first) + part * math.log(last))
+    return knots[-1][1]
+
+
+@pytest.mark.parametrize("knots", [KNOTS, KNOTS[:1], [(0.0, 0.1), (1.0, 0.001)]])
+@pytest.mark.parametrize("steps", [1, 7, 40])
+def test_it_equals_its_slow_twin_past_the_end_of_the_run_too(knots, steps):
+    expected = [slow(knots, step / steps) for step in range(steps + 10)]
+    assert rates(Piecewise(knots), steps) == pytest.approx(expected, rel=1e-12)
+
+
+def test_at_a_knot_the_rate_is_its_own_to_the_last_digit():
+    knots = [(step / 40, 0.1 + 0.01 * step**0.5) for step in (0, 3, 7, 39)]
+    found = rates(Piecewise(knots))
+    assert [found[step] for step in (0, 3, 7, 39)] == [rate for _, rate in knots]
+
+
+def test_the_length_of_the_run_is_needed():
+    assert Piecewise(KNOTS).needs == Need.HORIZON
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    with pytest.raises(ValueError, match="needs the length of the run: pass total_steps="):
+        ControlledLR(optimizer, Piecewise(KNOTS))
+
+
+def test_a_saved_policy_is_the_same_when_loaded(tmp_path):
+    path = tmp_path / "policy.json"
+    Piecewise(KNOTS).save(path)
+    assert json.loads(path.read_text()) == {"format": 1, "knots": [list(knot) for knot in KNOTS]}
+    assert Piecewise.load(path) == Piecewise(KNOTS)
+    assert piecewise([[0.0, 0.5]], str(path)) == Piecewise(KNOTS), "the file comes first"
+    assert piecewise(KNOTS) == Piecewise(KNOTS)
+
+
+@pytest.mark.parametrize(
+    ("knots", "message"),
+    [
+        ([], "at least one pair"),
+        ([(0.0, 0.1, 0.2)], "at least one pair"),
+        ([(0.5, 0.1), (0.5, 0.2)], "fractions that rise"),
+        ([(0.5, 0.1), (0.2, 0.2)], "fractions that rise"),
+        ([(-0.1, 0.1)], r"within \[0, 1\]"),
+        ([(0.1, 0.1), (1.1, 0.1)], r"within \[0, 1\]"),
+        ([(math.nan, 0.1)], r"within \[0, 1\]"),
+        ([(0.0, 0.0)], "finite rates > 0"),
+        ([(0.0, math.inf)], "finite rates > 0"),
+        ([(0.0, math.nan)], "finite rates > 0"),
+    ],
+)
+def test_bad_knots_fail_at_construction(knots, message):
+    with pytest.raises(ValueError, match=message):
+        Piecewise(knots)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"format": 2, "knots": [[0, 1]]}', "has format 2, this meta_lr reads 1; install a newer"),
+        ("{", "holds no policy"),
+        ("[]", "holds no policy"),
+        ('{"format": 1}', "holds no policy .KeyError: 'knots'.; needed is"),
+        ('{"format": 1, "knots": [[0, "high"]]}', "holds no policy"),
+        ('{"format": 1, "knots": [[0]]}', "holds no policy"),
+        ('{"format": 1, "knots": [[0, -1]]}', "holds no policy .*finite rates > 0"),
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused_by_its_name(tmp_path, text, message):
+    path = tmp_path / "policy.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        Piecewise.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_neither_knots_nor_a_file_is_refused():
+    with pytest.raises(ValueError, match="needs a path, or knots such as"):
+        piecewise(None)
