@@ -23,10 +23,10 @@ lint: $(INSTALLED)  ## formatting, lint and types
 	$(BIN)/basedpyright
 
 test: lint  ## lint and the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: lint  ## lint and every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 format: $(INSTALLED)  ## format the code in place
 	$(BIN)/ruff format .

@@ -36,7 +36,6 @@ def table():
 
 
 ROWS = table()
-IN_NEW_PROCESSES = ("unknown command", "a truncated checkpoint")
 
 
 def pattern(row, place):
@@ -70,12 +69,8 @@ def test_the_error_table(name, tmp_path, warm):
     walk(ROWS[name], tmp_path, warm)
 
 
-def new_processes():
-    """Return all rows; those that are not picked for the fast tests are marked slow."""
-    return [n if n in IN_NEW_PROCESSES else pytest.param(n, marks=pytest.mark.slow) for n in ROWS]
-
-
-@pytest.mark.parametrize("name", new_processes())
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
 def test_the_error_table_in_new_processes(name, tmp_path):
     walk(ROWS[name], tmp_path, fresh)
 

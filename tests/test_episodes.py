@@ -265,6 +265,7 @@ def test_the_best_phi_is_kept_beside_the_last():
     assert MetaTraining(run.plan, own, run.best).evaluate() == pytest.approx(run.best_score)
 
 
+@pytest.mark.slow
 def test_training_improves_a_rate_that_is_far_too_small():
     own = replace(learner(), gamma=0.5)
     start = plan(PersistentES(pairs=8, sigma=0.1), meta_lr=0.2, updates=24, evaluate_every=24)

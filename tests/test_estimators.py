@@ -62,7 +62,10 @@ def test_all_agree_over_one_step(kind, optimizer):
 
 @pytest.mark.parametrize("net", [LSTM(hidden=4), MLP(hidden=(6,))])
 @pytest.mark.parametrize("objective", [Final(), Mean(every=2), LogArea()])
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind",
+    ["mlp", *(pytest.param(kind, marks=pytest.mark.slow) for kind in MODELS if kind != "mlp")],
+)
 def test_they_agree_with_central_differences(kind, objective, net):
     run, weights = waiting(kind, net=net), objective(2, 5)
     grads = run.estimate(Adjoint(), weights).grads
