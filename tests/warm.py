@@ -2,7 +2,7 @@
 
 A child has its own pid, working directory, argv, stdin, stdout and stderr, and runs
 `meta_lr/__main__.py` as `python -m meta_lr` does; its exit code is the system's. Two things are
-not as in a new process, so a few commands are run in new ones too, and in the slow tests all:
+not as in a new process, so the slow tests run all commands in new ones too:
 the imports are shared, and the interpreter is not taken down piece by piece at the end.
 """
 
