@@ -22,8 +22,8 @@ from scipy import stats
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import PEAKS, PeakedCosine
+from meta_lr.bilevel.meta_training import final_losses
 from meta_lr.bilevel.problems import Problem, Problems
-from meta_lr.bilevel.trainer import final_losses
 from meta_lr.checkpoint import load
 from meta_lr.cli.places import conf_dir
 

@@ -85,6 +85,11 @@ class HostLoss(NamedTuple):
         return torch.tensor(self.number, dtype=self.dtype)
 
 
+def as_tensor(loss: Tensor | HostLoss) -> Tensor:
+    """Return the tensor () that `loss` is or stands for."""
+    return loss.tensor() if isinstance(loss, HostLoss) else loss
+
+
 class StepView:
     """What a controller may read at one step; reading what it did not declare raises.
 
@@ -141,8 +146,7 @@ class StepView:
     @property
     def loss(self) -> Tensor:
         """The loss as a tensor, differentiable inside an unroll."""
-        loss = self._loss
-        return loss.tensor() if isinstance(loss, HostLoss) else loss
+        return as_tensor(self._loss)
 
     def loss_item(self) -> float:
         """Return the loss as a number; on an accelerator this waits for it."""
@@ -295,6 +299,16 @@ def group_scales(optimizer: Optimizer) -> list[float]:
         else:
             scales.append(float(group.get("initial_lr", group["lr"])) / first)
     return scales
+
+
+def groups_of_params(optimizer: Optimizer) -> list[tuple[dict[str, Any], float]]:
+    """Return each parameter's group and that group's scale, in group order."""
+    scales = group_scales(optimizer)
+    return [
+        (group, scale)
+        for group, scale in zip(optimizer.param_groups, scales, strict=True)
+        for _ in group["params"]
+    ]
 
 
 def set_rate(optimizer: Optimizer, rate: float | Tensor, scales: Sequence[float]) -> None:

@@ -139,6 +139,16 @@ def refuse_unsupported(optimizer: Optimizer) -> None:
             raise ValueError(f"{name} with {options[0]}=True has no rule here; switch it off")
 
 
+def rule_of(optimizer: Optimizer) -> Rule:
+    """Return the rule that describes `optimizer` exactly.
+
+    Raises:
+        ValueError: There is none, or none with an option of it.
+    """
+    refuse_unsupported(optimizer)
+    return RULES[type(optimizer)]
+
+
 def direction(optimizer: Optimizer) -> list[Tensor]:
     """Return what `optimizer` would subtract per unit of rate, given the gradients in `p.grad`.
 
@@ -146,10 +156,9 @@ def direction(optimizer: Optimizer) -> list[Tensor]:
     An optimizer without a rule is asked by one real step on a copy.
     """
     try:
-        refuse_unsupported(optimizer)
+        rule = rule_of(optimizer)
     except ValueError:
         return _direction_of_copy(optimizer)
-    rule = RULES[type(optimizer)]
     return [
         torch.zeros_like(p)
         if p.grad is None

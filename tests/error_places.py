@@ -141,21 +141,18 @@ def a_run_of_nine_steps(place):
 
 def a_run_without_steps(place):
     """A finished run whose record holds its header and its end alone."""
-    a_run(place)
-    record = place / "mine" / NAME
-    rows = [
-        line for line in record.read_text().splitlines(keepends=True) if '"kind":"step"' not in line
-    ]
-    record.write_text("".join(rows))
+    a_run_without_rows(place, "step")
 
 
 def an_unfinished_run(place):
+    a_run_without_rows(place, "end")
+
+
+def a_run_without_rows(place, kind):
     a_run(place)
     record = place / "mine" / NAME
-    rows = [
-        line for line in record.read_text().splitlines(keepends=True) if '"kind":"end"' not in line
-    ]
-    record.write_text("".join(rows))
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(line for line in lines if f'"kind":"{kind}"' not in line))
 
 
 def a_locked_run(place):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from meta_lr import rules
-from meta_lr.bilevel.online import OnlineMLRSNet
+from meta_lr.bilevel.look_ahead import Reads
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import derive, generator, seed_model
@@ -46,6 +46,9 @@ def dropout():
     )
 
 
+EVERYTHING = Reads(
+    Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS | Need.HORIZON
+)
 MODELS = {"mlp": mlp, "cnn with BatchNorm": cnn, "dropout": dropout, "lstm": Recurrent}
 
 
@@ -79,7 +82,19 @@ class Smooth:
         return {"loss": self.loss(model, batch)}
 
 
-class Waiting:
+class Stopped:
+    """What runs that stop in the middle of a step have in common."""
+
+    def gradient(self, step):
+        self.sandbox.at(step)
+        self.optimizer.zero_grad()
+        seed_model(0, "model", step)
+        loss = self.task.loss(self.model, self.task.batch("train", step))
+        loss.backward()
+        return loss.detach()
+
+
+class Waiting(Stopped):
     """A run after the gradient of its third step, with optimizer state and a memory."""
 
     def __init__(self, kind, optimizer, net, *, rate=0.5):
@@ -96,20 +111,12 @@ class Waiting:
                 self.optimizer.step()
         self.loss = loss
 
-    def gradient(self, step):
-        self.sandbox.at(step)
-        self.optimizer.zero_grad()
-        seed_model(0, "model", step)
-        loss = self.task.loss(self.model, self.task.batch("train", step))
-        loss.backward()
-        return loss.detach()
-
     def learner(self, phi):
         return Learned(self.net, (phi,), self.rate)
 
     def view(self, step, loss):
         return StepView(
-            OnlineMLRSNet(self.net, estimator=_ReadsAll()),
+            EVERYTHING,
             step,
             total_steps=50,
             loss=loss,
@@ -121,7 +128,3 @@ class Waiting:
     def estimate(self, estimator, weights, phi=None):
         phi = tuple(weight.detach().requires_grad_() for weight in phi or self.phi)
         return estimator(self.learner(phi), self.state, self.view(2, self.loss), weights)
-
-
-class _ReadsAll:
-    needs = Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS

@@ -10,10 +10,12 @@ import yaml
 
 from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve, cosine_losses
 from meta_lr.bilevel.copies import Copies
-from meta_lr.bilevel.es import WORST, Episode, PersistentES, persistent_gradient, scored
+from meta_lr.bilevel.episodes import WORST, Episode
+from meta_lr.bilevel.es import PersistentES, persistent_gradient, scored
+from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.objectives import Final, LogArea, Mean
 from meta_lr.bilevel.problems import DigitsProblems
-from meta_lr.bilevel.trainer import MetaTraining, Plan, meta_train
+from meta_lr.bilevel.trainer import meta_train
 from meta_lr.bilevel.windowed import TruncatedBackprop
 from meta_lr.bilevel.windows import Fixed, Growing, LogUniform
 from meta_lr.cli.places import conf_dir
@@ -40,6 +42,12 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
+
+
+def window(method, episode, own, steps, objective):
+    """Take an episode on by `steps` steps, or what is left of it."""
+    weights = episode.weights(objective, steps)
+    return method.window(episode, own, own.stages[0], weights, seed=0)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd_momentum", "adam"])
@@ -72,7 +80,7 @@ def test_the_truncated_gradient_is_the_slope_of_what_the_copies_score(objective)
     problem, own = SMALL(1), learner()
     whole = problem.total_steps
     episode = TruncatedBackprop().begin(problem, FLAT, own, 0)
-    got = TruncatedBackprop().window(episode, own, own.stages[0], whole, objective, seed=0)
+    got = window(TruncatedBackprop(), episode, own, whole, objective)
     assert got.episode.step == whole
     g = torch.Generator().manual_seed(0)
     direction = [torch.randn(w.shape, generator=g) for w in own.stages[0]]
@@ -94,11 +102,11 @@ def test_the_truncated_gradient_is_the_slope_of_what_the_copies_score(objective)
 @pytest.mark.usefixtures("double")
 def test_windows_of_backprop_go_on_where_the_last_one_ended():
     problem, own = SMALL(1), learner()
-    method, phi = TruncatedBackprop(), own.stages[0]
+    method = TruncatedBackprop()
     episode = method.begin(problem, FLAT, own, 0)
     while episode.step < problem.total_steps:
-        episode = method.window(episode, own, phi, 4, Final(), seed=0).episode
-    whole = method.window(method.begin(problem, FLAT, own, 0), own, phi, 99, Final(), seed=0)
+        episode = window(method, episode, own, 4, Final()).episode
+    whole = window(method, method.begin(problem, FLAT, own, 0), own, 99, Final())
     assert episode.step == whole.episode.step == problem.total_steps
     for mine, theirs in zip(episode.point.params, whole.episode.point.params, strict=True):
         torch.testing.assert_close(mine, theirs)
@@ -158,12 +166,9 @@ def test_persistent_es_estimates_the_gradient_of_a_whole_window():
     problem, own = SMALL(1), learner()
     method = PersistentES(pairs=3000, sigma=0.002)
     size = sum(weight.numel() for weight in own.stages[0])
-    phi, steps = own.stages[0], 5
-    noisy = method.window(
-        method.begin(problem, FLAT, own, size), own, phi, steps, Final(), seed=0
-    ).grad
+    noisy = window(method, method.begin(problem, FLAT, own, size), own, 5, Final()).grad
     walk = TruncatedBackprop()
-    exact = walk.window(walk.begin(problem, FLAT, own, 0), own, phi, steps, Final(), seed=0).grad
+    exact = window(walk, walk.begin(problem, FLAT, own, 0), own, 5, Final()).grad
     cosine = (noisy @ exact / noisy.norm() / exact.norm()).item()
     assert cosine > 0.97
     assert (noisy @ exact / exact.norm() ** 2).item() == pytest.approx(1.0, abs=0.05)

@@ -21,6 +21,7 @@ from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.scheduler import ControlledLR
 from tests.reference.online import reference_run
+from tests.smooth import Stopped
 from tests.toys import Toy
 
 OPTIMIZERS = {
@@ -40,7 +41,7 @@ def double():
     torch.set_default_dtype(torch.float32)
 
 
-class Point:
+class Point(Stopped):
     """A run that stopped after the gradient of its fourth step, ready to be asked for a rate."""
 
     def __init__(self, optimizer, *, net, clip=None, tied=False, groups=False, outside=False):
@@ -65,14 +66,6 @@ class Point:
                     group["lr"] = 0.01
                 self.optimizer.step()
         self.loss = loss
-
-    def gradient(self, step):
-        self.sandbox.at(step)
-        self.optimizer.zero_grad()
-        seed_model(0, "model", step)
-        loss = self.task.loss(self.model, self.task.batch("train", step))
-        loss.backward()
-        return loss.detach()
 
     def learner(self, phi):
         return Learned(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from meta_lr import rules, vectors
 from meta_lr.bilevel.estimators import Estimate, Estimator
+from meta_lr.bilevel.look_ahead import Reads
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.learned import Learned, LearnedState
 from meta_lr.schedulers.network import Tensors
@@ -32,17 +33,8 @@ class Row(NamedTuple):
     cost: float  # in plain training steps
 
 
-@dataclass(frozen=True)
-class _Reads:
-    """All that an estimator may read."""
-
-    needs = Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS | Need.HORIZON
-
-    def init(self) -> tuple[()]:
-        return ()
-
-    def __call__(self, view: StepView, state: tuple[()]) -> tuple[float, tuple[()]]:
-        return 0.0, state
+# All that an estimator may read.
+_READS = Reads(Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS | Need.HORIZON)
 
 
 class Waiting:
@@ -100,7 +92,7 @@ class Waiting:
         phi = tuple(weight.detach().requires_grad_() for weight in phi or self.phi)
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         view = StepView(
-            _Reads(),
+            _READS,
             3,
             total_steps=1000,
             loss=self.loss,

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from meta_lr import rules
 from meta_lr.bilevel.look_ahead import Point, mapped
 from meta_lr.bilevel.problems import Problem
-from meta_lr.protocol import group_scales
+from meta_lr.protocol import groups_of_params
 from meta_lr.schedulers.learned import LearnedState
 from meta_lr.schedulers.network import Tensors
 from meta_lr.tasks.base import Batch, Split
+from meta_lr.training.sandbox import LossModule
 
 
 class Schedule(Protocol):
@@ -56,15 +57,8 @@ class Copies:
                 "choose a model without BatchNorm, or estimator=adjoint"
             )
         optimizer = problem.make_optimizer(list(self.model.parameters()))
-        rules.refuse_unsupported(optimizer)
-        self._rule = rules.RULES[type(optimizer)]
-        scales = group_scales(optimizer)
-        self._groups = [
-            (group, scale)
-            for group, scale in zip(optimizer.param_groups, scales, strict=True)
-            for _ in group["params"]
-        ]
-        self._lossy = _Lossy(self.model, problem)
+        self._rule, self._groups = rules.rule_of(optimizer), groups_of_params(optimizer)
+        self._lossy = LossModule(self.model, problem.task.loss)
         self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
         self._step = vmap(self._one_step, in_dims=(0, 0, 0, 0, None, None))
         self._losses = vmap(self._loss, in_dims=(0, None))
@@ -91,13 +85,11 @@ class Copies:
 
     def mean_loss(self, point: Point, split: Split) -> Tensor:
         """Return each copy's mean loss (count,) over one pass of a split."""
-        batches = [self.problem.task.batch(split, i) for i in range(self._passes(split))]
+        task = self.problem.task
+        batches = [task.batch(split, i) for i in range(task.num_batches(split))]
         sizes = torch.tensor([float(len(batch[0])) for batch in batches])
         losses = torch.stack([self._losses(point.params, batch) for batch in batches])
         return (sizes[:, None] * losses).sum(0) / sizes.sum()
-
-    def _passes(self, split: Split) -> int:
-        return self.problem.task.num_batches(split)
 
     def _spread(self, tensor: Tensor) -> Tensor:
         return tensor.expand(self.count, *tensor.shape).clone()
@@ -123,15 +115,3 @@ class Copies:
             moved.append(direction.apply(p, rate * scale))
             kept.append({key: value for key, value in new.items() if key != "step"})
         return tuple(moved), tuple(kept), memory
-
-
-class _Lossy(nn.Module):
-    """The loss as a module around the model, so that a functional call reaches its parameters."""
-
-    def __init__(self, model: nn.Module, problem: Problem) -> None:
-        super().__init__()
-        self.model = model
-        self._task = problem.task
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self._task.loss(self.model, batch)

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import Curve
 from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.episodes import WORST, Episode, Windowed
 from meta_lr.bilevel.look_ahead import Point
-from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem
 from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import generator
-
-WORST = 3.0  # nats above the baseline: what a loss that is not finite counts as
-
-
-class Episode(NamedTuple):
-    """An inner problem on its way, with one copy per perturbation of phi."""
-
-    problem: Problem
-    curve: Curve  # the baseline's
-    step: int  # inner steps taken
-    point: Point
-    drift: Tensor  # (pairs, size of phi): the sum of the perturbations so far
-
-
-class Windowed(NamedTuple):
-    """What one window of an episode gives."""
-
-    score: float  # mean over all copies, in nats above the baseline
-    grad: Tensor  # (size of phi,)
-    episode: Episode  # after the window
-    cost: float  # in plain training steps
+from meta_lr.training.sandbox import FORWARD
 
 
 @dataclass(frozen=True)
@@ -78,22 +58,19 @@ class PersistentES:
         episode: Episode,
         learner: Learned,
         phi: tuple[Tensor, ...],
-        steps: int,
-        objective: Objective,
+        weights: Sequence[float],
         *,
         seed: int,
     ) -> Windowed:
-        """Go on by `steps` inner steps, or to the end, and estimate the gradient in phi."""
-        steps = min(steps, episode.problem.total_steps - episode.step)
+        """Go on by one inner step per weight, and estimate the gradient in phi."""
         noise = self.sigma * torch.randn(episode.drift.shape, generator=generator(seed, "es"))
         drift = episode.drift + noise
         copies = Copies(episode.problem, learner, 2 * self.pairs)
-        weights = objective(episode.step, steps)
         scores, point = scored(copies, episode, _around(phi, noise), weights)
         grad = persistent_gradient(drift, scores, self.sigma)
-        after = episode._replace(step=episode.step + steps, point=point, drift=drift)
-        tests = sum(weight > 0 for weight in weights)
-        return Windowed(scores.mean().item(), grad, after, 2 * self.pairs * (steps + tests / 3))
+        after = episode._replace(step=episode.step + len(weights), point=point, drift=drift)
+        passes = len(weights) + FORWARD * sum(weight > 0 for weight in weights)
+        return Windowed(scores.mean().item(), grad, after, 2 * self.pairs * passes)
 
 
 def persistent_gradient(drift: Tensor, scores: Tensor, sigma: float) -> Tensor:
@@ -110,7 +87,7 @@ def persistent_gradient(drift: Tensor, scores: Tensor, sigma: float) -> Tensor:
 
 
 def scored(
-    copies: Copies, episode: Episode, phi: tuple[Tensor, ...], weights: tuple[float, ...]
+    copies: Copies, episode: Episode, phi: tuple[Tensor, ...], weights: Sequence[float]
 ) -> tuple[Tensor, Point]:
     """Return each copy's weighted score (count,), in nats above the baseline, and where it is."""
     point, total, taken = episode.point, torch.zeros(copies.count), 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from meta_lr import vectors
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.look_ahead import LookAhead
-from meta_lr.protocol import Need, StepView, group_scales
+from meta_lr.protocol import Need, StepView, groups_of_params
 from meta_lr.schedulers.learned import Learned, LearnedState
 
 
@@ -78,9 +78,11 @@ class ClosedForm:
             )
         with torch.enable_grad():
             rate = torch.as_tensor(learner(view.seen_by(learner), state)[0])
-        directions = scaled_directions(view)
-        virtual = [p.requires_grad_() for p in vectors.axpy(-rate.item(), directions, view.params)]
+        with torch.no_grad():
+            directions = scaled_directions(view)
+            virtual = vectors.axpy(-rate.item(), directions, view.params)
         with torch.enable_grad():
+            virtual = [p.requires_grad_() for p in virtual]
             loss = weights[0] * view.sandbox.meta_loss(virtual)
         slopes = torch.autograd.grad(loss, virtual, materialize_grads=True)
         grads = torch.autograd.grad(rate, learner.stages[0], -vectors.dot(slopes, directions))
@@ -117,8 +119,27 @@ class Unroll:
             return Estimate(loss.item(), torch.autograd.grad(loss, learner.stages[0]))
 
 
+class _WalkedBack:
+    second_order: ClassVar[bool]
+
+    @property
+    def needs(self) -> Need:
+        """Losses at other weights."""
+        return Need.LOSS | Need.META
+
+    def __call__(
+        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+    ) -> Estimate:
+        """Return the objective and its gradient."""
+        run, phi = LookAhead(learner, view), learner.stages[0]
+        with torch.enable_grad():
+            start = run.start(state)
+            loss, grads, _ = adjoint(run, start, phi, weights, second_order=self.second_order)
+        return Estimate(loss, tuple(grads))
+
+
 @dataclass(frozen=True)
-class Adjoint:
+class Adjoint(_WalkedBack):
     """K steps, walked back with one step's graph at a time.
 
     Update:
@@ -132,20 +153,11 @@ class Adjoint:
         about 4 K steps; memory for one graph, and K times weights, optimizer state and buffers
     """
 
-    @property
-    def needs(self) -> Need:
-        """Losses at other weights."""
-        return Need.LOSS | Need.META
-
-    def __call__(
-        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
-    ) -> Estimate:
-        """Return the objective and its gradient."""
-        return _walked_back(learner, state, view, weights, second_order=True)
+    second_order: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class FirstOrder:
+class FirstOrder(_WalkedBack):
     """K steps with the Hessians left out: an approximation, exact for K = 1 only.
 
     Update:
@@ -159,36 +171,13 @@ class FirstOrder:
         about 2 K steps; memory as `Adjoint`
     """
 
-    @property
-    def needs(self) -> Need:
-        """Losses at other weights."""
-        return Need.LOSS | Need.META
-
-    def __call__(
-        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
-    ) -> Estimate:
-        """Return the objective and an approximation of its gradient."""
-        return _walked_back(learner, state, view, weights, second_order=False)
+    second_order: ClassVar[bool] = False
 
 
 def scaled_directions(view: StepView) -> list[Tensor]:
     """Return the optimizer's direction, times each group's scale of the rate."""
-    groups = view.sandbox.optimizer.param_groups
-    scales = group_scales(view.sandbox.optimizer)
-    per_param = [s for s, g in zip(scales, groups, strict=True) for _ in g["params"]]
-    return [d if s == 1.0 else s * d for s, d in zip(per_param, view.direction, strict=True)]
-
-
-def _walked_back(
-    learner: Learned,
-    state: LearnedState,
-    view: StepView,
-    weights: Sequence[float],
-    *,
-    second_order: bool,
-) -> Estimate:
-    run = LookAhead(learner, view)
-    with torch.enable_grad():
-        start = run.start(state)
-        loss, grads, _ = adjoint(run, start, learner.stages[0], weights, second_order=second_order)
-    return Estimate(loss, tuple(grads))
+    groups = groups_of_params(view.sandbox.optimizer)
+    return [
+        d if scale == 1.0 else scale * d
+        for (_, scale), d in zip(groups, view.direction, strict=True)
+    ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from meta_lr import rules, vectors
-from meta_lr.protocol import Average, Controller, StepView, group_scales
+from meta_lr.protocol import Average, Controller, Need, StepView, groups_of_params
 
 T = TypeVar("T")
 
@@ -21,6 +22,21 @@ class Point(NamedTuple):
     slots: tuple[Mapping[str, Any], ...]  # the optimizer's state of each
     buffers: Mapping[str, Tensor]
     state: Any  # the controller's
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Stands for a controller where a view is made for somebody else: says what may be read."""
+
+    needs: Need
+
+    def init(self) -> tuple[()]:
+        """Return nothing."""
+        return ()
+
+    def __call__(self, view: StepView, state: tuple[()]) -> tuple[float, tuple[()]]:
+        """Return zero."""
+        return 0.0, state
 
 
 class LookAhead:
@@ -41,14 +57,7 @@ class LookAhead:
     def __init__(self, controller: Controller, view: StepView) -> None:
         self.controller, self.view, self.sandbox = controller, view, view.sandbox
         optimizer = self.sandbox.optimizer
-        rules.refuse_unsupported(optimizer)
-        self._rule = rules.RULES[type(optimizer)]
-        scales = group_scales(optimizer)
-        self._groups = [
-            (group, scale)
-            for group, scale in zip(optimizer.param_groups, scales, strict=True)
-            for _ in group["params"]
-        ]
+        self._rule, self._groups = rules.rule_of(optimizer), groups_of_params(optimizer)
 
     def start(self, state: Any) -> Point:
         """Return where the run stands."""
@@ -65,7 +74,7 @@ class LookAhead:
             k: Number of steps taken before, from 0.
             second_order: Whether the gradient is differentiable too.
         """
-        buffers = {name: buffer.clone() for name, buffer in point.buffers.items()}
+        buffers = mapped(dict(point.buffers), torch.clone)
         loss = self.sandbox.loss_with(point.params, buffers, "train", k - 1 if k else None)
         grads = torch.autograd.grad(
             loss, point.params, create_graph=second_order, retain_graph=True, allow_unused=True
@@ -85,8 +94,12 @@ class LookAhead:
 
     def score(self, point: Point, left: int) -> Tensor:
         """Return the meta loss () at a point with `left` steps to go."""
-        buffers = {name: buffer.clone() for name, buffer in point.buffers.items()}
-        return self.sandbox.loss_with(point.params, buffers, "meta", left)
+        return self.meta_loss(point, left)
+
+    def meta_loss(self, point: Point, draw: int) -> Tensor:
+        """Return the loss () at a point on the draw-th batch of split "meta"."""
+        buffers = mapped(dict(point.buffers), torch.clone)
+        return self.sandbox.loss_with(point.params, buffers, "meta", draw)
 
     def _seen(self, point: Point, k: int, loss: Tensor, grads: Sequence[Tensor | None]) -> StepView:
         present = [

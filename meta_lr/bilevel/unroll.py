@@ -55,8 +55,7 @@ def unroll(
     Raises:
         ValueError: The optimizer, or an option of it, has no exact differentiable rule.
     """
-    rules.refuse_unsupported(trial.optimizer)
-    rule = rules.RULES[type(trial.optimizer)]
+    rule = rules.rule_of(trial.optimizer)
     scales, total = group_scales(trial.sandbox.optimizer), torch.zeros(())
     with higher.innerloop_ctx(trial.model, trial.optimizer) as (model, optimizer):
         for k, weight in enumerate(weights):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,9 +11,8 @@ from torch import Tensor
 
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.es import Episode, Windowed
-from meta_lr.bilevel.look_ahead import LookAhead, Point
-from meta_lr.bilevel.objectives import Objective
+from meta_lr.bilevel.episodes import Episode, Windowed
+from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads
 from meta_lr.bilevel.problems import Problem
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.learned import Learned
@@ -50,18 +50,15 @@ class TruncatedBackprop:
         episode: Episode,
         learner: Learned,
         phi: tuple[Tensor, ...],
-        steps: int,
-        objective: Objective,
+        weights: Sequence[float],
         *,
         seed: int,
     ) -> Windowed:
-        """Go on by `steps` inner steps, or to the end, and compute the gradient in phi."""
-        problem = episode.problem
-        steps = min(steps, problem.total_steps - episode.step)
+        """Go on by one inner step per weight, and compute the gradient in phi."""
+        steps = len(weights)
         phi = tuple(weight.detach().requires_grad_() for weight in phi)
-        view = _view(problem, learner, episode.step)
+        view = _view(episode.problem, learner, episode.step)
         run = _Scored(replace(learner, stages=(phi,)), view, episode, steps)
-        weights = objective(episode.step, steps)
         with torch.enable_grad():
             score, grads, end = adjoint(
                 run, episode.point, phi, weights, second_order=self.second_order
@@ -80,20 +77,9 @@ class _Scored(LookAhead):
 
     def score(self, point: Point, left: int) -> Tensor:
         taken = self._steps - left
-        buffers = {name: buffer.clone() for name, buffer in point.buffers.items()}
-        loss = self.sandbox.loss_with(point.params, buffers, "meta", taken)
-        return loss.log() - self._episode.curve.at(self._episode.step + taken)
-
-
-@dataclass(frozen=True)
-class _Reads:
-    needs: Need
-
-    def init(self) -> tuple[()]:
-        return ()
-
-    def __call__(self, view: StepView, state: tuple[()]) -> tuple[float, tuple[()]]:
-        return 0.0, state
+        return self.meta_loss(point, taken).log() - self._episode.curve.at(
+            self._episode.step + taken
+        )
 
 
 def _view(problem: Problem, learner: Learned, step: int) -> StepView:
@@ -108,7 +94,7 @@ def _view(problem: Problem, learner: Learned, step: int) -> StepView:
     sandbox = Sandbox(model, optimizer, task.loss, batch, seed=0)
     sandbox.at(step)
     return StepView(
-        _Reads(learner.needs | Need.META),
+        Reads(learner.needs | Need.META),
         step,
         total_steps=problem.total_steps,
         loss=torch.tensor(math.nan),

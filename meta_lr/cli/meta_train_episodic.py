@@ -12,7 +12,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
-from meta_lr.bilevel.trainer import MetaTraining, Plan, meta_train
+from meta_lr.bilevel.meta_training import MetaTraining, Plan
+from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import parts
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.schedulers.learned import Learned

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from meta_lr.protocol import HostLoss
+from meta_lr.protocol import HostLoss, as_tensor
 
 Loss = Tensor | HostLoss
 
@@ -65,11 +65,6 @@ def summarise(losses: Sequence[Loss], params: Callable[[], Sequence[Tensor]]) ->
 def num_ranks() -> int:
     """Return the size of the default process group; 1 without one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def as_tensor(loss: Loss) -> Tensor:
-    """Return the tensor () that `loss` is or stands for."""
-    return loss.tensor() if isinstance(loss, HostLoss) else loss
 
 
 def _over_ranks(losses: Sequence[Loss], device: torch.device) -> Summary:

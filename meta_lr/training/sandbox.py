@@ -70,7 +70,7 @@ class Sandbox:
         self._stop = stop
         self._examples = 0
         self._device = next(model.parameters()).device
-        self._lossy = _Loss(model, loss_fn)
+        self._lossy = LossModule(model, loss_fn)
         names = {id(p): "model." + name for name, p in model.named_parameters()}
         try:
             self._names = [names[id(p)] for g in optimizer.param_groups for p in g["params"]]
@@ -226,7 +226,7 @@ def _twin(scaler: torch.amp.GradScaler | None) -> torch.amp.GradScaler | None:
     return twin
 
 
-class _Loss(nn.Module):
+class LossModule(nn.Module):
     """The loss as a module around the model, so that a functional call reaches its parameters."""
 
     def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
@@ -235,4 +235,5 @@ class _Loss(nn.Module):
         self._loss_fn = loss_fn
 
     def forward(self, batch: Batch) -> Tensor:
+        """Return the loss () of the model on a batch."""
         return self._loss_fn(self.model, batch)

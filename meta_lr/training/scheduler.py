@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from meta_lr import protocol, rules
 from meta_lr.protocol import Average, Controller, Need, StepView
 from meta_lr.training import hooks
-from meta_lr.training.losses import Loss, as_loss, as_tensor, num_ranks, summarise
+from meta_lr.training.losses import Loss, as_loss, num_ranks, summarise
 from meta_lr.training.sandbox import Sandbox
 
 FORMAT = 1  # of the state dict
@@ -148,7 +148,7 @@ class ControlledLR(LRScheduler):
             "rate": self._rate,
             "used": self._used,
             "held": self.held,
-            "pending": [as_tensor(loss) for loss in self._pending],
+            "pending": [protocol.as_tensor(loss) for loss in self._pending],
             "state": protocol.pack(protocol.clone(self._state)),
         }
 

@@ -1,0 +1,259 @@
+"""Where an episodic meta-training stands, and how it goes on: phi, and the episodes under way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from meta_lr import protocol
+from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve
+from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.episodes import WORST, Episode, WindowEstimator
+from meta_lr.bilevel.look_ahead import Point
+from meta_lr.bilevel.objectives import Objective
+from meta_lr.bilevel.problems import Problem, Problems
+from meta_lr.bilevel.windows import Window
+from meta_lr.schedulers.learned import Learned
+from meta_lr.seeds import derive
+from meta_lr.training.losses import num_ranks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an episodic meta-training does.
+
+    Args:
+        problems: Where the inner problems come from; every `held_out` after the first `pool`
+            choose phi, and are never trained on.
+        estimator: Of the meta-gradient of a window.
+        objective: What of a window is scored, in nats above the baseline.
+        window: Length of the windows.
+        updates: Of phi.
+        episodes: Inner problems that are under way at one time; each gives one window per update.
+        pool: Number of different inner problems to train on.
+        held_out: Number of problems that choose the best phi.
+        evaluate_every: Updates between two looks at them.
+        meta_lr: Rate of Adam on phi.
+        clip: Largest norm of the mean meta-gradient.
+        peak: Of the cosine whose curve is the baseline, in units of plain SGD's rate.
+        seed: Of phi, of the perturbations and of the order of the problems.
+    """
+
+    problems: Problems
+    estimator: WindowEstimator
+    objective: Objective
+    window: Window
+    updates: int = 1000
+    episodes: int = 4
+    pool: int = 64
+    held_out: int = 16
+    evaluate_every: int = 100
+    meta_lr: float = 3e-3
+    clip: float = 1.0
+    peak: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.estimator, "window"):
+            raise ValueError(
+                f"{type(self.estimator).__name__} estimates a single look-ahead; for windows of "
+                "inner problems choose estimator=es or estimator=truncated"
+            )
+        counts = (self.updates, self.episodes, self.pool, self.held_out, self.evaluate_every)
+        if min(counts) < 1:
+            raise ValueError(
+                "updates, episodes, pool, held_out and evaluate_every are at least 1; "
+                f"they are {counts}"
+            )
+        if not (self.meta_lr > 0 and self.clip > 0 and self.peak > 0):
+            raise ValueError("meta_lr, clip and peak are positive")
+
+
+@dataclass
+class MetaTraining:
+    """Where an episodic meta-training stands.
+
+    Attributes:
+        phi: The present weights.
+        best: Those with the best score on the held-out problems.
+        best_score: That score: mean over problems of the log of the final `val` loss, less the
+            baseline's; below 0 is better than the baseline.
+        update: Updates taken.
+        cost: Plain training steps of all copies, experiments and baselines together.
+        num_diverged: Episodes that were dropped because their score was not finite.
+    """
+
+    plan: Plan
+    learner: Learned
+    phi: tuple[Tensor, ...]
+    optimizer: torch.optim.Adam = field(init=False)
+    best: tuple[Tensor, ...] = ()
+    best_score: float = math.inf
+    update: int = 0
+    cost: float = 0.0
+    num_diverged: int = 0
+    owed: float = 0.0  # cost of this process that the sum over all does not hold yet
+    begun: dict[int, int] = field(default_factory=dict)  # episodes so far, by worker
+    slots: list[tuple[int, Episode]] = field(default_factory=list)  # number of the problem, episode
+    curves: dict[int, Curve] = field(default_factory=dict)
+    goals: dict[int, float] = field(default_factory=dict)  # the baseline's final logs, held out
+
+    def __post_init__(self) -> None:
+        self.phi = tuple(weight.detach().clone() for weight in self.phi)
+        self.optimizer = torch.optim.Adam(list(self.phi), lr=self.plan.meta_lr)
+
+    @property
+    def size(self) -> int:
+        """How many numbers phi has."""
+        return sum(weight.numel() for weight in self.phi)
+
+    def begin(self, worker: int) -> tuple[int, Episode]:
+        """Return a worker's next inner problem: which one depends on nothing but their number."""
+        count = self.begun[worker] = self.begun.get(worker, -1) + 1
+        number = derive(self.plan.seed, "problem", worker, count) % self.plan.pool
+        problem = self.plan.problems(number)
+        curve = self.curve(number, problem)
+        return number, self.plan.estimator.begin(problem, curve, self.learner, self.size)
+
+    def curve(self, number: int, problem: Problem) -> Curve:
+        """Return the baseline's curve on a problem; made once."""
+        if number not in self.curves:
+            self.curves[number] = baseline_curve(problem, self.plan.peak)
+            self.owed += problem.total_steps
+        return self.curves[number]
+
+    def evaluate(self) -> float:
+        """Return phi's score on the held-out problems; keep it if it is the best so far."""
+        plan, total = self.plan, torch.zeros(2, dtype=torch.float64)
+        for number in range(plan.pool + rank(), plan.pool + plan.held_out, num_ranks()):
+            problem = plan.problems(number)
+            reached = final_losses(problem, self.learner, [self.phi])[0]
+            if number not in self.goals:
+                peak = (torch.tensor(plan.peak),)
+                self.goals[number] = math.log(final_losses(problem, PeakedCosine(), [peak])[0])
+                total[1] += problem.total_steps
+            nats = math.log(reached) if math.isfinite(reached) else math.inf
+            total[0] += min(nats - self.goals[number], WORST)
+            total[1] += problem.total_steps
+        _sum_over_processes(total)
+        score, cost = total.tolist()
+        score /= plan.held_out
+        self.cost += cost
+        if score < self.best_score:
+            self.best_score, self.best = score, tuple(weight.clone() for weight in self.phi)
+        return score
+
+    def saved(self) -> dict[str, Any]:
+        """Return all that the updates to come depend on, in plain values."""
+        return {
+            "phi": self.phi,
+            "adam": self.optimizer.state_dict(),
+            "best": self.best,
+            "best_score": self.best_score,
+            "update": self.update,
+            "cost": self.cost,
+            "num_diverged": self.num_diverged,
+            "owed": self.owed,
+            "begun": self.begun,
+            "curves": {number: tuple(curve) for number, curve in self.curves.items()},
+            "goals": self.goals,
+            "slots": [
+                (number, e.step, tuple(e.point)[:3], protocol.pack(e.point.state), e.drift)
+                for number, e in self.slots
+            ],
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what `saved` returned."""
+        for mine, theirs in zip(self.phi, saved["phi"], strict=True):
+            mine.copy_(theirs)
+        self.optimizer.load_state_dict(saved["adam"])
+        for name in (
+            "best",
+            "best_score",
+            "update",
+            "cost",
+            "num_diverged",
+            "owed",
+            "begun",
+            "goals",
+        ):
+            setattr(self, name, saved[name])
+        self.curves = {number: Curve(*curve) for number, curve in saved["curves"].items()}
+        self.slots = []
+        for number, step, (params, slots, buffers), state, drift in saved["slots"]:
+            problem, point = self.plan.problems(number), Point(params, slots, buffers, None)
+            point = point._replace(state=protocol.unpack(self.learner.init(), state))
+            episode = Episode(problem, self.curves[number], step, point, drift)
+            self.slots.append((number, episode))
+
+    def one_update(self) -> float:
+        """Take all episodes on by a window, each process its own; return their mean score."""
+        plan, steps = self.plan, self.plan.window(self.update)
+        grad, tally = torch.zeros(self.size), torch.zeros(4, dtype=torch.float64)
+        mine = range(rank(), plan.episodes, num_ranks())
+        while len(self.slots) < len(mine):
+            self.slots.append(self.begin(mine[len(self.slots)]))
+        for place, worker in enumerate(mine):
+            number, episode = self.slots[place]
+            seed = derive(plan.seed, "window", self.update, worker)
+            weights = episode.weights(plan.objective, steps)
+            got = plan.estimator.window(episode, self.learner, self.phi, weights, seed=seed)
+            whole = math.isfinite(got.score) and bool(got.grad.isfinite().all())
+            if whole:
+                grad += got.grad
+            tally += torch.tensor([got.score if whole else 0.0, whole, not whole, got.cost])
+            ended = not whole or got.episode.step >= episode.problem.total_steps
+            self.slots[place] = self.begin(worker) if ended else (number, got.episode)
+        return self.descend(grad, tally)
+
+    def descend(self, grad: Tensor, tally: Tensor) -> float:
+        """Update phi by the mean gradient over all processes; return the mean score.
+
+        Args:
+            grad: Sum of this process's gradients, (size of phi,).
+            tally: Sum of its scores, numbers of episodes that gave one and that diverged, cost.
+        """
+        tally[3] += self.owed
+        self.owed = 0.0
+        _sum_over_processes(grad)
+        _sum_over_processes(tally)
+        score, count, diverged, cost = tally.tolist()
+        self.update += 1
+        self.num_diverged += round(diverged)
+        self.cost += cost
+        if not count:
+            return math.nan
+        grad = grad / count
+        grad = grad * min(1.0, self.plan.clip / (grad.norm().item() + 1e-12))
+        pieces = grad.split([weight.numel() for weight in self.phi])
+        for weight, piece in zip(self.phi, pieces, strict=True):
+            weight.grad = piece.reshape(weight.shape).clone()
+        self.optimizer.step()
+        return score / count
+
+
+def final_losses(
+    problem: Problem, learner: Schedule, candidates: Sequence[tuple[Tensor, ...]]
+) -> list[float]:
+    """Return the mean `val` loss at the end of a problem, for each candidate's weights."""
+    copies = Copies(problem, learner, len(candidates))
+    phi = tuple(torch.stack(weights) for weights in zip(*candidates, strict=True))
+    point = copies.run(copies.start(), phi, 0, problem.total_steps)
+    return copies.mean_loss(point, "val").tolist()
+
+
+def rank() -> int:
+    """Return the number of this process in its group; 0 without one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _sum_over_processes(tensor: Tensor) -> None:
+    if num_ranks() > 1:
+        dist.all_reduce(tensor)
