@@ -99,6 +99,16 @@ def test_the_truncated_gradient_is_the_slope_of_what_the_copies_score(objective)
         torch.testing.assert_close(mine, theirs[2])
 
 
+@pytest.mark.parametrize(("second_order", "per_step"), [(True, 4), (False, 2)])
+@pytest.mark.parametrize(("objective", "scored_steps"), [(Final(), 1), (Mean(), 5)])
+def test_a_window_of_backprop_costs_its_steps_and_its_meta_losses(
+    second_order, per_step, objective, scored_steps
+):
+    own, method = learner(), TruncatedBackprop(second_order)
+    got = window(method, method.begin(SMALL(1), FLAT, own, 0), own, 5, objective)
+    assert got.cost == pytest.approx(5 * per_step + scored_steps)
+
+
 @pytest.mark.usefixtures("double")
 def test_windows_of_backprop_go_on_where_the_last_one_ended():
     problem, own = SMALL(1), learner()

@@ -17,7 +17,7 @@ from meta_lr.bilevel.problems import Problem
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.base import Batch, Split
-from meta_lr.training.sandbox import HVP, Sandbox
+from meta_lr.training.sandbox import Sandbox
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TruncatedBackprop:
     Deviations:
         none
     Cost:
-        4 plain steps per inner step, 2 without second derivatives
+        4 plain steps per inner step, 2 without second derivatives, and 1 per meta loss
 
     Args:
         second_order: False leaves out the Hessians, an approximation.
@@ -65,7 +65,7 @@ class TruncatedBackprop:
             )
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         after = episode._replace(step=episode.step + steps, point=end)
-        return Windowed(score, flat, after, steps * (1 + HVP if self.second_order else 2))
+        return Windowed(score, flat, after, view.sandbox.cost)
 
 
 class _Scored(LookAhead):
