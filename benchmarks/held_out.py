@@ -1,93 +1,140 @@
 """Checkpoints on inner problems that no meta-training saw, beside a cosine at its best peaks.
 
-    python -m benchmarks.held_out CHECKPOINT ... [--family digits] [--problems 20] [--seeds 3]
+    python -m benchmarks.held_out es=ck/es-0,ck/es-1,ck/es-2 k1=ck/k1-0,ck/k1-1,ck/k1-2 ...
+        [--family digits_long] [--problems 20] [--seeds 3] [--figure out.svg] [--markdown]
 
-The checkpoints come from `meta-lr meta-train-episodic` and share network, features and gamma. The
-measure is the mean over problems of the log of the final `val` loss (nats; lower is better), seeds
-averaged first; "against global" is the paired difference, with its 95 % interval over problems.
-The global peak is the best one of eight on 16 problems of the training family; the oracle is the
+A way to the meta-gradient is a name with the checkpoints of its meta-training seeds; a bare folder
+is a way of one seed. The measure is the mean over problems of the log of the final `val` loss
+(nats; lower is better), the seeds of each problem averaged first. Differences are from the cosine
+at one tuned peak, paired by problem, a way's seeds averaged first; their 95 % intervals are over
+problems. That peak is the best of eight on 16 problems of the training family; the oracle takes the
 best of the eight on each problem itself, a bound that nobody reaches without trying all of them.
+
+A family is one of conf/held_out.yaml, or "digits": other problems of the family of training.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hydra
 import torch
+import yaml
 from hydra.utils import instantiate
-from scipy import stats
-from torch import Tensor
+from omegaconf import OmegaConf
 
-from meta_lr.bilevel.baseline import PEAKS, PeakedCosine
-from meta_lr.bilevel.meta_training import final_losses
+from benchmarks.held_out_figure import write
+from benchmarks.held_out_runs import Finals, finals, schedules, tuned
+from benchmarks.held_out_table import ORACLE, TUNED, Result, lines
+from meta_lr import checkpoint
+from meta_lr.bilevel.baseline import PEAKS
 from meta_lr.bilevel.problems import Problem, Problems
-from meta_lr.checkpoint import load
 from meta_lr.cli.places import conf_dir
+from meta_lr.schedulers.learned import Learned
 
-WORST = 3.0  # log of the loss that a diverged run counts as
 FIRST = 10_000  # number of the first held-out problem; meta-training takes its own below
+TUNING = 16  # problems of the training family, on which the one peak is tuned
+Ways = Mapping[str, Sequence[Learned]]
 
 
 def family(name: str) -> Problems:
+    """Return a family of inner problems: what conf/held_out.yaml changes of training's, if any."""
+    held_out = yaml.safe_load((conf_dir() / "held_out.yaml").read_text(encoding="utf-8"))
+    choice = "digits" if name in held_out else name
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("meta_train_episodic", [f"problems={name}"])
-    return instantiate(cfg.problems, _convert_="all")
+        options = hydra.compose("meta_train_episodic", [f"problems={choice}"]).problems
+    if name in held_out:
+        options = OmegaConf.merge(options, {"name": name}, held_out[name])
+    return instantiate(options, _convert_="all")
 
 
-def cosines(problem: Problem) -> Tensor:
-    """Return the log of the final `val` loss at each peak."""
-    candidates = [(torch.tensor(peak),) for peak in PEAKS]
-    return logs(final_losses(problem, PeakedCosine(), candidates))
+def way(text: str) -> tuple[str, list[str]]:
+    """Return the name and the checkpoints of `name=checkpoint,...`, or of one bare checkpoint."""
+    name, equals, places = text.partition("=")
+    found = places.split(",") if equals else [name]
+    if not name or not all(found):
+        raise argparse.ArgumentTypeError(f"{text!r}; needed is NAME=CHECKPOINT,... or CHECKPOINT")
+    return name, found
 
 
-def logs(losses: list[float]) -> Tensor:
-    return torch.tensor([math.log(x) if math.isfinite(x) else WORST for x in losses]).clamp(
-        max=WORST
+def loaded(place: str) -> tuple[Learned, float]:
+    """Return a checkpoint of one stage, and what its meta-training cost in plain steps."""
+    learned, contract = checkpoint.load(checkpoint.find(place))
+    if len(learned.stages) > 1:
+        raise ValueError(f"{place} has {len(learned.stages)} stages; needed is a checkpoint of one")
+    return learned, float(contract["trained_on"].get("cost", math.nan))
+
+
+def refuse_twice(names: Sequence[str]) -> None:
+    """Raise a ValueError for a way that is named twice."""
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is named twice; write its seeds as {twice[0]}=FOLDER,FOLDER")
+
+
+def results(ways: Ways, costs: Mapping[str, float], found: Finals, best: int) -> list[Result]:
+    """Return what each way reached, and the two cosines; best mean first.
+
+    Args:
+        ways: The checkpoints of each way.
+        costs: Plain steps of one meta-training of each way, and of the tuning under `TUNED`.
+        found: The checkpoints in the order of `ways`, one after the other.
+        best: Place of the tuned peak.
+    """
+    bars = found.cosines[best], found.cosines.min(0).values
+    parts = found.learned.split([len(seeds) for seeds in ways.values()])
+    logs = {**dict(zip(ways, parts, strict=True)), TUNED: bars[0][None], ORACLE: bars[1][None]}
+    every = [Result(name, of, *bars, costs.get(name, math.nan)) for name, of in logs.items()]
+    return sorted(every, key=lambda one: one.mean)
+
+
+def three(problems: Sequence[Problem]) -> list[int]:
+    """Return the places of the shortest, the median and the longest problem; fewer if few."""
+    order = sorted(range(len(problems)), key=lambda place: problems[place].total_steps)
+    return [order[i] for i in sorted({0, len(order) // 2, len(order) - 1})]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description="Checkpoints on inner problems that no meta-training saw."
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoints", nargs="+", type=Path)
+    parser.add_argument("ways", nargs="+", type=way, metavar="NAME=CHECKPOINT,...")
     parser.add_argument("--family", default="digits")
     parser.add_argument("--problems", type=int, default=20)
-    parser.add_argument("--seeds", type=int, default=3)
-    args = parser.parse_args()
+    parser.add_argument("--seeds", type=int, default=3, help="of each problem")
+    parser.add_argument("--figure", type=Path, help="an SVG file to write")
+    parser.add_argument("--markdown", action="store_true")
+    args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    learned = [load(path)[0] for path in args.checkpoints]
-    tuning = torch.stack([cosines(family("digits")(number)) for number in range(16)])
-    best = int(tuning.mean(0).argmin())
-    problems = family(args.family)
-    rows = []
-    for number in range(FIRST, FIRST + args.problems):
-        per_seed = []
-        for seed in range(args.seeds):
-            problem = problems(number, seed)
-            ours = final_losses(problem, learned[0], [one.stages[0] for one in learned])
-            per_seed.append(torch.cat([logs(ours), cosines(problem)]))
-        rows.append(torch.stack(per_seed).mean(0))
-    table, count = torch.stack(rows), len(learned)
-    bars = table[:, count:]
-    names = [str(path) for path in args.checkpoints]
-    columns = dict(zip(names, table[:, :count].T, strict=True))
-    columns[f"cosine, global peak {PEAKS[best]:.3g}"] = bars[:, best]
-    columns["cosine, oracle peak"] = bars.min(1).values
-    print(f"{args.family}: {args.problems} problems x {args.seeds} seeds")
-    for name, values in columns.items():
-        print(line(name, values, values - bars[:, best]))
-
-
-def line(name: str, values: Tensor, apart: Tensor) -> str:
-    half = stats.t.ppf(0.975, len(apart) - 1) * apart.std().item() / math.sqrt(len(apart))
-    mean = apart.mean().item()
-    wins = int((apart < 0).sum())
-    return (
-        f"{name:32} {values.mean().item():+.3f}   against global {mean:+.3f} "
-        f"[{mean - half:+.3f}, {mean + half:+.3f}]   better on {wins} of {len(apart)}"
+    refuse_twice([name for name, _ in args.ways])
+    both = {name: [loaded(place) for place in places] for name, places in args.ways}
+    ways = {name: [learned for learned, _ in seeds] for name, seeds in both.items()}
+    costs = {name: statistics.fmean(cost for _, cost in seeds) for name, seeds in both.items()}
+    problems, numbers = family(args.family), range(FIRST, FIRST + args.problems)
+    best, costs[TUNED] = tuned([family("digits")(number) for number in range(TUNING)])
+    flat = [one for seeds in ways.values() for one in seeds]
+    found = finals(problems, numbers, args.seeds, flat)
+    table = results(ways, costs, found, best)
+    print(
+        f"{args.family}: {args.problems} problems x {args.seeds} seeds; mean log of the final val "
+        f"loss, nats; the tuned peak is {PEAKS[best]:.3g}\n"
     )
+    print("\n".join(lines(table, markdown=args.markdown)))
+    if any(found.num_diverged):
+        each = ", ".join(map(str, found.num_diverged))
+        print(f"\ndiverged runs of each checkpoint, in the order given: {each}")
+    if args.figure:
+        shown = three([problems(number) for number in numbers])
+        oracles = [PEAKS[int(found.cosines[:, place].argmin())] for place in shown]
+        along = [
+            schedules(problems(numbers[place]), ways, {TUNED: PEAKS[best], ORACLE: oracle})
+            for place, oracle in zip(shown, oracles, strict=True)
+        ]
+        write(args.figure, along, table)
 
 
 if __name__ == "__main__":

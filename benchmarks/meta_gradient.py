@@ -1,25 +1,38 @@
 """Time and memory of the ways to the meta-gradient, CNN3 or ResNet-8 at 32 x 32, batch 128.
 
     python -m benchmarks.meta_gradient [--model cnn3] [--steps 1,5,20,50,100] [--batch 128]
+    python -m benchmarks.meta_gradient --model resnet8 --steps 200 --only adjoint
 
-One process per row, one thread, each on the same random images. Time is in plain training steps,
-timed in the same process just before and after; memory is what the peak rises above that of those
-plain steps. "raw higher" is the recipe that one would write with the library alone.
+Each number comes from a process of its own, with one thread, on the same random images. Time is CPU
+time in plain training steps, which are timed before and after; short look-aheads are repeated, and
+the median stands. Memory is how far the peak of a look-ahead is above that of plain steps, in MB of
+2**20 bytes, as the kernel counts it (`benchmarks.memory`); there the allocator gives freed blocks
+back at once, so that gaps between blocks of other sizes do not count. "plain" is K plain training
+steps, "raw higher" the recipe that one would write with the library alone.
+
+The law of what is walked back (adjoint, first order) is one step's graph, whatever K, and
+
+    K x (weights + optimizer state + buffers),
+
+which the last column predicts. The graphs of an unroll grow with K instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
+import os
+import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.interleaved import seconds
+from benchmarks.memory import peak_of
 from meta_lr import rules
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
 from meta_lr.bilevel.objectives import Final
@@ -42,6 +55,8 @@ ESTIMATORS = {
     "adjoint": Adjoint(),
     "unroll": Unroll(),
 }
+WALKED_BACK = ("first_order", "adjoint")
+NAMES = ("plain", *ESTIMATORS, "raw higher")
 
 
 @dataclass
@@ -74,6 +89,15 @@ class Problem:
             self.loss(self.model, self.batch("train", 0, k)).backward()
             self.optimizer.step()
 
+    def look_ahead(self, name: str, steps: int) -> None:
+        """Go `steps` steps ahead in the way of this name, and back for the meta-gradient."""
+        if name == "plain":
+            self.plain(steps)
+        elif name == "raw higher":
+            self.raw_higher(steps)
+        else:
+            self.estimate(name, steps)
+
     def learner(self) -> Learned:
         phi = tuple(weight.requires_grad_() for weight in self.net.init(0))
         return Learned(self.net, (phi,), 0.02)
@@ -105,52 +129,70 @@ class Problem:
             torch.autograd.grad(self.loss(model, self.batch("meta", 1, 0)), phi)
 
 
-def peak() -> float:
-    """Return the largest resident size of this process so far, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def kept(problem: Problem, steps: int) -> float:
+    """Return K x (weights + optimizer state + buffers) in MB: what an adjoint keeps to go back."""
+    slots = [value for slot in problem.optimizer.state.values() for value in slot.values()]
+    tensors = [*problem.model.parameters(), *problem.model.buffers(), *slots]
+    size = sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+    return steps * size / 2**20
 
 
-def one(model: str, name: str, steps: int, batch_size: int) -> None:
-    """Print one row: time in plain steps, per step of the look-ahead, and MB above plain steps."""
-    torch.set_num_threads(1)
-    problem = Problem(MODELS[model](), batch_size)
+def plain_steps(problem: Problem, name: str, steps: int) -> float:
+    """Return the time of a look-ahead, in plain steps."""
+    count = min(max(steps, 5), 20)
     problem.plain(3)
-    before, count = peak(), min(max(steps, 5), 20)
-    unit = _seconds(lambda: problem.plain(count)) / count
-    took = _seconds(
-        lambda: problem.raw_higher(steps) if name == "raw higher" else problem.estimate(name, steps)
-    )
-    extra = peak() - before
-    unit = (unit + _seconds(lambda: problem.plain(count)) / count) / 2
-    print(
-        f"{model:8} {name:12} {steps:4} {took / unit:9.1f} {took / unit / steps:9.2f} {extra:9.0f}"
-    )
+    before = seconds(lambda: problem.plain(count))
+    act = partial(problem.look_ahead, name, steps)
+    took = statistics.median(seconds(act) for _ in range(max(1, 10 // steps)))
+    return 2 * count * took / (before + seconds(lambda: problem.plain(count)))
 
 
-def _seconds(act: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    act()
-    return time.perf_counter() - start
+def megabytes(problem: Problem, name: str, steps: int) -> float:
+    """Return how far the peak of a look-ahead is above that of plain steps."""
+    below = peak_of(lambda: problem.plain(3))
+    return peak_of(lambda: problem.look_ahead(name, steps)) - below
+
+
+MEASURES = {"time": plain_steps, "memory": megabytes}
+
+
+def measure(what: str, model: str, name: str, steps: int, batch_size: int) -> None:
+    """Print one number."""
+    import higher  # noqa: F401  # to import it is neither the look-ahead's time nor its memory
+
+    torch.set_num_threads(1)
+    print(MEASURES[what](Problem(MODELS[model](), batch_size), name, steps))
+
+
+def apart(what: str, *arguments: object) -> float:
+    """Return what `measure` prints in a process of its own."""
+    call = f"measure({', '.join(map(repr, (what, *arguments)))})"
+    code = f"from benchmarks.meta_gradient import measure; {call}"
+    own = {"MALLOC_MMAP_THRESHOLD_": "65536"} if what == "memory" else {}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={**os.environ, **own}, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Ways to the meta-gradient: time and memory.")
     parser.add_argument("--model", default="cnn3", choices=MODELS)
     parser.add_argument("--steps", default="1,5,20,50,100", help="values of K")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--only", default="", help="one estimator")
-    parser.add_argument("--one", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=NAMES, help="one way")
     args = parser.parse_args()
-    if args.one:
-        one(args.model, args.one, int(args.steps), args.batch)
-        return
-    print("model    estimator       K  in plain steps  per step  MB above plain", flush=True)
-    for steps in args.steps.split(","):
-        for name in [args.only] if args.only else [*ESTIMATORS, "raw higher"]:
-            if name != "closed_form" or steps == "1":
-                row = ["--model", args.model, "--batch", str(args.batch), "--steps", steps]
-                command = [sys.executable, "-m", "benchmarks.meta_gradient", *row, "--one", name]
-                subprocess.run(command, check=False)
+    problem = Problem(MODELS[args.model](), 2)
+    print(
+        "model    way             K in plain steps  per step  MB above plain  K states", flush=True
+    )
+    for steps in map(int, args.steps.split(",")):
+        for name in [args.only] if args.only else NAMES:
+            if name != "closed_form" or steps == 1:
+                which = (args.model, name, steps, args.batch)
+                took, extra = (apart(what, *which) for what in MEASURES)
+                law = f"{kept(problem, steps):9.1f}" if name in WALKED_BACK else ""
+                row = f"{args.model:8} {name:12} {steps:4} {took:14.1f} {took / steps:9.2f}"
+                print(f"{row} {extra:15.1f} {law}".rstrip(), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meta_lr.baselines.compose import Composite, Warmup
+    from meta_lr.baselines.formula import Policy
     from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.checkpoint import load_pretrained
     from meta_lr.protocol import Average, Controller, Need, StepView
@@ -24,6 +25,7 @@ __all__ = [
     "MultiStep",
     "Need",
     "OneCycle",
+    "Policy",
     "Sandbox",
     "StepView",
     "Warmup",
@@ -41,6 +43,7 @@ _HOMES = {
     "MultiStep": "baselines.policies",
     "Need": "protocol",
     "OneCycle": "baselines.policies",
+    "Policy": "baselines.formula",
     "Sandbox": "training.sandbox",
     "StepView": "protocol",
     "Warmup": "baselines.compose",

@@ -29,7 +29,7 @@ from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.network import Network, Tensors, options
 
-FORMAT = 2  # 2 came with features, floors and formulas for gamma; 1 is written without them
+FORMAT = 2  # 2 came with features, floors, annealing and formulas for gamma
 FORMULA = "initial_loss"  # the name in the file of the one formula for gamma
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
@@ -76,6 +76,7 @@ def save(
         "arguments": options(learned.net),
         "features": [_described(name) for name in learned.features.names],
         "output": _output(learned),
+        **({"anneal": True} if learned.anneal else {}),
         "gamma": _written(learned.gamma),
         "stages": len(learned.stages),
         "family": learned.family,
@@ -108,6 +109,9 @@ def load(folder: Path) -> tuple[Learned, Contract]:
         ) from None
     net, features = _network(folder, contract), _features(folder, contract)
     gamma = _gamma(folder, contract)
+    anneal = contract.get("anneal", False)
+    if not isinstance(anneal, bool):
+        raise CheckpointError(f"{folder / CONFIG}: anneal is {anneal!r}, not true or false")
     if net.inputs != features.inputs:
         raise CheckpointError(
             f"{folder / CONFIG}: {net} does not fit {features.inputs} features; copy it again"
@@ -126,6 +130,7 @@ def load(folder: Path) -> tuple[Learned, Contract]:
         family=contract["family"],
         loss_range=None if bounds is None else (bounds[0], bounds[1]),
         features=features,
+        anneal=anneal,
     )
     return learned, contract
 
@@ -138,7 +143,8 @@ def load_pretrained(
     Args:
         name: A bundled checkpoint such as "mlr-snet-cifar10", a folder, or
             "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub).
-        peak: The rate at full output. Without it the checkpoint's own holds, be it a number or a
+        peak: The rate at full output, or, where the scheduler corrects a cosine (`anneal`), that
+            cosine's peak. Without it the checkpoint's own holds, be it a number or a
             formula, and the scheduler is refused by an optimizer of another family than it was
             learned with.
         fallback: "cosine" hands over to a cosine from the rate at full output while the recent
@@ -206,7 +212,7 @@ def _named(learned: Learned) -> dict[str, Tensor]:
 def _version(learned: Learned) -> int:
     """Return the oldest format that can hold it."""
     net = learned.net
-    old = learned.features.raw and (net.inputs, net.floor) == (1, 0.0)
+    old = learned.features.raw and (net.inputs, net.floor) == (1, 0.0) and not learned.anneal
     return 1 if old and not isinstance(learned.gamma, InitialLossGamma) else FORMAT
 
 
@@ -217,10 +223,11 @@ def _described(name: str) -> dict[str, Any]:
 
 def _output(learned: Learned) -> dict[str, Any]:
     """Return what the output means: the rate, or its share of gamma where that is a formula."""
-    floor = learned.net.floor
+    floor = 0.0 if learned.anneal else learned.net.floor
     if isinstance(learned.gamma, InitialLossGamma):
         return {"kind": "share of gamma", "bounds": [floor, 1.0], "scale": "formula"}
-    return {"kind": "rate", "bounds": [floor * learned.gamma, learned.gamma], "scale": "peak"}
+    bounds = [floor * learned.highest, learned.highest]
+    return {"kind": "rate", "bounds": bounds, "scale": "peak"}
 
 
 def _written(gamma: float | InitialLossGamma) -> float | dict[str, Any]:

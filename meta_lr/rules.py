@@ -184,7 +184,7 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
         raise ValueError(
             f"the controller's rate was learned with {learned}, and the optimizer is "
             f"{family(optimizer)}; use one of the family {learned}, or pass "
-            "load_pretrained(..., peak=...), the rate at full output"
+            "load_pretrained(..., peak=...), the rate at full output, or a policy's own family="
         )
 
 

@@ -17,7 +17,16 @@ from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import NAME, locked
 from tests.commands import write_checkpoint
 from tests.image_sets import pack, write_images
+from tests.meta_runs import write_meta_run
 from tests.official_files import three, write
+from tests.report_runs import write_run
+from tests.stores import (
+    a_file_of_another_program,
+    a_store_of_a_newer_format,
+    a_truncated_store,
+    put,
+    result,
+)
 
 
 def nothing(place):
@@ -121,6 +130,10 @@ def a_policy_of_a_newer_format(place):
     (place / "policy.json").write_text('{"format": 2, "knots": [[0.0, 0.1]]}')
 
 
+def a_policy_for_adam(place):
+    (place / "policy.json").write_text('{"format": 1, "knots": [[0.0, 0.1]], "family": "adam"}')
+
+
 def a_policy_that_is_none(place):
     (place / "policy.json").write_text('{"format": 1}')
 
@@ -160,6 +173,15 @@ def a_locked_run(place):
     return locked(place / "mine")
 
 
+def a_meta_training(place):
+    write_meta_run(place / "mine")
+
+
+def a_meta_training_beside_a_run(place):
+    write_meta_run(place / "mine" / "learned")
+    write_run(place / "mine" / "trained")
+
+
 def a_damaged_state(place):
     a_run(place)
     state = place / "mine" / STATE
@@ -182,3 +204,28 @@ def a_full_disk(place):
     (place / "mine").mkdir()
     for name in (f"{STATE}.partial", "log.txt"):
         (place / "mine" / name).symlink_to("/dev/full")
+
+
+def a_store(place):
+    put(place / "mine.sqlite", result())
+
+
+def half_a_store(place):
+    a_truncated_store(place / "mine.sqlite")
+
+
+def a_store_from_the_future(place):
+    a_store_of_a_newer_format(place / "mine.sqlite")
+
+
+def an_sqlite_file_of_another_program(place):
+    a_file_of_another_program(place / "mine.sqlite")
+
+
+def a_run_with_a_damaged_line(place):
+    record = write_run(place / "mine")
+    record.write_text(record.read_text().replace('"kind"', "", 3))
+
+
+def results_of_another_kind(place):
+    (place / "mine.csv").write_text("policy,rate\ntri,0.1\n")

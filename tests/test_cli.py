@@ -36,7 +36,11 @@ def test_help_of_a_command_shows_its_choices_and_options(command, capsys):
     code, out, _ = outcome(capsys, command, "--help")
     assert code == 0
     assert out.startswith(f"meta-lr {command}: ")
-    for group in ("debug: tiny", "lr: constant, cosine, learned", "logger: jsonl, wandb"):
+    for group in (
+        "debug: tiny",
+        "lr: constant, cos, cos2, cosexp, cosine, ",
+        "logger: jsonl, wandb",
+    ):
         assert f"\n  {group}" in out
     assert re.search(r"\n    epochs=\d+ +length of a run in passes over the training data\n", out)
     assert "_target_" not in out and "_partial_" not in out and "${" not in out

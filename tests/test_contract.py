@@ -1,19 +1,26 @@
-"""Each method of `conf/lr`, and wrappers around a learned one, keep the contract."""
+"""Each method of `conf/lr`, and wrappers around a learned one, keep the contract.
+
+LRBench's policies are one class and one formula: one of them is looked at in full, and of the
+others what may differ, which is the numbers in their files.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from meta_lr import checkpoint, testing
 from meta_lr.baselines.compose import Composite, Warmup
 from meta_lr.baselines.fallback import Fallback
+from meta_lr.baselines.formula import Policy
 from meta_lr.baselines.policies import Constant, Cosine
+from meta_lr.baselines.shapes import SHAPES
 from meta_lr.cli.places import conf_dir
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
@@ -23,7 +30,9 @@ from meta_lr.training.loop import STATE, StoppedError, train
 from meta_lr.training.record import read_rows
 
 METHODS = sorted(path.stem for path in (conf_dir() / "lr").glob("*.yaml"))
+POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
+IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
 OPTIMIZER = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 
@@ -34,22 +43,23 @@ def write_checkpoint(folder):
     return folder
 
 
-def build(place):
-    """Return all controllers by name; the learned one is the checkpoint in `place`."""
+@lru_cache
+def build(name, place):
+    """Return a controller by its name; the learned one is the checkpoint in `place`."""
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    made = {}
+    if name in WRAPPERS:
+        return wrapped(build("learned", place))[name]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for name in METHODS:
-            chosen = [f"lr.name={place}"] if name == "learned" else []
-            config = compose("train", [f"lr={name}", *chosen])
-            made[name] = instantiate(config.lr, _convert_="all")
-    learned = made["learned"]
-    made[WRAPPERS[0]] = Warmup(learned, 20)
-    made[WRAPPERS[1]] = Composite([40], [Constant(0.05), learned])
-    made[WRAPPERS[2]] = Fallback(learned, Cosine(0.1), 1.0)
-    return made
+        chosen = [f"lr.name={place}"] if name == "learned" else []
+        return instantiate(compose("train", [f"lr={name}", *chosen]).lr, _convert_="all")
+
+
+def wrapped(learned):
+    both = Composite([40], [Constant(0.05), learned])
+    wrappers = (Warmup(learned, 20), both, Fallback(learned, Cosine(0.1), 1.0))
+    return dict(zip(WRAPPERS, wrappers, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +67,28 @@ def place(tmp_path_factory):
     return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
-@pytest.fixture(scope="module")
-def controllers(place):
-    return build(place)
-
-
 def name_of(check):
     return check.__name__.removeprefix("check_")
 
 
 @pytest.mark.parametrize("check", [*testing.CHECKS, testing.check_docstring], ids=name_of)
-@pytest.mark.parametrize("name", METHODS + WRAPPERS)
-def test_contract(controllers, name, check):
-    check(controllers[name])
+@pytest.mark.parametrize("name", IN_FULL)
+def test_contract(place, name, check):
+    check(build(name, place))
 
 
-def test_the_methods_do_all_that_they_can_within_the_runs(controllers):
-    outcome = train(
-        Problem(), OPTIMIZER, controllers["mlr_snet_online"], total_steps=testing.contract.STEPS
-    )
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_of_lrbench_keeps_the_contract_with_its_own_numbers(name):
+    options = yaml.safe_load((conf_dir() / "lr" / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert options.pop("_target_") == f"{Policy.__module__}.{Policy.__name__}"
+    policy = Policy(**options)
+    for check in (testing.check_protocol, testing.check_learns, testing.check_repr):
+        check(policy)
+
+
+def test_the_methods_do_all_that_they_can_within_the_runs(place):
+    online = build("mlr_snet_online", place)
+    outcome = train(Problem(), OPTIMIZER, online, total_steps=testing.contract.STEPS)
     assert float(outcome.state.updates) >= 1
 
 
@@ -90,10 +103,10 @@ def half_way(step=70):
 CHILD = """
 import sys
 from pathlib import Path
-from tests.test_contract import OPTIMIZER, Problem, build, train
+from tests.test_contract import IN_FULL, OPTIMIZER, Problem, build, train
 place, folder = map(Path, sys.argv[1:])
-for name, controller in build(place).items():
-    train(Problem(), OPTIMIZER, controller, total_steps=110, folder=folder / name)
+for name in IN_FULL:
+    train(Problem(), OPTIMIZER, build(name, place), total_steps=110, folder=folder / name)
 """
 
 
@@ -105,13 +118,14 @@ def ends(folder):
 
 
 @pytest.mark.slow
-def test_a_child_process_resumes_all(controllers, place, tmp_path):
+def test_a_child_process_resumes_all(place, tmp_path):
     run = partial(train, Problem(), OPTIMIZER, total_steps=110, save_every=200)
-    for name, controller in controllers.items():
+    for name in IN_FULL:
+        controller = build(name, place)
         run(controller, folder=tmp_path / "whole" / name)
         with pytest.raises(StoppedError):
             run(controller, folder=tmp_path / "parts" / name, stop=half_way())
     command = [sys.executable, "-c", CHILD, str(place), str(tmp_path / "parts")]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1])
-    for name in controllers:
+    for name in IN_FULL:
         assert ends(tmp_path / "parts" / name) == ends(tmp_path / "whole" / name), name

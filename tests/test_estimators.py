@@ -9,6 +9,7 @@ import torch
 from meta_lr import vectors
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
 from meta_lr.bilevel.objectives import Final, LogArea, Mean
+from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from tests.smooth import MODELS, Waiting
@@ -142,6 +143,39 @@ def test_the_adjoint_never_holds_more_than_one_step_s_graph(estimator):
 def test_the_closed_form_refuses_a_longer_look_ahead():
     with pytest.raises(ValueError, match="looks 1 step ahead, not 5; choose unroll or adjoint"):
         waiting().estimate(ClosedForm(), FINAL_5)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Let every tensor be one that cuDNN would take, unless it is switched off."""
+    monkeypatch.setattr(
+        torch.backends.cudnn, "is_acceptable", lambda _: torch.backends.cudnn.enabled
+    )
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("estimator", [Unroll(), Adjoint()])
+def test_second_derivatives_of_a_layer_in_cudnn_are_refused(estimator):
+    advice = r"LSTM 'lstm' runs in cuDNN.*cudnn.flags\(enabled=False\)"
+    with pytest.raises(ValueError, match=advice):
+        waiting("lstm").estimate(estimator, FINAL_5)
+    with torch.backends.cudnn.flags(enabled=False):
+        waiting("lstm").estimate(estimator, FINAL_5)
+    waiting("cnn with BatchNorm").estimate(estimator, FINAL_5)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_cudnn_can_do_is_not_refused():
+    waiting("lstm").estimate(FirstOrder(), FINAL_5)
+    waiting("lstm").estimate(ClosedForm(), (1.0,))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_run_hears_of_cudnn_at_its_first_step_not_at_its_first_update():
+    run, net = waiting("lstm"), LSTM(hidden=4)
+    online = OnlineMLRSNet(net, period=50, look_ahead=2, estimator=Adjoint())
+    with pytest.raises(ValueError, match="runs in cuDNN"):
+        online(run.view(0, run.loss), online.init())
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,8 @@ def test_the_command_tells_draws_distils_and_changes_nothing_but_its_part_of_the
     assert re.search(r"^rate at +0 % +25 % +50 % +75 % +100 %$", out, re.M)
     assert re.search(r"^synthetic, low +0\.1345 +0\.1345 +0\.02371 +0\.02371 +0\.02371$", out, re.M)
     assert "In effect a fixed curve: on different losses the rate differs by at most 0 %" in out
-    assert "Distilled: 4 knots" in out and "lr.path=mine/explain/policy.json" in out
+    assert "Distilled: 4 knots" in out
+    assert "lr=piecewise lr.path=mine/explain/policy.json optimizer=sgd_plain\n" in out
 
     assert sorted(p.name for p in (folder / "explain").iterdir()) == [
         *("explain.png", "explain.svg", "policy.json")
@@ -223,7 +224,9 @@ def test_the_command_tells_draws_distils_and_changes_nothing_but_its_part_of_the
     for word in ("synthetic, middle", "distilled", "learning rate", "loss", "stroke-dasharray"):
         assert word in svg
     assert (folder / "explain" / "explain.png").read_bytes().startswith(b"\x89PNG")
-    rates = logic.rates_of(Piecewise.load(folder / "explain" / "policy.json"), 80)
+    policy = Piecewise.load(folder / "explain" / "policy.json")
+    assert policy.family == FIXED.family == "sgd"
+    rates = logic.rates_of(policy, 80)
     expected = logic.replay(FIXED, np.ones(80))
     assert rates == pytest.approx(expected, rel=1e-9)
 
@@ -234,6 +237,7 @@ def test_the_command_tells_draws_distils_and_changes_nothing_but_its_part_of_the
     checkpoint.load(folder)
     assert old == card and written.startswith(old + "\n\n" + BEGIN)
     assert "](explain/explain.png)" in written and "In effect a fixed curve" in written
+    assert "no network, with an optimizer of the family `sgd`." in written
     assert "| synthetic, low | 0.1345 | 0.1345 | 0.02371 | 0.02371 | 0.02371 |" in written
 
 

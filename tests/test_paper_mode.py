@@ -1,6 +1,9 @@
 """MLR-SNet as its authors' code trains it: each quirk alone, and all of them, against a twin."""
 
 import functools
+import math
+import re
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
@@ -9,12 +12,18 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from meta_lr import checkpoint
+from meta_lr.bilevel.estimators import Adjoint
 from meta_lr.bilevel.online import OnlineMLRSNet
+from meta_lr.cli.meta_train import _more
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir
 from meta_lr.protocol import Need
+from meta_lr.schedulers import mlp
+from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
+from meta_lr.seeds import derive
 from meta_lr.tasks import digits, image_folder, torchvision_set, torchvision_sets
 from meta_lr.tasks.models import MLP
 from meta_lr.testing.problem import OwnLoop
@@ -34,6 +43,7 @@ QUIRKS = {
     "at the start of each epoch": {"counts": "epoch", "fires": "start"},
     "decay of phi": {"meta_weight_decay": 0.3},
     "gamma by the formula": {"gamma": None},
+    "meta batches in passes": {"meta_batches": "passes"},
 }
 TOGETHER = {
     "net": {"gates": "ifog", "forget_offset": -1.0},
@@ -41,7 +51,9 @@ TOGETHER = {
     "double_tick": True,
     "counts": "epoch",
     "meta_weight_decay": 1e-4,
+    "meta_batches": "passes",
 }
+FRESH = "84a9d03e95c2f31d"  # fingerprint of a fresh network of four
 EXPERIMENTS = ["paper_cifar10", "paper_cifar100"]
 
 
@@ -127,6 +139,7 @@ def test_updates_come_at_these_steps(counts, fires, due):
         run = train(Toy(), partial(torch.optim.SGD, lr=0.1), controller, total_steps=steps)
         updates.append(int(run.state.updates))
     assert updates == list(accumulate(step in due for step in range(13)))
+    assert updates == [controller.num_updates(steps, 5) for steps in range(1, 14)]
     assert due == [step for step in range(13) if is_due(step, 3, 5, counts, fires)]
 
 
@@ -151,10 +164,141 @@ def test_a_period_that_no_epoch_holds_is_refused():
     assert float(train(Toy(), sgd, once, total_steps=20).state.updates) == 4
 
 
+@pytest.mark.parametrize("options", [{"period": 7}, {"period": 7, "fires": "start"}])
+@pytest.mark.parametrize("counts", ["run", "epoch"])
+def test_what_makes_a_hundred_updates_does_and_nothing_less(counts, options):
+    controller = OnlineMLRSNet(LSTM(hidden=2), counts=counts, **options)
+    for steps, epoch in ((130, 16), (400, 16), (60, 40), (90, 7)):
+        told = re.findall(r"(\w+)=(\d+)", _more(steps, epoch, controller))
+        said = {name: int(value) for name, value in told}
+        needed = said["total_steps"]
+        assert controller.num_updates(needed, epoch) >= 100
+        assert controller.num_updates(needed - 1, epoch) < 100
+        by_period = [
+            replace(controller, period=period).num_updates(steps, epoch) for period in range(1, 8)
+        ]
+        enough = [period for period, num in enumerate(by_period, 1) if num >= 100]
+        assert said.get("period", 0) == max(enough, default=0)
+
+
 @pytest.mark.parametrize("options", [{"counts": "epochs"}, {"fires": "begin"}])
 def test_a_trigger_that_is_none_is_refused(options):
     with pytest.raises(ValueError, match="counts is 'run' or 'epoch', fires is 'end' or 'start'"):
         OnlineMLRSNet(LSTM(), **options)
+
+
+# The first weights --------------------------------------------------------------------------------
+
+
+NETS = [LSTM(hidden=50), mlp.MLP(hidden=(40, 30))]
+
+
+def spans(weights):
+    return [float(weight.detach().abs().max()) for weight in weights]
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_linear_weights_fill_the_range_of_torchs_linear(net):
+    matrices = net.init(0)[::2]
+    for matrix, bias in zip(matrices, net.init(0)[1::2], strict=True):
+        torch.manual_seed(0)
+        like = torch.nn.Linear(matrix.shape[1], matrix.shape[0])
+        bound = max(spans([like.weight]))
+        assert spans([matrix])[0] == pytest.approx(bound, rel=0.2)
+        assert spans([bias])[0] <= 1.01 * matrix.shape[1] ** -0.5
+        assert matrix.shape == like.weight.shape and bias.shape == like.bias.shape
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_narrow_and_high_begin_change_what_they_say_and_nothing_else(net):
+    linear, narrow, high = (net.init(3, start) for start in ("linear", "narrow", "high"))
+    below, head = slice(None, -2), slice(-2, None)
+    for matrix, bias, like, like_bias in zip(
+        narrow[below][::2],
+        narrow[below][1::2],
+        linear[below][::2],
+        linear[below][1::2],
+        strict=True,
+    ):
+        torch.testing.assert_close(matrix, like * 0.1 * matrix.shape[1] ** 0.5)
+        assert torch.equal(bias, like_bias)
+    assert all(map(torch.equal, narrow[head], linear[head]))
+    assert all(map(torch.equal, high[below], linear[below]))
+    torch.testing.assert_close(high[-2], linear[-2] * 0.1 * high[-2].shape[1] ** 0.5)
+    assert torch.equal(high[-1], torch.ones(1))
+
+
+@pytest.mark.parametrize("start", ["linear", "narrow", "high"])
+def test_the_run_begins_with_them(start):
+    rates = []
+    controller = OnlineMLRSNet(LSTM(), gamma=0.5, start=start)
+    assert all(map(torch.equal, controller.init().phi, LSTM().init(derive(0, "phi"), start)))
+    train(
+        Toy(),
+        partial(torch.optim.SGD, lr=0.1),
+        controller,
+        total_steps=3,
+        listener=lambda row: rates.append(row["lr"]) if row["kind"] == "step" else None,
+    )
+    wanted = 0.5 / (1 + math.exp(-1)) if start == "high" else 0.25
+    assert rates[0] == pytest.approx(wanted, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: LSTM().init(0, "wide"), lambda: OnlineMLRSNet(LSTM(), start="wide")]
+)
+def test_a_start_that_is_none_is_refused(make):
+    with pytest.raises(ValueError, match="start is 'wide'; it is one of linear, narrow, high"):
+        make()
+
+
+def test_how_the_weights_began_is_no_part_of_a_fingerprint():
+    """The number is that of before there was a choice: old fingerprints stay as they are."""
+    net = LSTM(hidden=4)
+    assert Learned(net, [net.init(0)], 0.5).fingerprint == FRESH
+
+
+# Meta batches -------------------------------------------------------------------------------------
+
+
+class Broken:
+    needs, second_order = Need.META, False
+
+    def __call__(self, *_):
+        raise ArithmeticError
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"look_ahead": 2}, {"look_ahead": 2, "estimator": Adjoint()}]
+)
+def test_updates_read_the_meta_batches_of_passes_in_turn(options):
+    controller = OnlineMLRSNet(LSTM(hidden=2), period=4, meta_batches="passes", **options)
+    loop, read = OwnLoop(controller, partial(torch.optim.SGD, lr=0.1), 20), []
+    own = loop.sandbox.batch
+
+    def batch(split, *where):
+        read.extend([where] if split == "meta" else [])
+        return own(split, *where)
+
+    loop.sandbox.batch = batch
+    loop.run(20)
+    assert read == [(update, None) for update in range(5)]
+    assert loop.sandbox.batch is batch, "it is as it was after an update"
+
+
+def test_an_update_that_fails_leaves_the_meta_batches_as_they_were():
+    controller = OnlineMLRSNet(LSTM(hidden=2), period=1, meta_batches="passes", estimator=Broken())
+    loop = OwnLoop(controller, partial(torch.optim.SGD, lr=0.1), 20)
+    own = loop.sandbox.batch
+    with pytest.raises(ArithmeticError):
+        loop.run(1)
+    assert loop.sandbox.batch == own
+
+
+@pytest.mark.parametrize("meta_batches", ["all", "draw"])
+def test_meta_batches_that_are_none_are_refused(meta_batches):
+    with pytest.raises(ValueError, match="it is 'drawn' or 'passes'"):
+        OnlineMLRSNet(LSTM(), meta_batches=meta_batches)
 
 
 # Meta examples that are training examples ---------------------------------------------------------
@@ -246,6 +390,8 @@ def test_the_experiments_have_every_quirk(name, size):
     assert (controller.meta_lr, controller.meta_weight_decay) == (1e-3, 1e-4)
     assert controller.gamma == InitialLossGamma(100 if "100" in name else 10)
     assert controller.snapshots == (0.005, 0.5, 1.0)
+    assert (controller.meta_batches, controller.start) == ("passes", "linear")
+    assert controller.features == Features(("loss",))
     (group,) = build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))]).param_groups
     assert (group["momentum"], group["weight_decay"]) == (0.0, 5e-4)
     assert (cfg.task.meta_overlap, cfg.task.meta_size, cfg.task.batch_size) == (True, 1000, 128)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -59,6 +60,23 @@ def test_a_saved_policy_is_the_same_when_loaded(tmp_path):
     assert piecewise(KNOTS) == Piecewise(KNOTS)
 
 
+def test_a_family_is_kept_in_the_file_and_left_out_where_there_is_none(tmp_path):
+    path = tmp_path / "policy.json"
+    Piecewise(KNOTS, family="adam").save(path)
+    assert json.loads(path.read_text())["family"] == "adam"
+    assert Piecewise.load(path) == piecewise(None, str(path)) == Piecewise(KNOTS, family="adam")
+    assert piecewise(None, str(path), "sgd") == piecewise(KNOTS, family="sgd")
+    assert piecewise(None, str(path), "").family == piecewise(KNOTS).family == ""
+
+
+@pytest.mark.parametrize(("family", "refused"), [("adam", True), ("sgd", False), ("", False)])
+def test_an_optimizer_of_another_family_is_refused(family, refused):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    advice = "learned with adam, and the optimizer is sgd; .* or a policy's own family="
+    with pytest.raises(ValueError, match=advice) if refused else nullcontext():
+        ControlledLR(optimizer, Piecewise(KNOTS, family=family), total_steps=10)
+
+
 @pytest.mark.parametrize(
     ("knots", "message"),
     [
@@ -88,6 +106,7 @@ def test_bad_knots_fail_at_construction(knots, message):
         ('{"format": 1}', "holds no policy .KeyError: 'knots'.; needed is"),
         ('{"format": 1, "knots": [[0, "high"]]}', "holds no policy"),
         ('{"format": 1, "knots": [[0]]}', "holds no policy"),
+        ('{"format": 1, "knots": [[0, 1]], "family": 3}', "holds no policy .*family is 3"),
         ('{"format": 1, "knots": [[0, -1]]}', "holds no policy .*finite rates > 0"),
     ],
 )

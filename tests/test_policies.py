@@ -148,6 +148,11 @@ def test_bad_arguments_fail_at_construction(make, message):
         make()
 
 
+def test_a_name_is_no_controller_to_warm_up():
+    with pytest.raises(TypeError, match=r"inner='cosine'; it needs a controller, .* lr@lr.inner="):
+        Warmup("cosine", 5)
+
+
 @pytest.mark.parametrize("policy", [Cosine(0.1), MultiStep(0.1), OneCycle(0.1)])
 def test_the_length_of_the_run_must_be_known(policy):
     with pytest.raises(ValueError, match="needs the length of the run: pass total_steps="):

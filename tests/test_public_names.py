@@ -15,6 +15,7 @@ POLICIES = {
     "Cosine": lambda: meta_lr.Cosine(0.1),
     "MultiStep": lambda: meta_lr.MultiStep(0.1),
     "OneCycle": lambda: meta_lr.OneCycle(2.5),
+    "Policy": lambda: meta_lr.Policy("dtri", 0.02, k1=0.1, l=5),
     "Warmup": lambda: meta_lr.Warmup(meta_lr.Constant(0.3), 3),
     "Composite": lambda: meta_lr.Composite([2], [meta_lr.Constant(0.1), meta_lr.Cosine(0.2)]),
 }

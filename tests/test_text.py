@@ -1,62 +1,21 @@
-"""Language tasks: windows of a text, a warmed state, a tied model, exact scores, files."""
+"""Windows of a text: which tokens a batch holds, and the exact scores of a pass and of a run."""
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import cross_entropy
 
-from meta_lr import vectors
 from meta_lr.baselines.policies import Constant
-from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
-from meta_lr.bilevel.objectives import Final
-from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.seeds import seed_model
-from meta_lr.tasks import SPLITS, TextTask, text_file
 from meta_lr.tasks.models import MLP, LSTMLanguageModel
-from meta_lr.tasks.vocabulary import encode, tokenise, vocabulary
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import read_rows
-from meta_lr.training.sandbox import Sandbox
-from tests import smooth
 from tests.image_sets import digest, numbers_task
-from tests.toys import HeavyProber
-
-TINY = functools.partial(LSTMLanguageModel, width=4, layers=1, dropout=0.0)
-SGD = functools.partial(torch.optim.SGD, lr=0.1)
-BEFORE = 180
-
-
-def counting(**changes):
-    """A text of the numbers from 0 to 179, so that a token says where it stands."""
-    arguments = {
-        "name": "counting",
-        "num_classes": BEFORE + 1,
-        "network": TINY,
-        "parts": dict(zip(SPLITS, torch.arange(BEFORE).split([100, 23, 25, 32]), strict=True)),
-        "before": BEFORE,
-        "batch_size": 3,
-        "length": 5,
-        "warm": 7,
-        "seed": 0,
-    }
-    return TextTask(**{**arguments, **changes})
-
-
-def talk(**changes):
-    """A short random text of five tokens, for models."""
-    g = torch.Generator().manual_seed(3)
-    parts = dict(zip(SPLITS, torch.randint(0, 5, (240,), generator=g).split(60), strict=True))
-    arguments = {"num_classes": 5, "before": 1, "parts": parts, "batch_size": 4, "warm": 3}
-    return counting(**{**arguments, **changes})
+from tests.texts import BEFORE, SGD, counting, talk
 
 
 @pytest.fixture
@@ -163,70 +122,6 @@ def test_a_language_model_is_refused_for_images():
         numbers_task(network=LSTMLanguageModel)
 
 
-# The model ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("layers", "tied", "weights"),
-    [(2, True, 9_332_496), (3, True, 11_433_744), (2, False, 14_452_496)],
-)
-def test_number_of_weights_is_that_of_pytorch_s_example(layers, tied, weights):
-    model = LSTMLanguageModel(num_classes=10_000, layers=layers, tied=tied)
-    assert sum(weight.numel() for weight in model.parameters()) == weights
-
-
-def test_a_fresh_model_is_a_pure_function_of_the_seed():
-    state = torch.get_rng_state()
-    first, again, other = (talk(seed=seed).model().state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["embedding.weight"], other["embedding.weight"])
-    assert first["embedding.weight"].abs().max() <= 0.1 and not first["bias"].any()
-    assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("tied", [True, False])
-def test_warming_changes_no_output_and_takes_no_gradient(double, layers, tied):
-    model = LSTMLanguageModel(num_classes=9, width=6, layers=layers, dropout=0.0, tied=tied)
-    tokens = torch.tensor([[8, 1, 2, 3, 4, 0], [8, 4, 0, 1, 1, 2]])  # the 8 is only read to warm
-    whole, warmed = model(tokens, 6), model(tokens, 4)
-    torch.testing.assert_close(warmed, whole[:, 2:], rtol=1e-12, atol=1e-12)
-
-    def slope(logits):
-        (grad,) = torch.autograd.grad(logits[..., :5].sum(), model.embedding.weight)
-        return grad[8]
-
-    assert slope(whole[:, 2:]).any() and not slope(warmed).any()
-
-
-@pytest.mark.parametrize("num_scored", [5, 3])
-def test_dropout_acts_in_train_mode_only(num_scored):
-    model = LSTMLanguageModel(num_classes=9, width=8, layers=2, dropout=0.5)
-    tokens = torch.arange(5).view(1, 5)
-    assert not torch.equal(model(tokens, num_scored), model(tokens, num_scored))
-    model.eval()
-    assert torch.equal(model(tokens, num_scored), model(tokens, num_scored))
-
-
-def test_second_derivatives_exist_in_single_precision_too():
-    task = talk(network=functools.partial(TINY, layers=2, dropout=0.2))
-    model = task.model()
-    weights = list(model.parameters())
-    loss = task.loss(model, task.batch("train", 0))
-    first = torch.autograd.grad(loss, weights, create_graph=True)
-    second = torch.autograd.grad(sum(g.square().sum() for g in first), weights)
-    assert all(g.isfinite().all() and g.any() for g in second)
-
-
-@pytest.mark.parametrize(
-    "changes", [{"num_classes": 0}, {"width": 0}, {"layers": 0}, {"dropout": 1.0}]
-)
-def test_a_model_out_of_range_is_refused(changes):
-    (name,) = changes
-    with pytest.raises(ValueError, match=f"LSTMLanguageModel got {name}="):
-        LSTMLanguageModel(**{"num_classes": 5, **changes})
-
-
 # Loss and metrics ---------------------------------------------------------------------------------
 
 
@@ -285,104 +180,6 @@ def test_a_perplexity_too_large_for_a_number_is_infinite():
 HUGE = {"loss": torch.tensor(1e4), "perplexity": torch.tensor(math.inf)}
 
 
-# The tie ------------------------------------------------------------------------------------------
-
-
-def moved(task, model):
-    """Weights away from the model's, in its order."""
-    g = torch.Generator().manual_seed(5)
-    return [p.detach() + 0.3 * torch.randn(p.shape, generator=g) for p in model.parameters()]
-
-
-@pytest.mark.parametrize("copied", [False, True])
-def test_a_replaced_embedding_is_replaced_at_the_output_too(double, copied):
-    task = talk()
-    model = copy.deepcopy(task.model()) if copied else task.model()
-    sandbox = Sandbox(model, SGD(model.parameters()), task.loss, task.batch)
-    weights = [w.requires_grad_() for w in moved(task, model)]
-    slopes = torch.autograd.grad(sandbox.meta_loss(weights), weights)
-    twin = task.model()
-    with torch.no_grad():
-        for p, w in zip(twin.parameters(), weights, strict=True):
-            p.copy_(w)
-    loss = task.loss(twin, task.batch("meta", 0, 0))
-    loss.backward()
-    assert sandbox.meta_loss(weights).item() == pytest.approx(loss.item(), rel=1e-12)
-    for slope, p in zip(slopes, twin.parameters(), strict=True):
-        torch.testing.assert_close(slope, p.grad, rtol=1e-10, atol=1e-12)
-    names = [name for name, _ in model.named_parameters()]
-    assert names.count("embedding.weight") == 1 and len(names) == 6  # four of the LSTM, the bias
-
-
-def waiting(monkeypatch, task, clip=None):
-    monkeypatch.setattr(smooth, "Smooth", lambda _: task)
-    optimizer = functools.partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
-    run = smooth.Waiting("text", optimizer, LSTM(hidden=4), rate=2.0)
-    run.sandbox.clip = clip
-    return run
-
-
-def apart(a, b):
-    return float(vectors.norm(torch._foreach_sub(list(a), list(b))) / vectors.norm(a))
-
-
-@pytest.mark.parametrize("clip", [None, 0.05])
-@pytest.mark.parametrize("layers", [1, 2])
-def test_the_meta_gradient_is_that_of_central_differences(double, monkeypatch, layers, clip):
-    network = functools.partial(TINY, layers=layers, dropout=0.2)
-    run = waiting(monkeypatch, talk(network=network, warm=0), clip)
-    weights = Final()(0, 4)
-    grads = run.estimate(Adjoint(), weights).grads
-    assert apart(grads, run.estimate(Unroll(), weights).grads) < 1e-8
-    g = torch.Generator().manual_seed(0)
-    direction = [torch.randn(w.shape, generator=g) for w in run.phi]
-    up, down = (
-        run.estimate(FirstOrder(), weights, vectors.axpy(size, direction, run.phi)).loss
-        for size in (1e-5, -1e-5)
-    )
-    assert vectors.dot(grads, direction).item() == pytest.approx((up - down) / 2e-5, rel=1e-6)
-
-
-def test_the_estimators_agree_where_the_state_is_warmed(double, monkeypatch):
-    run = waiting(monkeypatch, talk(network=functools.partial(TINY, dropout=0.2)))
-    walked = run.estimate(Adjoint(), Final()(0, 4)).grads
-    assert apart(walked, run.estimate(Unroll(), Final()(0, 4)).grads) < 1e-8
-    first, *others = (run.estimate(e(), (1.0,)).grads for e in (ClosedForm, Adjoint, Unroll))
-    assert all(apart(first, other) < 1e-8 for other in others)
-
-
-def test_a_broken_tie_would_be_noticed(double, monkeypatch):
-    whole = waiting(monkeypatch, talk(warm=0)).estimate(Adjoint(), (1.0,)).grads
-    linear = nn.functional.linear
-
-    def cut(hidden, matrix, bias):
-        return linear(hidden, matrix.detach(), bias)
-
-    run = waiting(monkeypatch, talk(warm=0))
-    monkeypatch.setattr(nn.functional, "linear", cut)
-    assert apart(whole, run.estimate(Adjoint(), (1.0,)).grads) > 1e-2
-
-
-# Runs ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_experiments_replay_the_run_s_loss_and_leave_no_trace(dropout):
-    task = talk(network=functools.partial(TINY, layers=2, dropout=dropout))
-    probed, plain = (
-        train(task, SGD, controller, total_steps=6, clip=0.25)
-        for controller in (HeavyProber(0.05), Constant(0.05))
-    )
-    same = zip(probed.model.state_dict().values(), plain.model.state_dict().values(), strict=True)
-    assert all(torch.equal(a, b) for a, b in same)
-
-    model = task.model()
-    sandbox = Sandbox(model, SGD(model.parameters()), task.loss, task.batch, seed=0)
-    sandbox.at(3)
-    seed_model(0, "model", 3)
-    assert sandbox.loss(list(model.parameters())).equal(task.loss(model, task.batch("train", 3)))
-
-
 def test_a_run_is_scored_by_its_loss_and_records_its_perplexity(tmp_path):
     task = talk(characters=True)
     outcome = train(task, SGD, Constant(2.0), total_steps=12, folder=tmp_path, clip=0.25)
@@ -396,116 +193,3 @@ def test_a_run_is_scored_by_its_loss_and_records_its_perplexity(tmp_path):
     best_model = task.model()
     best_model.load_state_dict(torch.load(tmp_path / STATE, weights_only=True)["best"][1])
     assert measure(task, best_model, "val", task.batch)["loss"] == pytest.approx(best)
-
-
-def test_online_mlr_snet_learns_on_text():
-    task = talk(network=functools.partial(TINY, layers=2))
-    online = OnlineMLRSNet(LSTM(hidden=4), gamma=4.0, period=4)
-    outcome = train(task, SGD, online, total_steps=24, clip=0.25)
-    assert outcome.status == "finished" and int(outcome.state.updates) == 6
-
-
-def test_a_regular_text_is_learned_beyond_its_windows(tmp_path):
-    path = tmp_path / "pattern.txt"
-    path.write_text("aab" * 400)
-    changes = {"length": 2, "meta_size": 0, "val_size": 200, "test_size": 200}
-    network = functools.partial(LSTMLanguageModel, width=16, layers=1, dropout=0.0)
-    losses = [
-        train(
-            text_file(path, network, warm=warm, **changes),
-            functools.partial(torch.optim.Adam, lr=0.01),
-            Constant(0.02),
-            total_steps=100,
-        ).test["last"]["loss"]
-        for warm in (0, 8)
-    ]
-    assert losses[1] < 0.1 < 0.2 < losses[0]  # one character cannot tell which of the a's it is
-
-
-# Files --------------------------------------------------------------------------------------------
-
-LINES = "the cat sat\nthe <unk> cat\n\nthe end\n"
-
-
-def test_words_are_what_stands_between_spaces_with_an_end_for_each_line():
-    words = tokenise(LINES, "word")
-    assert " ".join(words) == "the cat sat <eos> the <unk> cat <eos> <eos> the end <eos>"
-    numbers = vocabulary(words, "word")
-    assert list(numbers) == ["<unk>", "<eos>", "the", "cat", "end", "sat"]
-    assert encode(words, numbers).tolist() == [2, 3, 5, 1, 2, 0, 3, 1, 1, 2, 4, 1]
-    few = vocabulary(words, "word", 3)
-    assert encode([*words[:3], "dog"], few).tolist() == [2, 0, 0, 0]
-    assert tokenise("no end", "word") == ["no", "end", "<eos>"]
-
-
-def test_characters_are_counted_by_frequency_and_the_line_end_comes_first():
-    numbers = vocabulary(tokenise("abba\nbé", "char"), "char")
-    assert list(numbers) == ["<unk>", "\n", "b", "a", "é"]
-    assert encode("éz\n", numbers).tolist() == [4, 0, 1]
-
-
-@pytest.fixture
-def book(tmp_path):
-    path = tmp_path / "book.v1.txt"
-    path.write_text("abcdefghij" * 100 + "\nxyz" + "ab\n" * 9)
-    return path
-
-
-SIZES = {"meta_size": 43, "val_size": 60, "test_size": 57, "length": 10, "batch_size": 4}
-
-
-def test_a_file_is_cut_into_whole_windows_one_part_after_the_other(book):
-    task = text_file(book, TINY, **SIZES)
-    assert task.name == "book-characters" and task.characters
-    assert [len(task.parts[split]) for split in SPLITS] == [1031 - 150, 40, 60, 50]
-    assert task.num_classes == 12  # xyz stand behind the train part
-    whole = book.read_text()
-    numbers = vocabulary(whole[:881], "char")
-    parts = torch.cat([task.parts[split] for split in SPLITS])
-    assert torch.equal(parts, encode(whole, numbers))
-    assert text_file(book, TINY, **SIZES, seed=4).parts["val"].equal(task.parts["val"])
-
-
-def test_val_and_test_may_have_files_of_their_own(book, tmp_path):
-    (tmp_path / "val").write_text("one b c\n" * 6)
-    (tmp_path / "test").write_text("b one\n" * 7)
-    words = {"level": "word", "length": 4, "batch_size": 1, "meta_size": 9}
-    places = {"val_path": tmp_path / "val", "test_path": tmp_path / "test"}
-    book.write_text("a b b c c c\n" * 9)
-    task = text_file(book, TINY, **places, **words)
-    assert [len(task.parts[split]) for split in SPLITS] == [55, 8, 24, 21]
-    assert list(vocabulary(tokenise(book.read_text(), "word"), "word"))[2:] == ["c", "b", "a"]
-    assert task.parts["val"][:4].tolist() == [0, 3, 2, 1]
-    assert task.num_classes == 5 and task.name == "book-words" and not task.characters
-    small = text_file(book, TINY, **places, **words, max_words=3)
-    assert small.num_classes == 3 and small.parts["val"][:4].tolist() == [0, 0, 2, 1]
-    only_test = text_file(book, TINY, test_path=tmp_path / "test", val_size=8, **words)
-    assert [len(only_test.parts[split]) for split in SPLITS] == [47, 8, 8, 21]
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"path": "none.txt"}, "no file at path=none.txt .*; needed is a text in UTF-8"),
-        ({"test_path": "none.txt"}, "no file at test_path=none.txt"),
-        (
-            {"val_size": 2000},
-            "1031 characters, but meta_size=43 and val_size=2000 and test_size=57",
-        ),
-        ({"val_size": 5}, "0 tokens in val, less than one window of length=10; raise val_size="),
-        ({"meta_size": -1}, "length=10 and meta_size=-1"),
-        ({"length": 0}, "length=0"),
-        ({"max_words": 9}, "max_words=9 with level=char"),
-        ({"max_words": 1, "level": "word"}, "max_words=1 with level=word; needed is 0, or a"),
-    ],
-)
-def test_a_file_that_does_not_fit_is_refused_with_the_reason(book, changes, words):
-    arguments = {"path": book, **SIZES, **changes}
-    with pytest.raises((ValueError, FileNotFoundError), match=words):
-        text_file(arguments.pop("path"), TINY, **arguments)
-
-
-def test_what_is_no_text_is_refused(book):
-    book.write_bytes(b"\xff\xfe\x00abc")
-    with pytest.raises(ValueError, match=r"book.v1.txt is no text in UTF-8 \(.*\); convert it"):
-        text_file(book, TINY, **SIZES)

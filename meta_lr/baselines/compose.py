@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import pairwise
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from meta_lr.protocol import Average, Controller, Need, Rate, StepView
 
@@ -37,6 +37,11 @@ class Warmup:
     steps: int
 
     def __post_init__(self) -> None:
+        if not hasattr(self.inner, "needs"):
+            raise TypeError(
+                f"Warmup got inner={self.inner!r}; it needs a controller, which on the command "
+                "line is chosen by lr@lr.inner=NAME"
+            )
         if not isinstance(self.steps, Integral) or self.steps < 0:
             raise ValueError(
                 f"Warmup got steps={self.steps!r}; it needs a whole number of optimizer steps >= 0"
@@ -79,7 +84,8 @@ class Composite:
     """Several controllers, one after the other; each sees its own stretch as a whole run.
 
     Update:
-        rate(t) = part_i(t - b_i), for b_i <= t < b_(i+1), with b_0 = 0
+        rate(t) = part_i(t - b_i), for b_i <= t < b_(i+1), with b_0 = 0; t and b in steps, or
+        b in epochs
     Reference:
         Wu et al. 2019, arXiv 1908.06477, for composites of policies
     Deviations:
@@ -88,8 +94,9 @@ class Composite:
         that of the part that steers
 
     Args:
-        boundaries: Steps at which the next part takes over, increasing; one fewer than parts.
+        boundaries: When the next part takes over, increasing; one fewer than parts.
         parts: The controllers. The last one steers to the end of the run and beyond.
+        per: What the boundaries count: optimizer steps, or epochs. The parts count their own way.
 
     >>> from meta_lr.baselines.policies import Constant
     >>> both = Composite([2], [Constant(0.1), Constant(0.3)])
@@ -99,9 +106,12 @@ class Composite:
 
     boundaries: Sequence[int]
     parts: Sequence[Controller]
+    per: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "boundaries", _steps(self.boundaries))
+        if self.per not in ("step", "epoch"):
+            raise ValueError(f"Composite got per={self.per}; it needs step or epoch")
+        object.__setattr__(self, "boundaries", _whole(self.boundaries, self.per))
         object.__setattr__(self, "parts", tuple(self.parts))
         if len(self.boundaries) != len(self.parts) - 1:
             raise ValueError(
@@ -120,7 +130,8 @@ class Composite:
     @property
     def needs(self) -> Need:
         """What any part reads; the length of the run only if the last part does."""
-        needs = reduce(operator.or_, (part.needs for part in self.parts))
+        own = Need.EPOCHS if self.per == "epoch" else Need.NOTHING
+        needs = reduce(operator.or_, (part.needs for part in self.parts), own)
         return needs if self.parts[-1].needs & Need.HORIZON else needs & ~Need.HORIZON
 
     @property
@@ -134,16 +145,17 @@ class Composite:
 
     def __call__(self, view: StepView, state: CompositeState) -> tuple[Rate, CompositeState]:
         """Return the rate of this step, and the next state."""
-        index = bisect_right(self.boundaries, view.step)
+        unit = view.steps_per_epoch if self.per == "epoch" else 1
+        index = bisect_right(self.boundaries, view.step // unit)
         part = self.parts[index]
         own = self._kinds[index](*state.values) if index == state.part else part.init()
-        rate, own = part(view.within(part, *self._stretch(index, view)), own)
+        rate, own = part(view.within(part, *self._stretch(index, unit, view)), own)
         return rate, CompositeState(index, tuple(own))
 
-    def _stretch(self, index: int, view: StepView) -> tuple[int, int]:
-        start = self.boundaries[index - 1] if index else 0
+    def _stretch(self, index: int, unit: int, view: StepView) -> tuple[int, int]:
+        start = self.boundaries[index - 1] * unit if index else 0
         if index < len(self.boundaries):
-            return start, self.boundaries[index]
+            return start, self.boundaries[index] * unit
         return start, view.total_steps if Need.HORIZON & self.needs else start
 
     @cached_property
@@ -155,11 +167,13 @@ class Composite:
         return [type(part.init()) for part in self.parts]
 
 
-def _steps(boundaries: Sequence[int]) -> tuple[int, ...]:
+def _whole(boundaries: Sequence[int], per: str) -> tuple[int, ...]:
     try:
         return tuple(map(operator.index, boundaries))
     except TypeError:
+        needed = "epochs, such as [30, 60]"
+        if per == "step":
+            needed = "optimizer steps, such as [round(0.5 * total_steps)] for half of the run"
         raise ValueError(
-            f"Composite got boundaries={boundaries!r}; it needs whole numbers of optimizer steps, "
-            "such as [round(0.5 * total_steps)] for half of the run"
+            f"Composite got boundaries={boundaries!r}; it needs whole numbers of {needed}"
         ) from None

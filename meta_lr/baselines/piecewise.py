@@ -6,7 +6,7 @@ import json
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,6 +32,8 @@ class Piecewise:
     Args:
         knots: Pairs (fraction of the run, rate): the fractions rise within [0, 1], the rates are
             positive.
+        family: The optimizer family that the rates hold for, as `rules.family` names it; "" for
+            any.
 
     >>> from meta_lr.protocol import StepView
     >>> policy = Piecewise([(0.0, 0.4), (0.5, 0.1)])
@@ -40,18 +42,24 @@ class Piecewise:
     """
 
     knots: Sequence[Sequence[float]]
+    family: str = ""
     needs = Need.HORIZON
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "knots", tuple(tuple(knot) for knot in self.knots))
         if not self.knots or any(len(knot) != 2 for knot in self.knots):
-            raise ValueError(f"{self} needs at least one pair (fraction of the run, rate)")
+            raise ValueError(
+                f"knots={self.knots} is no policy; it needs at least one pair "
+                "(fraction of the run, rate)"
+            )
         fractions = [fraction for fraction, _ in self.knots]
         inside = 0 <= fractions[0] and fractions[-1] <= 1
         if not inside or not all(a < b for a, b in pairwise(fractions)):
-            raise ValueError(f"{self} is out of range; it needs fractions that rise within [0, 1]")
+            raise ValueError(
+                f"knots={self.knots} is out of range; it needs fractions that rise within [0, 1]"
+            )
         if not all(0 < rate < math.inf for _, rate in self.knots):
-            raise ValueError(f"{self} is out of range; it needs finite rates > 0")
+            raise ValueError(f"knots={self.knots} is out of range; it needs finite rates > 0")
 
     @classmethod
     def load(cls, path: str | Path) -> Piecewise:
@@ -64,11 +72,13 @@ class Piecewise:
             content = json.loads(Path(path).read_bytes())
             version, knots = content["format"], content["knots"]
             if version == FORMAT:
-                return cls([(float(fraction), float(rate)) for fraction, rate in knots])
+                pairs = [(float(fraction), float(rate)) for fraction, rate in knots]
+                return cls(pairs, _text(content.get("family", "")))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{path} holds no policy ({type(error).__name__}: {error}); needed is "
-                f'{{"format": {FORMAT}, "knots": [[fraction, rate], ...]}}'
+                f'{{"format": {FORMAT}, "knots": [[fraction, rate], ...], "family": "sgd"}}, where '
+                "family may be left out"
             ) from None
         raise ValueError(
             f"{path} has format {version}, this meta_lr reads {FORMAT}; install a newer meta_lr"
@@ -77,6 +87,7 @@ class Piecewise:
     def save(self, path: Path) -> None:
         """Write the policy as JSON."""
         content = {"format": FORMAT, "knots": self.knots}
+        content |= {"family": self.family} if self.family else {}
         path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
     def init(self) -> NoState:
@@ -93,14 +104,27 @@ class Piecewise:
         return first * (last / first) ** ((fraction - start) / (end - start)), state
 
 
-def piecewise(knots: Sequence[Sequence[float]] | None, path: str | None = None) -> Piecewise:
+def piecewise(
+    knots: Sequence[Sequence[float]] | None, path: str | None = None, family: str | None = None
+) -> Piecewise:
     """Return the policy in the file `path`; without a file, that through `knots`.
+
+    Args:
+        knots: Pairs (fraction of the run, rate).
+        path: Of a file that `Piecewise.save` wrote; it comes first.
+        family: The optimizer family that the rates are to hold for, "" for any; None: what the
+            file says, any without a file.
 
     Raises:
         ValueError: There is neither, or what there is makes no policy.
     """
-    if path is not None:
-        return Piecewise.load(path)
-    if knots is None:
+    if path is None and knots is None:
         raise ValueError("Piecewise needs a path, or knots such as [[0.0, 0.1], [1.0, 0.001]]")
-    return Piecewise(knots)
+    policy = Piecewise(knots or ()) if path is None else Piecewise.load(path)
+    return policy if family is None else replace(policy, family=family)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"family is {value!r}")
+    return value

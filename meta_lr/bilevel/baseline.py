@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
+from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.learned import LearnedState
 from meta_lr.schedulers.network import Tensors
 
-PEAKS = tuple(0.02 * 2.5**k for k in range(8))  # 0.02 to 12, in units of plain SGD's rate
+PEAKS = tuple(0.08 * 2.0**k for k in range(8))  # 0.08 to 10.24, in units of plain SGD's rate
 
 
+@dataclass(frozen=True)
 class PeakedCosine:
     """A cosine whose peak is its weight, so that copies side by side can have one each."""
 
@@ -25,11 +28,16 @@ class PeakedCosine:
         return LearnedState(())
 
     def pure(
-        self, weights: Tensors, loss: Tensor, memory: Tensors, *, step: int, total_steps: int = 0
+        self,
+        weights: Tensors,
+        loss: Tensor,
+        memory: Tensors,
+        *,
+        step: int,
+        total_steps: int = 0,
     ) -> tuple[Tensor, Tensors]:
         """Return the rate of this step."""
-        share = 0.5 * (1 + math.cos(math.pi * step / total_steps))
-        return weights[0] * share, memory
+        return weights[0] * cosine_share(step, total_steps), memory
 
 
 class Curve(NamedTuple):

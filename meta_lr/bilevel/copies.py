@@ -27,9 +27,23 @@ class Schedule(Protocol):
         ...
 
     def pure(
-        self, weights: Tensors, loss: Tensor, memory: Tensors, *, step: int, total_steps: int = 0
+        self,
+        weights: Tensors,
+        loss: Tensor,
+        memory: Tensors,
+        *,
+        step: int,
+        total_steps: int = 0,
     ) -> tuple[Tensor, Tensors]:
-        """Return the rate () and the next memory, in torch operations throughout."""
+        """Return the rates (copies,) and the next memory, in torch operations throughout.
+
+        Args:
+            weights: Each with a first dimension for the copy.
+            loss: (copies,).
+            memory: Each with a first dimension for the copy.
+            step: Inner steps taken so far, from 0.
+            total_steps: Of the inner problem.
+        """
         ...
 
 
@@ -60,7 +74,7 @@ class Copies:
         self._rule, self._groups = rules.rule_of(optimizer), groups_of_params(optimizer)
         self._lossy = LossModule(self.model, problem.task.loss)
         self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
-        self._step = vmap(self._one_step, in_dims=(0, 0, 0, 0, None, None))
+        self._slopes = vmap(grad_and_value(self._loss), in_dims=(0, None))
         self._losses = vmap(self._loss, in_dims=(0, None))
 
     def start(self) -> Point:
@@ -73,9 +87,11 @@ class Copies:
         """Return all copies after the steps from `start` on; the weights have a copy dimension."""
         for t in range(start, start + steps):
             batch = self.problem.task.batch("train", t)
-            params, slots, memory = self._step(
-                point.params, point.slots, point.state.memory, tuple(phi), batch, t
+            grads, losses = self._slopes(point.params, batch)
+            rates, memory = self.learner.pure(
+                tuple(phi), losses, point.state.memory, step=t, total_steps=self.problem.total_steps
             )
+            params, slots = self._stepped(point, grads, rates, t)
             point = Point(params, slots, {}, LearnedState(memory))
         return point
 
@@ -97,21 +113,15 @@ class Copies:
     def _loss(self, params: Sequence[Tensor], batch: Batch) -> Tensor:
         return functional_call(self._lossy, dict(zip(self._names, params, strict=True)), (batch,))
 
-    def _one_step(
-        self,
-        params: tuple[Tensor, ...],
-        slots: tuple[Mapping[str, Any], ...],
-        memory: tuple[Tensor, ...],
-        phi: tuple[Tensor, ...],
-        batch: Batch,
-        t: int,
-    ) -> tuple[Any, Any, Any]:
-        grads, loss = grad_and_value(self._loss)(params, batch)
-        total_steps = self.problem.total_steps
-        rate, memory = self.learner.pure(phi, loss, memory, step=t, total_steps=total_steps)
-        moved, kept = [], []
-        for p, g, slot, (group, scale) in zip(params, grads, slots, self._groups, strict=True):
-            direction, new = self._rule(p, g, {**slot, "step": torch.tensor(float(t))}, group)
-            moved.append(direction.apply(p, rate * scale))
+    def _stepped(
+        self, point: Point, grads: Sequence[Tensor], rates: Tensor, t: int
+    ) -> tuple[tuple[Tensor, ...], tuple[Mapping[str, Any], ...]]:
+        """Return all copies' parameters and slots after a step; the rules go element by element."""
+        moved, kept, count = [], [], torch.tensor(float(t))
+        for p, g, slot, (group, scale) in zip(
+            point.params, grads, point.slots, self._groups, strict=True
+        ):
+            direction, new = self._rule(p, g, {**slot, "step": count}, group)
+            moved.append(direction.apply(p, (rates * scale).view(-1, *[1] * (p.ndim - 1))))
             kept.append({key: value for key, value in new.items() if key != "step"})
-        return tuple(moved), tuple(kept), memory
+        return tuple(moved), tuple(kept)

@@ -27,7 +27,8 @@ class Episode(NamedTuple):
 
     def weights(self, objective: Objective, steps: int) -> tuple[float, ...]:
         """Return the weights of the next window: of `steps` steps, or what is left of the run."""
-        return objective(self.step, min(steps, self.problem.total_steps - self.step))
+        left = self.problem.total_steps - self.step
+        return objective(self.step, min(steps, left), ends=steps >= left)
 
 
 class Windowed(NamedTuple):

@@ -39,7 +39,7 @@ class PersistentES:
     """
 
     pairs: int = 16
-    sigma: float = 0.05
+    sigma: float = 0.3
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or not 0.0 < self.sigma < math.inf:

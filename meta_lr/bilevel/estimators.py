@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meta_lr import vectors
 from meta_lr.bilevel.adjoint import adjoint
@@ -24,7 +24,13 @@ class Estimate(NamedTuple):
 
 
 class Estimator(Protocol):
-    """Estimates the meta-gradient of a look-ahead from a run's present step."""
+    """Estimates the meta-gradient of a look-ahead from a run's present step.
+
+    Those that differentiate a training step twice (`Unroll`, `Adjoint`) need layers whose backward
+    pass has a derivative. cuDNN's recurrent layers have none (see `refuse_cudnn`).
+    """
+
+    second_order: ClassVar[bool]  # whether it differentiates a training step twice
 
     @property
     def needs(self) -> Need:
@@ -62,6 +68,8 @@ class ClosedForm:
     >>> ClosedForm()
     ClosedForm()
     """
+
+    second_order: ClassVar[bool] = False
 
     @property
     def needs(self) -> Need:
@@ -101,7 +109,12 @@ class Unroll:
         none: exact
     Cost:
         about 4 K steps; memory for K graphs
+
+    Raises:
+        ValueError: When called: an LSTM or the like runs in cuDNN (see `refuse_cudnn`).
     """
+
+    second_order: ClassVar[bool] = True
 
     @property
     def needs(self) -> Need:
@@ -114,6 +127,7 @@ class Unroll:
         """Return the objective and its gradient."""
         from meta_lr.bilevel.unroll import unroll  # `higher` is only loaded where it is used
 
+        refuse_cudnn(view.sandbox.model)
         with torch.enable_grad(), view.sandbox.trial() as trial:
             loss = unroll(trial, learner, state, view, weights)
             return Estimate(loss.item(), torch.autograd.grad(loss, learner.stages[0]))
@@ -131,6 +145,8 @@ class _WalkedBack:
         self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
     ) -> Estimate:
         """Return the objective and its gradient."""
+        if self.second_order:
+            refuse_cudnn(view.sandbox.model)
         run, phi = LookAhead(learner, view), learner.stages[0]
         with torch.enable_grad():
             start = run.start(state)
@@ -151,6 +167,9 @@ class Adjoint(_WalkedBack):
         none: exact
     Cost:
         about 4 K steps; memory for one graph, and K times weights, optimizer state and buffers
+
+    Raises:
+        ValueError: When called: an LSTM or the like runs in cuDNN (see `refuse_cudnn`).
     """
 
     second_order: ClassVar[bool] = True
@@ -181,3 +200,23 @@ def scaled_directions(view: StepView) -> list[Tensor]:
         d if scale == 1.0 else scale * d
         for (_, scale), d in zip(groups, view.direction, strict=True)
     ]
+
+
+def refuse_cudnn(model: nn.Module) -> None:
+    """Raise a ValueError if a recurrent layer would run in cuDNN: it has no second derivative.
+
+    That is torch's LSTM, GRU or RNN on a CUDA device. torch itself only notices far into the
+    backward pass, with a NotImplementedError for `_cudnn_rnn_backward`. Inside
+    `torch.backends.cudnn.flags(enabled=False)` torch's own kernels serve, which can be
+    differentiated twice and are slower.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.RNNBase) and any(
+            map(torch.backends.cudnn.is_acceptable, layer.parameters())
+        ):
+            raise ValueError(
+                f"the model's {type(layer).__name__} '{name}' runs in cuDNN, which has no second "
+                "derivative, and unroll and adjoint need one; choose closed_form (one step ahead) "
+                "or first_order, train on the CPU, or, in Python, train inside "
+                "`with torch.backends.cudnn.flags(enabled=False):`"
+            )

@@ -40,7 +40,8 @@ class Plan:
         held_out: Number of problems that choose the best phi.
         evaluate_every: Updates between two looks at them.
         meta_lr: Rate of Adam on phi.
-        clip: Largest norm of the mean meta-gradient.
+        clip: Largest norm of a window's meta-gradient; a run close to divergence then weighs no
+            more than others in the mean.
         peak: Of the cosine whose curve is the baseline, in units of plain SGD's rate.
         seed: Of phi, of the perturbations and of the order of the problems.
     """
@@ -56,7 +57,7 @@ class Plan:
     evaluate_every: int = 100
     meta_lr: float = 3e-3
     clip: float = 1.0
-    peak: float = 1.0
+    peak: float = 1.28
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -207,7 +208,7 @@ class MetaTraining:
             got = plan.estimator.window(episode, self.learner, self.phi, weights, seed=seed)
             whole = math.isfinite(got.score) and bool(got.grad.isfinite().all())
             if whole:
-                grad += got.grad
+                grad += got.grad * min(1.0, plan.clip / (got.grad.norm().item() + 1e-12))
             tally += torch.tensor([got.score if whole else 0.0, whole, not whole, got.cost])
             ended = not whole or got.episode.step >= episode.problem.total_steps
             self.slots[place] = self.begin(worker) if ended else (number, got.episode)
@@ -230,9 +231,7 @@ class MetaTraining:
         self.cost += cost
         if not count:
             return math.nan
-        grad = grad / count
-        grad = grad * min(1.0, self.plan.clip / (grad.norm().item() + 1e-12))
-        pieces = grad.split([weight.numel() for weight in self.phi])
+        pieces = (grad / count).split([weight.numel() for weight in self.phi])
         for weight, piece in zip(self.phi, pieces, strict=True):
             weight.grad = piece.reshape(weight.shape).clone()
         self.optimizer.step()

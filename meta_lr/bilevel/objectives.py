@@ -10,8 +10,14 @@ from typing import Protocol
 class Objective(Protocol):
     """Gives each step of a window its weight."""
 
-    def __call__(self, start: int, steps: int) -> tuple[float, ...]:
-        """Return the weights of the meta losses after steps `start + 1` to `start + steps`."""
+    def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
+        """Return the weights of the meta losses after steps `start + 1` to `start + steps`.
+
+        Args:
+            start: Steps of the run before the window.
+            steps: Steps of the window.
+            ends: Whether the run ends with it.
+        """
         ...
 
 
@@ -23,9 +29,35 @@ class Final:
     (0.0, 0.0, 1.0)
     """
 
-    def __call__(self, start: int, steps: int) -> tuple[float, ...]:
+    def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
         """Return one for the last step."""
         return (0.0,) * (steps - 1) + (1.0,)
+
+
+@dataclass(frozen=True)
+class End:
+    """The mean meta loss over the last steps of the run; windows before them are not scored.
+
+    For estimators that carry what happened in earlier windows (`PersistentES`), or windows as long
+    as the run; truncated back-propagation learns from each run's last window alone.
+
+    Args:
+        last: Steps that are averaged over, each with a meta batch of its own.
+
+    >>> End(last=2)(0, 3), End(last=2)(0, 3, ends=True)
+    ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5))
+    """
+
+    last: int = 8
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ValueError(f"End got last={self.last}; it is at least 1 step")
+
+    def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
+        """Return equal weights for the last steps of the run."""
+        count = min(self.last, steps) if ends else 0
+        return (0.0,) * (steps - count) + (1.0 / max(count, 1),) * count
 
 
 @dataclass(frozen=True)
@@ -45,7 +77,7 @@ class Mean:
         if self.every < 1:
             raise ValueError(f"Mean got every={self.every}; it is at least 1 step")
 
-    def __call__(self, start: int, steps: int) -> tuple[float, ...]:
+    def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
         """Return equal weights."""
         scored = [k % self.every == 0 or k == steps for k in range(1, steps + 1)]
         return tuple(hit / sum(scored) for hit in scored)
@@ -62,7 +94,7 @@ class LogArea:
     [0.565, 0.263, 0.173]
     """
 
-    def __call__(self, start: int, steps: int) -> tuple[float, ...]:
+    def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
         """Return weights that fall as one over the step."""
         raw = [math.log((t + 0.5) / (t - 0.5)) for t in range(start + 1, start + steps + 1)]
         return tuple(weight / sum(raw) for weight in raw)

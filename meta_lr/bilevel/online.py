@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from meta_lr import rules
-from meta_lr.bilevel.estimators import ClosedForm, Estimator, Unroll
+from meta_lr.bilevel.estimators import ClosedForm, Estimator, Unroll, refuse_cudnn
 from meta_lr.bilevel.objectives import Final
 from meta_lr.protocol import Need, StepView
+from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned, LearnedState
-from meta_lr.schedulers.network import Network, Tensors
+from meta_lr.schedulers.learned import RAW, Learned, LearnedState
+from meta_lr.schedulers.network import Network, Start, Tensors
 from meta_lr.seeds import derive
+from meta_lr.tasks.base import Batch, Split
+from meta_lr.training.sandbox import Sandbox
 
 
 class OnlineState(NamedTuple):
@@ -26,7 +32,7 @@ class OnlineState(NamedTuple):
     means: Tensors  # Adam's first moments, shaped like phi
     squares: Tensors  # Adam's second moments
     updates: Tensor  # () number of updates of phi
-    memory: Tensors
+    memory: Tensors  # the network's, then the features'
     gamma: float  # 0.0 before the first step
     snapshots: tuple[Tensors, ...]
     low: float  # smallest and largest loss seen
@@ -40,7 +46,7 @@ class OnlineMLRSNet:
     Update:
         every T steps: w_K(phi) = K training steps from w at the rates of the network;
         phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
-        each step: rate = gamma p(phi, loss, memory).
+        each step: rate = gamma p(phi, features of the loss, memory).
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
     Deviations:
@@ -48,7 +54,9 @@ class OnlineMLRSNet:
         twice at an update (`double_tick`). 3. Weight decay on phi is coupled L2, as published.
         4. Meta data are disjoint from the training data; as published they are nearly all of them
         training data too (a task's `meta_overlap`). 5. Steps are counted over the whole run; the
-        published count starts anew each epoch (`counts`, `fires`).
+        published count starts anew each epoch (`counts`, `fires`). 6. Each update draws its meta
+        batch anew; the published image experiments read them pass by pass (`meta_batches`).
+        7. Features other than the raw loss are ours.
     Cost:
         per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
         K > 1; the network's pass each step.
@@ -70,6 +78,10 @@ class OnlineMLRSNet:
             as published; what an epoch has beyond its last whole period is then without an update.
         fires: Whether the update is at the "end" of a period, its last step, as in the published
             image experiments, or at its "start", as in those on language.
+        meta_batches: Whether each meta batch is "drawn" from the whole split, or they come in
+            "passes" over it, each in a new order, as published for images.
+        start: Of phi's first values, see `meta_lr.schedulers.network.begin`.
+        features: What the network reads of the loss history; the paper's one is the loss itself.
 
     >>> from meta_lr.schedulers.lstm import LSTM
     >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
@@ -88,6 +100,9 @@ class OnlineMLRSNet:
     double_tick: bool = False
     counts: Literal["run", "epoch"] = "run"
     fires: Literal["end", "start"] = "end"
+    meta_batches: Literal["drawn", "passes"] = "drawn"
+    start: Start = "linear"
+    features: Features = RAW
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "snapshots", tuple(self.snapshots))  # configurations give lists
@@ -95,6 +110,11 @@ class OnlineMLRSNet:
             raise ValueError(
                 f"OnlineMLRSNet got period={self.period}, look_ahead={self.look_ahead}; "
                 "both are at least 1 step"
+            )
+        if not callable(self._estimator):
+            raise ValueError(
+                f"{type(self._estimator).__name__} is for windows of inner problems, not for a "
+                "look-ahead along a run; choose closed_form, unroll, adjoint or first_order"
             )
         if self.look_ahead > 1 and isinstance(self.estimator, ClosedForm):
             raise ValueError(
@@ -110,23 +130,32 @@ class OnlineMLRSNet:
                 f"OnlineMLRSNet got counts={self.counts!r}, fires={self.fires!r}; "
                 "counts is 'run' or 'epoch', fires is 'end' or 'start'"
             )
+        if self.meta_batches not in ("drawn", "passes"):
+            raise ValueError(f"meta_batches is {self.meta_batches!r}; it is 'drawn' or 'passes'")
+        _ = self._learner  # refuses another start, or features that are not what the network reads
 
     @property
     def needs(self) -> Need:
-        """The loss, the length of the run, a sandbox, and what trigger and estimator read."""
+        """The run's length, a sandbox, and what features, trigger and estimator read."""
         trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
-        return Need.LOSS | Need.META | Need.HORIZON | trigger | self._estimator.needs
+        return Need.META | Need.HORIZON | trigger | self.features.needs | self._estimator.needs
 
     @property
     def _estimator(self) -> Estimator:
         return self.estimator or (ClosedForm() if self.look_ahead == 1 else Unroll())
 
+    @cached_property
+    def _learner(self) -> Learned:
+        """The network behind its features, at a gamma of 1; the present phi is passed in."""
+        return Learned(self.net, (self.net.init(0, self.start),), 1.0, features=self.features)
+
     def init(self) -> OnlineState:
         """Return fresh phi and zero moments."""
-        phi = self.net.init(derive(self.seed, "phi"))
+        phi = self.net.init(derive(self.seed, "phi"), self.start)
+        memory = self._learner.init().memory
         zeros = tuple(torch.zeros_like(weight) for weight in phi)
         return OnlineState(
-            phi, zeros, zeros, torch.tensor(0.0), self.net.memory(), 0.0, (), math.inf, -math.inf
+            phi, zeros, zeros, torch.tensor(0.0), memory, 0.0, (), math.inf, -math.inf
         )
 
     def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
@@ -140,19 +169,38 @@ class OnlineMLRSNet:
         due = sum(math.ceil(f * view.total_steps) <= view.step + 1 for f in self.snapshots)
         kept = state.snapshots + (state.phi,) * (due - len(state.snapshots))
         state = state._replace(snapshots=kept)
-        p, memory = self.net(state.phi, view.loss, state.memory)
+        p, memory = self._output(view, state)
         return state.gamma * float(p), state._replace(memory=memory)
+
+    def num_updates(self, steps: int, steps_per_epoch: int) -> int:
+        """Return how often phi is updated in a run of so many steps."""
+        ahead = self.period - 1 if self.fires == "start" else 0
+        if self.counts == "run":
+            return (steps + ahead) // self.period
+        epochs, rest = divmod(steps, steps_per_epoch)
+        each = (steps_per_epoch + ahead) // self.period
+        return epochs * each + (rest + ahead) // self.period
 
     def export(self, state: OnlineState, *, family: str = "") -> Learned:
         """Return the network that was learned, one stage per snapshot."""
         stages = state.snapshots or (state.phi,)
         bounds = (state.low, state.high) if state.low <= state.high else None
-        return Learned(self.net, stages, state.gamma, family=family, loss_range=bounds)
+        gamma = state.gamma
+        return replace(self._learner, stages=stages, gamma=gamma, family=family, loss_range=bounds)
+
+    def _output(self, view: StepView, state: OnlineState) -> tuple[Tensor, Tensors]:
+        """Return the network's output () at this step, and the next memory."""
+        total_steps = view.total_steps
+        return self._learner.pure(
+            state.phi, view.loss, state.memory, step=view.step, total_steps=total_steps
+        )
 
     def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
         """Fix gamma, and refuse now what a look-ahead would refuse later, or never be noticed."""
         if self.look_ahead > 1:
             rules.refuse_unsupported(view.sandbox.optimizer)
+        if self._estimator.second_order:
+            refuse_cudnn(view.sandbox.model)
         if (self.counts, self.fires) == ("epoch", "end") and view.steps_per_epoch < self.period:
             raise ValueError(
                 f"the network would never be updated: period={self.period} is longer than an epoch "
@@ -168,11 +216,13 @@ class OnlineMLRSNet:
 
     def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
         phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
-        learner, weights = Learned(self.net, (phi,), state.gamma), Final()(0, self.look_ahead)
-        estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
+        learner = replace(self._learner, stages=(phi,), gamma=state.gamma)
+        batch = None if self.meta_batches == "drawn" else int(state.updates)
+        with _meta_batch(view.sandbox, batch):
+            weights = Final()(0, self.look_ahead)
+            estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
         if self.double_tick:  # with the old phi, which `state` still has
-            _, memory = self.net(state.phi, view.loss, state.memory)
-            state = state._replace(memory=memory)
+            state = state._replace(memory=self._output(view, state)[1])
         return self._adam(state, estimate.grads)
 
     def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
@@ -190,3 +240,21 @@ class OnlineMLRSNet:
             squares=tuple(squares),
             updates=state.updates + 1,
         )
+
+
+@contextmanager
+def _meta_batch(sandbox: Sandbox, index: int | None) -> Iterator[None]:
+    """Let meta losses read the index-th batch of passes over the split; None draws one, as ever."""
+    if index is None:
+        yield
+        return
+    own = sandbox.batch
+
+    def batch(split: Split, step: int, draw: int | None) -> Batch:
+        return own(split, index, None) if split == "meta" else own(split, step, draw)
+
+    sandbox.batch = batch
+    try:
+        yield
+    finally:
+        sandbox.batch = own

@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from meta_lr.seeds import derive, generator
-from meta_lr.tasks.base import Task
+from meta_lr.tasks.base import Split, Task
+from meta_lr.tasks.clusters import clusters
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.models.mlp import MLP
@@ -26,6 +27,10 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = {
     "sgd_momentum": (partial(torch.optim.SGD, momentum=0.9), 0.1),
     "adam": (torch.optim.Adam, 0.01),
 }
+
+
+# Name -> the task that parts are taken from; all ship with scikit-learn.
+DATA: dict[str, Callable[..., ImageTask]] = {"digits": digits, "clusters": clusters}
 
 
 class Problem(NamedTuple):
@@ -59,6 +64,7 @@ class DigitsProblems:
 
     Args:
         name: Of the family; families of different names share no problem.
+        data: Name in `DATA`.
         widths: Units of each hidden layer.
         depths: Hidden layers.
         subsets: Share of the training images.
@@ -70,6 +76,7 @@ class DigitsProblems:
     """
 
     name: str = "digits"
+    data: str = "digits"
     widths: tuple[int, int] = (8, 64)
     depths: tuple[int, int] = (1, 2)
     subsets: tuple[float, float] = (0.2, 1.0)
@@ -77,7 +84,7 @@ class DigitsProblems:
     batch_sizes: tuple[int, ...] = (16, 32, 64)
     lengths: tuple[int, int] = (50, 400)
     scales: tuple[float, float] = (0.5, 2.0)
-    optimizers: tuple[str, ...] = ("sgd_momentum",)
+    optimizers: tuple[str, ...] = ("sgd", "sgd_momentum", "adam")
     meta_size: int = field(default=180, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -87,6 +94,8 @@ class DigitsProblems:
         unknown = [name for name in self.optimizers if name not in OPTIMIZERS]
         if unknown or not self.optimizers:
             raise ValueError(f"optimizers={list(self.optimizers)}; known are {list(OPTIMIZERS)}")
+        if self.data not in DATA:
+            raise ValueError(f"data={self.data}; known are {list(DATA)}")
 
     def __call__(self, index: int, seed: int = 0) -> Problem:
         """Return the problem of this number; another seed draws other weights and batches."""
@@ -95,13 +104,15 @@ class DigitsProblems:
         network = partial(scaled_mlp, hidden=hidden, scale=draw.log(self.scales))
         kind = draw.choice(self.optimizers)
         make, scale = OPTIMIZERS[kind]
-        task = _part(
-            _whole(self.meta_size),
-            draw.uniform(self.subsets),
-            draw.uniform(self.label_noise),
+        share, batch_size = draw.uniform(self.subsets), draw.choice(self.batch_sizes)
+        whole = _whole(self.data, self.meta_size)
+        task = replace(
+            whole,
+            splits=_part(whole, share, batch_size, generator(0, "part", self.name, index)),
             network=network,
-            batch_size=draw.choice(self.batch_sizes),
-            g=generator(0, "part", self.name, index),
+            batch_size=batch_size,
+            noise="uniform",
+            noise_share=draw.uniform(self.label_noise),
             seed=derive(seed, "problem", self.name, index),
         )
         return Problem(
@@ -127,21 +138,17 @@ def _scaled(
 
 
 @lru_cache
-def _whole(meta_size: int) -> ImageTask:
-    return digits(MLP, meta_size=meta_size)
+def _whole(data: str, meta_size: int) -> ImageTask:
+    return DATA[data](MLP, meta_size=meta_size)
 
 
 def _part(
-    task: ImageTask, share: float, noise: float, *, g: torch.Generator, **own: Any
-) -> ImageTask:
-    """Return the task on a share of its training images, some of them with a wrong label."""
+    task: ImageTask, share: float, least: int, g: torch.Generator
+) -> dict[Split, torch.Tensor]:
+    """Return the splits with a share of the training images, `least` or more."""
     train = task.splits["train"]
     kept = train[torch.randperm(len(train), generator=g)]
-    kept = kept[: max(own["batch_size"], round(share * len(train)))].sort().values
-    labels, wrong = task.labels.clone(), kept[torch.rand(len(kept), generator=g) < noise]
-    shift = torch.randint(1, task.num_classes, (len(wrong),), generator=g)
-    labels[wrong] = (labels[wrong] + shift) % task.num_classes
-    return replace(task, labels=labels, splits={**task.splits, "train": kept}, **own)
+    return {**task.splits, "train": kept[: max(least, round(share * len(train)))].sort().values}
 
 
 class _Draw:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from meta_lr.bilevel.meta_training import MetaTraining, Plan, rank
+from meta_lr.bilevel.processes import any_of, from_first, gathered
+from meta_lr.bilevel.shares import share
 from meta_lr.schedulers.learned import Learned
 from meta_lr.training import saving
+from meta_lr.training.losses import num_ranks
 from meta_lr.training.outcome import StoppedError
 from meta_lr.training.record import Listener, Recorder, finished, locked, provenance
 
@@ -33,28 +36,41 @@ def meta_train(
 ) -> MetaTraining:
     """Update phi as planned; resume what `folder` holds.
 
+    In a group of processes all of them call this alike and share the episodes; the first alone
+    writes to `folder` and tells the listener, and one that is asked to stop stops all.
+
     Args:
         plan: What to do.
         learner: The schedule; its weights are replaced by phi.
         phi: Its first weights.
-        folder: Keep record and state here, those of further processes in `rank-<n>` below it; None
-            keeps nothing.
+        folder: Keep record and state here, the state of all processes together, so that any
+            number of them can go on; None keeps nothing.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order.
         stop: Asked before each update; true saves and raises `StoppedError`.
-        save_every: Seconds between saves.
+        save_every: Seconds between saves; 0 saves before each update.
 
     Raises:
-        StoppedError: `stop` returned true.
-        ValueError: The folder holds another run, or a damaged one.
+        StoppedError: `stop` returned true, here or in another process.
+        ValueError: The folder holds another run, or a damaged one; more processes than episodes.
+        LockedError: Another run works in `folder`.
+        ElsewhereError: The first process could not read or write `folder`, and this is another.
     """
+    _refuse_idle(plan)
     training = MetaTraining(plan, learner, phi)
-    if folder is not None and rank():
-        folder = folder / f"rank-{rank()}"
-    with nullcontext() if folder is None else locked(folder):
-        recorder = Recorder(listener or (lambda row: None))
-        with closing(recorder):
-            return _Session(training, recorder, folder, stop, save_every).run(header or {})
+    tell = listener if listener is not None and rank() == 0 else lambda row: None
+    with ExitStack() as held, closing(Recorder(tell)) as recorder:
+        if folder is not None:
+            from_first(lambda: held.enter_context(locked(folder)))
+        return _Session(training, recorder, folder, stop, save_every).run(header or {})
+
+
+def _refuse_idle(plan: Plan) -> None:
+    if plan.episodes < num_ranks():
+        raise ValueError(
+            f"episodes={plan.episodes}, and {num_ranks()} processes share them; each needs at "
+            f"least one: pass episodes={num_ranks()}, or start fewer processes"
+        )
 
 
 class _Session:
@@ -72,38 +88,97 @@ class _Session:
         self.stop, self.save_every = stop or (lambda: False), save_every
         self.seconds, self.offset = 0.0, 0
         self.identity = {
-            "format": 1,
+            "format": 2,
             "plan": repr(training.plan),
             "learner": repr(training.learner),
         }
 
     def run(self, header: Mapping[str, object]) -> MetaTraining:
-        training, plan = self.training, self.training.plan
-        self.load()
-        if self.folder is not None and finished(self.folder):
-            return training
+        """Resume, and take the updates that are left."""
+        over = self.resume()
         self.began = self.saved = time.perf_counter()
-        if self.folder is not None:
-            self.recorder.open(self.folder, self.offset)
+        if over:
+            return self.training
         if self.offset == 0:
-            facts = {"kind": "header", "plan": repr(plan), "learner": repr(training.learner)}
-            self.recorder.add({**facts, **provenance(torch.device("cpu")), **header})
+            self.recorder.add({"kind": "header", **self.facts(), **header})
             self.look()
-        while training.update < plan.updates:
-            if self.stop():
-                self.save()
-                raise StoppedError(training.update, self.folder)
-            score = training.one_update()
-            self.recorder.add(
-                {"kind": "update", "update": training.update, "score": score, **self.spent()}
-            )
-            if training.update % plan.evaluate_every == 0 or training.update == plan.updates:
-                self.look()
-            if time.perf_counter() - self.saved > self.save_every:
-                self.save()
-        self.recorder.add({"kind": "end", "status": "finished", **self.spent()})
+        while self.training.update < self.training.plan.updates:
+            self.pause()
+            self.one_update()
+        # The state comes first: whoever finds the end row finds the last phi beside it.
         self.save()
-        return training
+        self.end()
+        return self.training
+
+    def resume(self) -> bool:
+        """Load what was saved and open the record; return whether nothing is left to do."""
+        if self.folder is None:
+            return False
+        saved, over = from_first(self.read)
+        if saved is not None:
+            self.training.load(share(saved["parts"], rank(), num_ranks()))
+            self.seconds, self.offset = saved["seconds"], saved["offset"]
+        if not over:
+            from_first(self.open)
+        return over
+
+    def read(self) -> tuple[dict[str, Any] | None, bool]:
+        """Return what was saved, if anything, and whether the record has its end."""
+        assert self.folder is not None
+        over = finished(self.folder)
+        if (self.folder / STATE).exists():
+            return saving.load(self.folder / STATE, self.identity), over
+        if over:
+            raise ValueError(
+                f"{self.folder} has the record of a finished run, but no {STATE}; "
+                "put it back, or remove the folder"
+            )
+        return None, False
+
+    def open(self) -> None:
+        """Cut the record back to where the saved state stands."""
+        assert self.folder is not None
+        self.recorder.open(self.folder, self.offset)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the header says."""
+        plan = self.training.plan
+        return {
+            "plan": repr(plan),
+            "learner": repr(self.training.learner),
+            "family": plan.problems.name,
+            "yardstick": repr((plan.problems, plan.pool, plan.held_out, plan.peak)),
+            "updates": plan.updates,
+            "held_out": plan.held_out,
+            "peak": plan.peak,
+            "seed": plan.seed,
+            "processes": num_ranks(),
+            **provenance(torch.device("cpu")),
+        }
+
+    def pause(self) -> None:
+        """Between two updates: save if it is time, and stop if any process was asked to.
+
+        Raises:
+            StoppedError: One was.
+        """
+        due = time.perf_counter() - self.saved >= self.save_every
+        stopping, due = any_of(self.stop(), due)
+        if stopping or due:
+            self.save()
+        if stopping:
+            raise StoppedError(self.training.update, self.folder, unit="updates of phi")
+
+    def one_update(self) -> None:
+        """Take an update, record it, and look at the held-out problems if it is time."""
+        training, plan = self.training, self.training.plan
+        score = training.one_update()
+        row = {"kind": "update", "update": training.update, "score": score}
+        row |= {"best": training.best_score, "diverged": training.num_diverged}
+        self.recorder.add({**row, **self.spent()})
+        self.recorder.flush()
+        if training.update % plan.evaluate_every == 0 or training.update == plan.updates:
+            self.look()
 
     def look(self) -> None:
         """Evaluate phi on the held-out problems."""
@@ -112,25 +187,28 @@ class _Session:
         self.recorder.add({**row, "best": self.training.best_score, **self.spent()})
         self.recorder.flush()
 
+    def end(self) -> None:
+        """End the record."""
+        training = self.training
+        row = {"kind": "end", "status": "finished", "updates": training.update}
+        self.recorder.add({**row, "best": training.best_score, **self.spent()})
+        self.recorder.flush()
+        self.recorder.sync()
+
     def spent(self) -> dict[str, Any]:
+        """Return the fields that say what all of it has cost so far."""
         seconds = self.seconds + time.perf_counter() - self.began
         return {"cost": self.training.cost, "seconds": round(seconds, 4)}
 
     def save(self) -> None:
-        self.recorder.flush()
+        """Save all processes' parts in one file; none of them goes on before it is written."""
+        self.saved = time.perf_counter()
         if self.folder is None:
             return
-        saved = {
-            "identity": self.identity,
-            **self.training.saved(),
-            "seconds": self.spent()["seconds"],
-            "offset": self.recorder.sync(),
-        }
-        saving.save_atomically(saved, self.folder / STATE)
-        self.saved = time.perf_counter()
+        parts, path = gathered(self.training.saved()), self.folder / STATE
+        from_first(lambda: self.write(parts, path))
 
-    def load(self) -> None:
-        if self.folder is not None and (self.folder / STATE).exists():
-            saved = saving.load(self.folder / STATE, self.identity)
-            self.training.load(saved)
-            self.seconds, self.offset = saved["seconds"], saved["offset"]
+    def write(self, parts: list[dict[str, Any]], path: Path) -> None:
+        """Write the state; the record as it is now belongs to it."""
+        saved = {"identity": self.identity, "parts": parts, "seconds": self.spent()["seconds"]}
+        saving.save_atomically({**saved, "offset": self.recorder.sync()}, path)

@@ -26,7 +26,7 @@ tags: [learning-rate, meta-learning]
 # {name}
 
 A learning-rate schedule for PyTorch that was meta-learned: a small network ({net}) that reads the
-training loss and gives the rate of the step. Method: MLR-SNet, {paper}.
+training loss{read} and gives the rate of the step. Method: MLR-SNet, {paper}.
 
 ```python
 scheduler = meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{place}"){total})
@@ -98,7 +98,7 @@ def card(
     learned = controller.export(state)
     num_stages = len(learned.stages)
     levels = [state.low + (state.high - state.low) * i / 4 for i in range(5)]
-    few = float(state.updates) < FEW_UPDATES
+    few, features = float(state.updates) < FEW_UPDATES, learned.features
     return _CARD.format(
         name=name,
         hardly="phi was hardly updated: this is close to an untrained network. " if few else "",
@@ -106,6 +106,7 @@ def card(
         total=", total_steps=len(loader) * epochs" if len(controller.snapshots) > 1 else "",
         paper=paper,
         net=controller.net,
+        read="" if features.raw else f" (as {', '.join(features.names)})",
         task=head["task"],
         model=head["model"],
         optimizer=head["optimizer"],
@@ -131,7 +132,9 @@ def card(
         moved=_moved(controller, state),
         levels=" | ".join(f"{level:.3g}" for level in levels),
         level_rules="|".join("---" for _ in levels),
-        responses="\n".join(_response(learned, stage, levels) for stage in range(num_stages)),
+        responses="\n".join(
+            _response(learned, stage, levels, end["steps"]) for stage in range(num_stages)
+        ),
     )
 
 
@@ -145,17 +148,19 @@ def _variation(rates: Sequence[float]) -> float:
     return statistics.pstdev(rates) / statistics.fmean(rates)
 
 
-def _response(learned: Learned, stage: int, levels: Sequence[float]) -> str:
+def _response(learned: Learned, stage: int, levels: Sequence[float], steps: int) -> str:
     """Return the row of a stage: its settled rate for each level of the loss."""
-    rates = [_settled(learned, stage, level) for level in levels]
+    rates = [_settled(learned, stage, level, steps) for level in levels]
     cells = " | ".join(f"{rate:.4g}" for rate in rates)
     return f"| stage {stage + 1} | {cells} | {max(rates) / min(rates):.3f} |"
 
 
-def _settled(learned: Learned, stage: int, loss: float) -> float:
+def _settled(learned: Learned, stage: int, loss: float, steps: int) -> float:
     weights, memory, rate = learned.stages[stage], learned.init().memory, torch.tensor(0.0)
     for step in range(50):
-        rate, memory = learned.pure(weights, torch.tensor(loss), memory, step=step)
+        rate, memory = learned.pure(
+            weights, torch.tensor(loss), memory, step=step, total_steps=steps
+        )
     return rate.item()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -47,6 +48,7 @@ def explain(arguments: list[str]) -> int:
     options = _options(arguments)
     from meta_lr import checkpoint
     from meta_lr import explain as logic
+    from meta_lr.cli.family import optimizer_choice
     from meta_lr.report.figures import explanation_picture
 
     folder = checkpoint.find(options.checkpoint)
@@ -58,16 +60,19 @@ def explain(arguments: list[str]) -> int:
     out = options.out or folder / "explain"
     card = folder / checkpoint.CARD
     before = card.read_bytes().decode() if card.is_file() else ""
-    section = _section(found, fitted, picture, Path(os.path.relpath(out, folder)))
+    place = Path(os.path.relpath(out, folder))
+    section = _section(found, fitted, picture, place, learned.family)
     after = with_section(before, section, card)
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
     (out / f"{picture.name}.png").write_bytes(picture.png)
-    found.policy.save(out / POLICY)
+    replace(found.policy, family=learned.family).save(out / POLICY)
     _write(card, after)
     _show(options.checkpoint, contract["fingerprint"], learned, found, fitted)
     print(f"figure: {out / picture.name}.svg, .png; also on the card, {card}")
-    print(f"use the policy:  meta-lr train lr=piecewise lr.path={out / POLICY}")
+    choice = optimizer_choice(learned.family)
+    optimizer = f" optimizer={choice}" if choice else ""
+    print(f"use the policy:  meta-lr train lr=piecewise lr.path={out / POLICY}{optimizer}")
     return 0
 
 
@@ -143,11 +148,12 @@ def _length(curves: Curves) -> int:
     return len(next(iter(curves.values())))
 
 
-def _section(found: Explanation, fitted: Array, picture: Picture, place: Path) -> str:
+def _section(found: Explanation, fitted: Array, picture: Picture, place: Path, family: str) -> str:
     """Return the card's section, in Markdown; `place` is that of the figure, from the card."""
     head, *rows = _table(found, fitted)
     rule = ["---"] * len(head)
     effects = [("change of the losses", "rate, median", "rate, largest"), *_effects(found)]
+    bound = f", with an optimizer of the family `{family}`" if family else ""
     return _SECTION.format(
         begin=BEGIN,
         end=END,
@@ -157,7 +163,7 @@ def _section(found: Explanation, fitted: Array, picture: Picture, place: Path) -
         table=_markdown([head, rule, *rows]),
         effects=_markdown([effects[0], ["---"] * 3, *effects[1:]]),
         policy=f"{_policy(found)} It is in `{(place / POLICY).as_posix()}`; use it with\n"
-        "`meta_lr.baselines.piecewise.Piecewise.load(path)`, which needs no network.",
+        f"`meta_lr.baselines.piecewise.Piecewise.load(path)`, which needs no network{bound}.",
     )
 
 

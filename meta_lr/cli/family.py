@@ -6,6 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from meta_lr import rules
+from meta_lr.baselines.piecewise import Piecewise
 from meta_lr.cli import parts
 from meta_lr.cli.places import conf_dir
 from meta_lr.protocol import Controller
@@ -25,7 +26,7 @@ def refuse_other_family(controller: Controller, cfg: DictConfig, *, option: str)
     Args:
         controller: May have a `family`.
         cfg: Its `optimizer` makes the command's optimizer.
-        option: What sets the controller's rate at full output, such as "lr.peak".
+        option: What sets a checkpoint's rate at full output, such as "lr.peak".
     """
     learned = getattr(controller, "family", "")
     optimizer = parts.build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
@@ -33,7 +34,10 @@ def refuse_other_family(controller: Controller, cfg: DictConfig, *, option: str)
     if learned and learned != present:
         choice = optimizer_choice(learned)
         fitting = f"optimizer={choice}, or " if choice else ""
+        what, other = "checkpoint", f"{option}=..., the rate at full output with {present}"
+        if isinstance(controller, Piecewise):
+            what, other = "policy", f"lr.family={present} to take its rates as they are"
         raise ValueError(
-            f"the checkpoint's rate was learned with {learned}, and the optimizer is {present}; "
-            f"pass {fitting}{option}=..., the rate at full output with {present}"
+            f"the {what}'s rate was learned with {learned}, and the optimizer is {present}; "
+            f"pass {fitting}{other}"
         )

@@ -34,7 +34,7 @@ def wandb(folder: Path, *, project: str, entity: str | None, every: int) -> Iter
         folder: The run's folder; an offline run is kept in it.
         project: Project there.
         entity: User or team there; None is the user's default.
-        every: Of the recorded steps, send each n-th.
+        every: Of the recorded steps, or updates of phi, send each n-th.
 
     Raises:
         ValueError: wandb is missing or does not start.
@@ -46,11 +46,11 @@ def wandb(folder: Path, *, project: str, entity: str | None, every: int) -> Iter
         nonlocal run, steps
         if run is None:
             run = _start(folder, project, entity, row)
-        if row["kind"] == "step":
+        if row["kind"] in ("step", "update"):
             steps += 1
             if steps % every != 1 and every > 1:
                 return
-        if row["kind"] in ("step", "eval"):
+        if row["kind"] in ("step", "eval", "update", "held_out"):
             run.log(_numbers(row))
         elif row["kind"] == "end":
             run.summary["status"] = row["status"]
@@ -113,11 +113,13 @@ def _in_netrc(host: str) -> bool:
 
 def _numbers(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row's numbers under the names they have there: `train/loss`, `val/accuracy`, ..."""
-    if row["kind"] == "step":
+    if row["kind"] in ("update", "held_out"):  # of phi
+        part, where = row["kind"], row["update"]
+    elif row["kind"] == "step":
         part, where = "train", row["step"] + 1
     else:
         part = row["split"] if row["weights"] == "current" else f"{row['split']}_{row['weights']}"
         where = row["step"]
-    left_out = ("kind", "split", "weights", "step")
+    left_out = ("kind", "split", "weights", "step", "update")
     numbers = {f"{part}/{name}": value for name, value in row.items() if name not in left_out}
     return {**numbers, "step": where}

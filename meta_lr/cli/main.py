@@ -18,6 +18,7 @@ COMMANDS = {
     "explain": "show what a checkpoint does with the loss, and distil it into a formula",
     "import-official": "make a checkpoint of the files that MLR-SNet's authors published",
     "report": "write tables, figures and an HTML page from the records in a folder",
+    "results": "list what the store of results holds; import and export",
 }
 
 HELP = """\
@@ -81,6 +82,10 @@ def _dispatch(arguments: list[str]) -> int:
         from meta_lr.cli import report
 
         return report.report(rest)
+    if command == "results":
+        from meta_lr.cli import results
+
+        return results.results(rest)
     if command == "explain":
         from meta_lr.cli import explain
 

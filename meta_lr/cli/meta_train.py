@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +18,8 @@ from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
+
+ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well as in the paper
 
 
 def command(cfg: DictConfig, folder: Path) -> int:
@@ -44,13 +48,13 @@ def command(cfg: DictConfig, folder: Path) -> int:
 
 def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
     """Return how often phi was updated, and how to use what it learned, or how to learn more."""
-    updates = int(outcome.state.updates)
+    assert outcome.folder is not None
+    head, updates = read_rows(outcome.folder)[0], int(outcome.state.updates)
     told = f"updates of phi: {updates}"
     if updates < FEW_UPDATES:
-        return f"{told}: this scheduler is hardly learned; {_more(outcome.steps, controller)}"
-    assert outcome.folder is not None
-    family = read_rows(outcome.folder)[0]["optimizer"]
-    choice = optimizer_choice(family)
+        more = _more(outcome.steps, head["steps_per_epoch"], controller)
+        return f"{told}: this scheduler is hardly learned; {more}"
+    choice = optimizer_choice(head["optimizer"])
     optimizer = f" optimizer={choice}" if choice else ""
     arguments = f'optimizer, meta_lr.load_pretrained("{place}"), total_steps=...'
     return (
@@ -59,10 +63,17 @@ def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
     )
 
 
-def _more(steps: int, controller: OnlineMLRSNet) -> str:
-    """Return the overrides that would give about a hundred updates of phi."""
-    longer = f"total_steps={100 * controller.period} makes 100 updates"
-    return f"{longer}, so does lr.period={steps // 100}" if steps >= 100 else longer
+def _more(steps: int, epoch: int, controller: OnlineMLRSNet) -> str:
+    """Return the overrides that would give a hundred updates of phi: a longer run, or a period."""
+
+    def missed(period: int) -> int:
+        return ENOUGH - replace(controller, period=period).num_updates(steps, epoch)
+
+    lengths = range(ENOUGH * max(controller.period, epoch) + 1)
+    needed = bisect_left(lengths, ENOUGH, key=lambda n: controller.num_updates(n, epoch))
+    longer = f"total_steps={needed} makes {ENOUGH} updates"
+    period = bisect_right(range(1, controller.period + 1), 0, key=missed)
+    return f"{longer}, so does lr.period={period}" if period else longer
 
 
 def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> Path:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,18 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
-from meta_lr.bilevel.meta_training import MetaTraining, Plan
+from meta_lr.bilevel.meta_training import MetaTraining, Plan, rank
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import parts
+from meta_lr.cli.episodic_card import card
+from meta_lr.cli.processes import process_group
+from meta_lr.cli.progress import shown
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.updates import Updates
 from meta_lr.schedulers.learned import Learned
-from meta_lr.training.record import Listener
+from meta_lr.training.record import LockedError, finished
 
-log = logging.getLogger(__name__)
+UNIT = "sgd"  # the optimizer whose rates are the unit of gamma
 
 _PARTS = ("problems", "estimator", "objective", "window")
 _NUMBERS = ("updates", "episodes", "pool", "held_out", "evaluate_every")
@@ -27,22 +30,23 @@ _SIZES = ("meta_lr", "clip", "peak")
 
 
 def command(cfg: DictConfig, folder: Path) -> int:
-    """Meta-train, keep the best checkpoint, and return 0."""
+    """Meta-train, keep the best checkpoint, report, and return 0."""
     if cfg.threads is not None:
         torch.set_num_threads(parts.whole(cfg, "threads", least=1))
     plan = _plan(cfg)
     net = parts.build(cfg.net)
-    phi = net.init(plan.seed)
-    learner = Learned(net, [phi], parts.positive(cfg, "gamma"), features=parts.build(cfg.features))
-    header = {"command": "meta-train-episodic", "config": OmegaConf.to_container(cfg, resolve=True)}
-    with graceful_stop() as stop:
-        done = meta_train(
-            plan, learner, phi, folder=folder, header=header, listener=_told(plan), stop=stop
-        )
-    places = [folder / "checkpoint", *([Path(cfg.checkpoint)] if cfg.checkpoint else [])]
-    for place in places:
-        _keep(done, learner, place)
-    print(f"use it:  meta_lr.load_pretrained({str(places[-1])!r})")
+    phi = net.init(plan.seed, cfg.start)
+    learner = Learned(
+        net,
+        [phi],
+        parts.positive(cfg, "gamma"),
+        features=parts.build(cfg.features),
+        anneal=bool(cfg.anneal),
+    )
+    with process_group(), graceful_stop(speaks=rank() == 0) as stop:
+        done = _run(cfg, plan, learner, folder, stop)
+        if rank() == 0:
+            _tell(cfg, done, learner, folder)
     return 0
 
 
@@ -53,26 +57,52 @@ def _plan(cfg: DictConfig) -> Plan:
     return Plan(**values, seed=parts.whole(cfg, "seed", least=0))
 
 
-def _told(plan: Plan) -> Listener:
-    """Return a listener: one line per look at the held-out problems."""
-
-    def tell(row: dict[str, Any]) -> None:
-        if row["kind"] == "held_out":
-            line = (
-                f"update {row['update']}/{plan.updates}  held-out problems {row['score']:+.4f} "
-                f"nats against a cosine (best {row['best']:+.4f})  cost {row['cost']:,.0f}  "
-                f"{row['seconds']:.1f} s"
-            )
-            log.info(line)
-            print(line, flush=True)
-        elif row["kind"] == "update" and sys.stdout.isatty():
-            print(f"\rupdate {row['update']}  score {row['score']:+.3f}", end="\r", flush=True)
-
-    return tell
+def _title(plan: Plan) -> str:
+    return f"meta-training on {plan.problems.name} seed {plan.seed}"
 
 
-def _keep(done: MetaTraining, learner: Learned, place: Path) -> None:
-    best = replace(learner, stages=(done.best,))
+def _run(
+    cfg: DictConfig, plan: Plan, learner: Learned, folder: Path, stop: Callable[[], bool]
+) -> MetaTraining:
+    """Meta-train with progress and logging; what is finished is only read."""
+    header = {"command": "meta-train-episodic", "config": OmegaConf.to_container(cfg, resolve=True)}
+    options: dict[str, Any] = {"stop": stop, "save_every": parts.whole(cfg, "save_every", least=0)}
+    if rank():  # the first process shows, logs and writes for all
+        return meta_train(plan, learner, learner.stages[0], folder=folder, **options)
+    if finished(folder):
+        print(f"{_title(plan)}  was finished before and is kept as it is", flush=True)
+    with (
+        parts.build(cfg.logger)(folder) as forward,
+        shown(_title(plan), plan.updates, Updates(plan.updates)) as show,
+    ):
+
+        def listen(row: dict[str, Any]) -> None:
+            show(row)
+            forward(row)
+
+        options |= {"header": header, "listener": listen}
+        try:
+            return meta_train(plan, learner, learner.stages[0], folder=folder, **options)
+        except LockedError as error:
+            raise ValueError(str(error)) from error
+
+
+def _tell(cfg: DictConfig, done: MetaTraining, learner: Learned, folder: Path) -> None:
+    """Keep the checkpoint, report, and say how to use it."""
+    print(
+        f"{_title(done.plan)}: best on {done.plan.held_out} held-out problems "
+        f"{done.best_score:+.4f} nats from a cosine at peak {done.plan.peak:g} (below 0 is "
+        f"better); cost {done.cost:,.0f} steps"
+    )
+    places = [folder / "checkpoint", *([Path(cfg.checkpoint)] if cfg.checkpoint else [])]
+    for place in places:
+        keep(done, replace(learner, stages=(done.best,), family=UNIT), place)
+    print(f"report: {parts.report(folder)}")
+    print(f"use it:  meta_lr.load_pretrained({str(places[-1])!r})")
+
+
+def keep(done: MetaTraining, best: Learned, place: Path) -> None:
+    """Write the best scheduler as a checkpoint."""
     trained_on = {
         "task": done.plan.problems.name,
         "plan": repr(done.plan),
@@ -81,27 +111,6 @@ def _keep(done: MetaTraining, learner: Learned, place: Path) -> None:
         "cost": done.cost,
         "held_out_score": done.best_score,
     }
-    card = _card(done, best)
-    contract = checkpoint.save(place, best, trained_on=trained_on, card=card)
+    text = card(done, best, place.name)
+    contract = checkpoint.save(place, best, trained_on=trained_on, card=text)
     print(f"checkpoint: {place} ({contract['fingerprint']})")
-
-
-def _card(done: MetaTraining, best: Learned) -> str:
-    return f"""# A schedule learned from {done.plan.pool} short trainings
-
-{best!r}
-
-Meta-trained for {done.update:,} updates of phi at a cost of {done.cost:,.0f} plain training steps:
-
-    {done.plan!r}
-
-On {done.plan.held_out} problems of the same family, which chose phi, the final validation loss is
-{done.best_score:+.3f} nats from that of a cosine at peak {done.plan.peak:g} (below 0 is better).
-Episodes that diverged and were dropped: {done.num_diverged}.
-
-The rate at full output is in units of plain SGD's; it was learned with {_optimizers(done)}.
-"""
-
-
-def _optimizers(done: MetaTraining) -> str:
-    return ", ".join(getattr(done.plan.problems, "optimizers", ()))

@@ -17,6 +17,10 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+# The files use it, for `${len:${features.names}}`; so it is known wherever their place is.
+OmegaConf.register_new_resolver("len", len, replace=True)
+
+
 def fingerprint(*, _root_: DictConfig) -> str:
     """Return ten hex digits that name a composed config; the resolver `${fingerprint:}`.
 

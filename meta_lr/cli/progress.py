@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -18,38 +18,57 @@ log = logging.getLogger(__name__)
 Row = dict[str, Any]
 
 
-@contextmanager
-def watched(title: str, total_steps: int, *, one_of_many: bool = False) -> Iterator[Listener]:
-    """Give a listener that shows and logs the rows of one run.
+class Story(Protocol):
+    """What a run's rows mean to somebody who watches; it may remember earlier ones."""
+
+    def lines(self, row: Row) -> Iterator[tuple[str, str]]:
+        """Yield the lines that a row is worth: "begin", "eval" or "end", and the text."""
+        ...
+
+    def progress(self, row: Row) -> tuple[int, str] | None:
+        """Return how much is done after a row, and what a bar says beside it; None: no change."""
+        ...
+
+
+def watched(
+    title: str, total_steps: int, *, one_of_many: bool = False
+) -> AbstractContextManager[Listener]:
+    """Give a listener that shows and logs the rows of one training run.
 
     Args:
         title: What is being trained.
         total_steps: Length of the run.
         one_of_many: Show of the run only its begin and its end; the log still has every line.
     """
-    terminal, story = sys.stdout.isatty(), _Story(total_steps)
-    shown = {"begin", "eval", "end"}
+    return shown(title, total_steps, _Training(total_steps), one_of_many=one_of_many)
+
+
+@contextmanager
+def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) -> Iterator[Listener]:
+    """Give a listener that shows and logs rows as `story` tells them, of `total` in all."""
+    terminal, kinds = sys.stdout.isatty(), {"begin", "eval", "end"}
     if terminal:
-        shown = {"end"} if one_of_many else set()  # the bar says the rest, while it is there
+        kinds = {"end"} if one_of_many else set()  # the bar says the rest, while it is there
     elif one_of_many:
-        shown = {"begin", "end"}
+        kinds = {"begin", "end"}
 
     def tell(row: Row) -> None:
         for kind, line in story.lines(row):
             log.info("%s  %s", title, line)
-            if kind in shown:
+            if kind in kinds:
                 print(f"{title}  {line}", flush=True)
 
     if not terminal:
         yield tell
         return
     with _bar() as bar:
-        task = bar.add_task(title, total=total_steps, status="")
+        task = bar.add_task(title, total=total, status="")
 
         def show(row: Row) -> None:
             tell(row)
-            if row["kind"] == "step":
-                bar.update(task, completed=row["step"] + 1, status=story.status(row))
+            progress = story.progress(row)
+            if progress is not None:
+                bar.update(task, completed=progress[0], status=progress[1])
 
         yield show
 
@@ -67,7 +86,7 @@ def _bar() -> Progress:
 
 
 @dataclass
-class _Story:
+class _Training:
     """The rows of a run, turned into lines; it keeps the latest of each kind."""
 
     total_steps: int
@@ -97,8 +116,10 @@ class _Story:
             words += [f"test {_score(row)} ({row['weights']})" for row in self.test]
             yield "end", "  ".join(words)
 
-    def status(self, row: Row) -> str:
-        """Return what a bar says at a step, and note the speed."""
+    def progress(self, row: Row) -> tuple[int, str] | None:
+        """Return the steps taken and what a bar says at a step, and note the speed."""
+        if row["kind"] != "step":
+            return None
         if self.measured is None:
             self.measured = row["step"], row["seconds"]
         elapsed = row["seconds"] - self.measured[1]
@@ -106,7 +127,8 @@ class _Story:
             self.speed = f"{(row['step'] - self.measured[0]) / elapsed:,.0f}"
             self.measured = row["step"], row["seconds"]
         val = f"  val {_score(self.val)}" if self.val else ""
-        return f"loss {row['loss']:.4f}  rate {row['lr']:.3g}{val}  {self.speed} steps/s"
+        status = f"loss {row['loss']:.4f}  rate {row['lr']:.3g}{val}  {self.speed} steps/s"
+        return row["step"] + 1, status
 
     def _evaluation(self, row: Row) -> str:
         words = [f"step {row['step']}/{self.total_steps}"]

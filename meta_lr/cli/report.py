@@ -45,9 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="meta-lr report",
         description="Write tables (Markdown, CSV), figures and one HTML page from the records of "
-        "every run at or below a folder. Nothing is trained.",
+        "every run, or every episodic meta-training, at or below a folder. Nothing is trained.",
     )
-    parser.add_argument("folder", type=Path, help="the folder of a run, a sweep or a transfer")
+    parser.add_argument(
+        "folder", type=Path, help="of a run, a sweep, a transfer or a meta-training"
+    )
     parser.add_argument("--out", type=Path, help="where to write (default: FOLDER/report)")
     parser.add_argument("--reference", metavar="METHOD", help="compare all others with this one")
     parser.add_argument(

@@ -17,6 +17,7 @@ class StopFlag:
     """Set by the first signal; `train` asks it at every step."""
 
     signal: int = 0
+    speaks: bool = True
 
     def __call__(self) -> bool:
         """Return whether the run should stop."""
@@ -27,16 +28,20 @@ class StopFlag:
         self.signal = number
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_DFL)
-        # os.write, since a handler may interrupt a print
-        os.write(2, b"\nfinishing this step and saving; once more stops at once\n")
+        if self.speaks:  # by os.write, since a handler may interrupt a print
+            os.write(2, b"\nfinishing this step and saving; once more stops at once\n")
 
 
 @contextmanager
-def graceful_stop() -> Iterator[StopFlag]:
-    """Give a flag that SIGINT and SIGTERM set; leave with 130 or 143 once the run has stopped."""
+def graceful_stop(*, speaks: bool = True) -> Iterator[StopFlag]:
+    """Give a flag that SIGINT and SIGTERM set; leave with 130 or 143 once the run has stopped.
+
+    Args:
+        speaks: Say so; of several processes of one run, one does.
+    """
     from meta_lr.training.outcome import StoppedError
 
-    flag = StopFlag()
+    flag = StopFlag(speaks=speaks)
     if threading.current_thread() is not threading.main_thread():  # some launchers use threads
         yield flag
         return
@@ -44,12 +49,13 @@ def graceful_stop() -> Iterator[StopFlag]:
     try:
         yield flag
     except StoppedError as stopped:
-        print(
-            f"meta-lr: stopped after {stopped.step} steps, saved in {stopped.folder}; "
-            "the same command goes on from there",
-            file=sys.stderr,
-        )
-        raise SystemExit(128 + flag.signal) from None
+        if speaks:
+            print(
+                f"meta-lr: {stopped}, saved in {stopped.folder}; "
+                "the same command goes on from there",
+                file=sys.stderr,
+            )
+        raise SystemExit(128 + (flag.signal or signal.SIGINT)) from None  # or another process's
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

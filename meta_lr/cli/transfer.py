@@ -30,12 +30,13 @@ def command(cfg: DictConfig, folder: Path) -> int:
     seeds, grid = asked.seeds(cfg), asked.peaks(cfg)
     learned = parts.build(cfg.learned)
     refuse_other_family(learned, cfg, option="learned.peak")
-    gamma = _gamma(learned)
+    inner = _inner(learned)
+    gamma = _gamma(inner)
     peak = gamma if cfg.peak is None else parts.positive(cfg, "peak")
     methods = {name: _compose(name, peak) for name in asked.baselines(cfg)}
     for method in methods.values():
         parts.build(method.lr)  # a wrong one is refused before the first run, not after an hour
-    print("\n".join(_plan(cfg, methods, gamma, grid)), flush=True)
+    print("\n".join(_plan(cfg, methods, gamma, grid, anneal=inner.anneal)), flush=True)
     with graceful_stop() as stop:
         train = _trainer(cfg, methods, learned, stop)
         baselines = {
@@ -56,10 +57,14 @@ def command(cfg: DictConfig, folder: Path) -> int:
     return 0
 
 
-def _gamma(learned: Learned | Fallback) -> float:
-    """Return the rate of a pretrained scheduler at full output, at the start of a run."""
+def _inner(learned: Learned | Fallback) -> Learned:
     inner = learned.inner if isinstance(learned, Fallback) else learned
     assert isinstance(inner, Learned)
+    return inner
+
+
+def _gamma(inner: Learned) -> float:
+    """Return gamma of a pretrained scheduler, at the start of a run."""
     if isinstance(inner.gamma, InitialLossGamma):
         return inner.gamma(math.log(inner.gamma.num_classes))  # the loss of a network that guesses
     return inner.gamma
@@ -82,12 +87,18 @@ def _compose(name: str, peak: float) -> DictConfig:
 
 
 def _plan(
-    cfg: DictConfig, methods: Mapping[str, DictConfig], gamma: float, grid: Sequence[float]
+    cfg: DictConfig,
+    methods: Mapping[str, DictConfig],
+    gamma: float,
+    grid: Sequence[float],
+    *,
+    anneal: bool,
 ) -> list[str]:
     """Return a line per method: its name, its peak, and whether that is tuned."""
     given = "peak=" if cfg.peak is not None else "as the learned schedule's"
     tuning = f"peak tuned on val over {', '.join(f'{peak:g}' for peak in grid)}"
-    words = {transfer.LEARNED: f"peak {gamma:g}, not tuned (gamma: its rate at full output)"}
+    meaning = "the peak of the cosine that it corrects" if anneal else "its rate at full output"
+    words = {transfer.LEARNED: f"peak {gamma:g}, not tuned (gamma: {meaning})"}
     if cfg.three_constants:
         words[transfer.CONTROL] = "no peak (the learned run's mean rate in each third of it)"
     for name, method in methods.items():

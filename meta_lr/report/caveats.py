@@ -76,8 +76,8 @@ def _on_views(analysis: Analysis) -> Iterator[str]:
 
 
 def _on_set_up(problem: Problem) -> Iterator[str]:
-    runs = [run for group in problem.groups for run in group.runs]
-    for what, values in provenance(runs).items():
+    headers = [run.header for group in problem.groups for run in group.runs]
+    for what, values in provenance(headers).items():
         if len(values) > 1:
             yield f"The runs differ in {what}: {', '.join(values)}."
 

@@ -1,7 +1,7 @@
 """The figures: rate, loss and validation curves, every run's test value, paired differences.
 
-The only file that draws. One method has one colour in the whole report, and its name stands beside
-its line.
+The only file that knows the plotting library. One method has one colour in the whole report, and
+its name stands beside its line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def problem_pictures(analysis: Analysis, look: Mapping[str, Look]) -> Iterator[P
     start, metric = analysis.problem.slug, analysis.metric
     tests = [value for method in analysis.methods for value in method.values("test_last")]
     if len(tests) > 1:
-        yield _picture(
+        yield drawn(
             f"{start}-test",
             f"Test {metric.name} at the last weights: one dot per run, a bar at the mean. A cross "
             "at the edge is a diverged run; no mean is drawn beside one.",
@@ -63,14 +63,14 @@ def problem_pictures(analysis: Analysis, look: Mapping[str, Look]) -> Iterator[P
         curves = _curves(analysis, quantity, axis)
         told = axis == "step" or analysis.searched
         if told and any(curve.x.size for runs in curves.values() for curve in runs):
-            yield _picture(
+            yield drawn(
                 f"{start}-{quantity}-{axis}",
                 _curve_caption(quantity, axis, analysis),
                 lambda q=quantity, a=axis, c=curves: _curve_figure(c, q, a, metric, look),
             )
     drawable = [c for c in analysis.comparisons if math.isfinite(c.mean)]
     if drawable:
-        yield _picture(
+        yield drawn(
             f"{start}-differences",
             f"Paired difference in test {metric.name}: a faint dot per seed, and from 3 seeds on "
             "the mean and its 95 % interval.",
@@ -81,7 +81,7 @@ def problem_pictures(analysis: Analysis, look: Mapping[str, Look]) -> Iterator[P
 def profile_picture(profile: Profile, look: Mapping[str, Look]) -> Picture:
     """Draw the performance profile."""
     caption = "Share of (problem, seed) pairs solved within a multiple of the cheapest method's "
-    return _picture("profile", caption + "cost to target.", lambda: _profile_figure(profile, look))
+    return drawn("profile", caption + "cost to target.", lambda: _profile_figure(profile, look))
 
 
 def explanation_picture(
@@ -95,10 +95,11 @@ def explanation_picture(
         distilled: The policy's rates (steps,), dashed over the others.
     """
     caption = "The rate for each curve of losses, the distilled policy dashed; below, those losses."
-    return _picture("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
+    return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
 
 
-def _picture(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
+def drawn(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
+    """Return what `draw` draws, in the report's style."""
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
@@ -110,7 +111,10 @@ def _picture(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
     return Picture(name, caption, svg.getvalue(), png.getvalue())
 
 
-def _axes(*, height: float = 2.9, left: float = 0.135, right: float = 0.8) -> tuple[Figure, Axes]:
+def new_axes(
+    *, height: float = 2.9, left: float = 0.135, right: float = 0.8
+) -> tuple[Figure, Axes]:
+    """Return a new figure (height in inches, the rest as shares of its width) and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.7, height))
@@ -145,20 +149,20 @@ def _curve_figure(
     metric: Metric,
     look: Mapping[str, Look],
 ) -> Figure:
-    figure, axes = _axes(right=_room(list(curves)))
+    figure, axes = new_axes(right=room(list(curves)))
     titles = {"rate": "learning rate", "loss": "training loss", "score": f"val {metric.name}"}
     axes.set_title(titles[quantity])
     axes.set_xlabel(X_LABELS[axis])
     _scale(axes, quantity, [c.y for runs in curves.values() for c in runs if c.y.size])
-    ends = {label: _draw_method(axes, runs, look[label]) for label, runs in curves.items()}
+    ends = {label: draw_runs(axes, runs, look[label]) for label, runs in curves.items()}
     axes.margins(x=0.01)
     axes.set_xlim(left=0)
-    _thousands(axes)
-    _name_lines(axes, {label: end for label, end in ends.items() if end is not None}, look)
+    thousands(axes)
+    name_lines(axes, {label: end for label, end in ends.items() if end is not None}, look)
     return figure
 
 
-def _draw_method(axes: Axes, runs: Sequence[Curve], look: Look) -> Point | None:
+def draw_runs(axes: Axes, runs: Sequence[Curve], look: Look) -> Point | None:
     """Draw the runs (thin, if few), their mean and spread; return where the mean ends."""
     few = len(runs) < SHOW_EACH_RUN
     for curve in runs:
@@ -212,14 +216,15 @@ def _log_axis(axes: Axes, low: float, high: float) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _thousands(axes: Axes) -> None:
+def thousands(axes: Axes) -> None:
+    """Write whole numbers on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
 
-def _room(labels: Sequence[str]) -> float:
+def room(labels: Sequence[str]) -> float:
     """Return where the axes end so that the names fit beside them."""
     longest = max(len(line) for label in labels for line in _wrapped(label).split("\n"))
     return 0.935 - 0.0172 * longest
@@ -229,7 +234,7 @@ def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, 18, break_long_words=True)) or label
 
 
-def _name_lines(axes: Axes, ends: Mapping[str, Point], look: Mapping[str, Look]) -> None:
+def name_lines(axes: Axes, ends: Mapping[str, Point], look: Mapping[str, Look]) -> None:
     """Write each name beside the axes, tied to the end of its line, apart from the others."""
     to_axes = axes.transData + axes.transAxes.inverted()
     tips = {name: np.clip(to_axes.transform(end), 0, 1) for name, end in ends.items()}
@@ -308,7 +313,9 @@ def _row_axes(names: Sequence[str]) -> tuple[Figure, Axes]:
     """Return axes with one row per name, from the top down."""
     wrapped = ["\n".join(textwrap.wrap(name, 24)) for name in names]
     longest = max(len(line) for name in wrapped for line in name.split("\n"))
-    figure, axes = _axes(height=0.95 + 0.42 * len(names), left=0.03 + 0.0172 * longest, right=0.95)
+    figure, axes = new_axes(
+        height=0.95 + 0.42 * len(names), left=0.03 + 0.0172 * longest, right=0.95
+    )
     axes.set_yticks(range(len(names)), wrapped)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -337,7 +344,7 @@ def _tidy(value: float, plus: str) -> str:
 
 
 def _profile_figure(profile: Profile, look: Mapping[str, Look]) -> Figure:
-    figure, axes = _axes(right=_room(list(profile.shares)))
+    figure, axes = new_axes(right=room(list(profile.shares)))
     axes.set_title("share of pairs solved")
     axes.set_xlabel("multiple of the cheapest method's cost to target")
     axes.set_ylim(-0.02, 1.03)
@@ -347,7 +354,7 @@ def _profile_figure(profile: Profile, look: Mapping[str, Look]) -> Figure:
         axes.plot(profile.ratios, share, drawstyle="steps-post", **style)
     axes.set_xlim(1, float(profile.ratios[-1]))
     last = float(profile.ratios[-1])
-    _name_lines(axes, {label: (last, float(s[-1])) for label, s in profile.shares.items()}, look)
+    name_lines(axes, {label: (last, float(s[-1])) for label, s in profile.shares.items()}, look)
     return figure
 
 
@@ -355,7 +362,7 @@ def _explanation_figure(
     losses: Mapping[str, np.ndarray], rates: Mapping[str, np.ndarray], distilled: np.ndarray
 ) -> Figure:
     height, policy = 5.2, "distilled"
-    figure, below = _axes(height=height, right=_room([*losses, policy]))
+    figure, below = new_axes(height=height, right=room([*losses, policy]))
     left, bottom, width, tall = below.get_position().bounds
     tall = (tall - 0.55 / height) / 2
     below.set_position((left, bottom, width, tall))
@@ -372,8 +379,8 @@ def _explanation_figure(
             axes.plot(np.arange(len(y))[::thin], y[::thin], **style)
         _scale(axes, "rate", list(curves.values()))
         axes.set_xlim(0, len(distilled))
-        _thousands(axes)
+        thousands(axes)
         ends = {name: (float(len(y)), float(y[-1])) for name, y in curves.items()}
-        _name_lines(axes, ends, look)
+        name_lines(axes, ends, look)
     below.set_xlabel(X_LABELS["step"])
     return figure

@@ -14,7 +14,7 @@ from meta_lr.report.runs import Run
 
 # Parts of a config that say where and how often something ran, not what ran.
 WITHOUT_EFFECT = frozenset(
-    "seed seeds hydra logger record folder resume methods baselines threads".split()
+    "seed seeds hydra logger record folder resume save_every methods baselines threads".split()
 )
 
 CONTROL = "three_constants"  # of a learned run: its mean rate in each third of it, replayed
@@ -93,11 +93,16 @@ def group_runs(runs: Sequence[Run]) -> list[Problem]:
 
 def settings(run: Run) -> dict[str, str]:
     """Return the run's config as dotted keys and text, without the parts that have no effect."""
-    flat = dict(_flatten(run.header.config))
+    flat = flat_config(run.header.config)
     flat.pop("checkpoint", None)
     if run.header.checkpoint is not None:
         flat["checkpoint"] = run.header.checkpoint[:12]  # what it is, not where it lies
     return flat
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return a config as dotted keys and text, without what says where and how often it ran."""
+    return dict(_flatten(config))
 
 
 def differing(groups: Sequence[Group]) -> dict[str, tuple[str, ...]]:
@@ -118,7 +123,7 @@ def _groups(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 def _label(method: str, variants: Iterable[list[Run]]) -> Iterator[Group]:
     members = list(variants)
-    texts = _distinguish([settings(runs[0]) for runs in members])
+    texts = told_apart([settings(runs[0]) for runs in members])
     for runs, text in zip(members, texts, strict=True):
         yield _unique_seeds(f"{method} ({text})" if text else method, runs)
 
@@ -132,7 +137,7 @@ def _unique_seeds(label: str, runs: Sequence[Run]) -> Group:
     return Group(label, chosen, tuple(run.folder for run in runs if run not in chosen))
 
 
-def _distinguish(variants: Sequence[Settings]) -> list[str]:
+def told_apart(variants: Sequence[Settings]) -> list[str]:
     """Return, per variant, the fewest settings (in the order of their keys) that tell it apart."""
     texts = [""] * len(variants)
     for key, values in sorted(_differing(variants).items()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -10,19 +9,14 @@ from pathlib import Path
 from meta_lr.report.analysis import Analysis
 from meta_lr.report.caveats import caveats
 from meta_lr.report.figures import Picture
-from meta_lr.report.looks import GRID, INK, MUTED, PALETTE, PAPER, Look
+from meta_lr.report.html import document, facts_html, figures_html, items, table_html
+from meta_lr.report.looks import Look
 from meta_lr.report.provenance import provenance, run_list, settings_table
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.tables import Table
 from meta_lr.report.wording import headline, sentences
 
 LEADING = 4  # figures before the tables: two rows of two; the rest follow them
-
-# The figures' colours become the page's, so that they follow its light or dark theme.
-THEME = {
-    **{colour: f"var(--s{i})" for i, colour in enumerate(PALETTE)},
-    **{INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"},
-}
 
 
 def page(
@@ -34,20 +28,12 @@ def page(
     root: Path,
 ) -> str:
     """Write the page; `pictures` by problem slug, `overall` a profile over all problems, if any."""
-    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     parts = [
         _opening(analyses, root),
         _profile(overall, look) if overall else "",
         *(_problem(a, pictures[a.problem.slug], look, root) for a in analyses),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(_title(analyses))}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
-        f"{parts[0]}<main>\n{''.join(parts[1:])}</main>\n"
-        "<footer>Written by <code>meta-lr report</code> from the runs' records alone.</footer>\n"
-        "</body>\n</html>\n"
-    )
+    return document(_title(analyses), parts[0], "".join(parts[1:]))
 
 
 def _title(analyses: Sequence[Analysis]) -> str:
@@ -73,7 +59,7 @@ def _opening(analyses: Sequence[Analysis], root: Path) -> str:
 
 def _profile(overall: tuple[Table, Picture], look: Mapping[str, Look]) -> str:
     table, picture = overall
-    tables = f"{_table(table, look)}{_figures([picture])}"
+    tables = f"{table_html(table, look)}{figures_html([picture])}"
     return f"<section>\n<h2>Over all problems</h2>\n{tables}</section>\n"
 
 
@@ -81,81 +67,24 @@ def _problem(
     analysis: Analysis, pictures: Sequence[Picture], look: Mapping[str, Look], root: Path
 ) -> str:
     problem = analysis.problem
-    tables = "".join(_table(table, look) for table in problem_tables(analysis))
+    tables = "".join(table_html(table, look) for table in problem_tables(analysis))
     warnings = caveats(analysis)
     return (
         f'<section id="{problem.slug}">\n<h2>{escape(problem.title)}</h2>\n'
         f'<div class="summary">\n<p>{escape(headline(analysis))}</p>\n'
-        f"{_items(sentences(analysis))}</div>\n{_figures(pictures[:LEADING])}"
-        f"{'<h3>Read with care</h3>' if warnings else ''}\n{_items(warnings)}"
-        f"{tables}{_figures(pictures[LEADING:])}"
+        f"{items(sentences(analysis))}</div>\n{figures_html(pictures[:LEADING])}"
+        f"{'<h3>Read with care</h3>' if warnings else ''}\n{items(warnings)}"
+        f"{tables}{figures_html(pictures[LEADING:])}"
         f"<h3>How it was run</h3>\n{_how(analysis, look, root)}</section>\n"
     )
 
 
 def _how(analysis: Analysis, look: Mapping[str, Look], root: Path) -> str:
     runs = [run for group in analysis.problem.groups for run in group.runs]
-    facts = "".join(
-        f"<dt>{escape(what)}</dt><dd>{escape(', '.join(values))}</dd>\n"
-        for what, values in provenance(runs).items()
-    )
     different = settings_table(analysis.problem)
-    listed = _table(run_list(analysis.problem, root), look, words=True)
+    listed = table_html(run_list(analysis.problem, root), look, words=True)
     return (
-        f"<dl>\n{facts}</dl>\n"
-        f"{_table(different, look, words=True) if different else ''}"
+        f"{facts_html(provenance([run.header for run in runs]))}"
+        f"{table_html(different, look, words=True) if different else ''}"
         f"<details><summary>All {len(runs)} runs</summary>\n{listed}</details>\n"
     )
-
-
-def _items(texts: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>\n" for text in texts)
-    return f"<ul>\n{items}</ul>\n" if items else ""
-
-
-def _table(table: Table, look: Mapping[str, Look], *, words: bool = False) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    body = "".join(
-        f'<tr><th scope="row">{_name(row[0], look)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>\n"
-        for row in table.rows
-    )
-    return (
-        f'<div class="table{" words" if words else ""}">\n<h3>{escape(table.caption)}</h3>\n'
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody>\n</table></div>\n"
-        f'<p class="note">{escape(table.note)}</p>\n</div>\n'
-    )
-
-
-def _name(label: str, look: Mapping[str, Look]) -> str:
-    """Put a method's colour before its name."""
-    if label not in look:
-        return escape(label)
-    dot = f'<span class="dot" style="background: {THEME[look[label].colour]}"></span>'
-    return f'<span class="name">{dot}{escape(label)}</span>'
-
-
-def _figures(pictures: Sequence[Picture]) -> str:
-    figures = "".join(_figure(picture) for picture in pictures)
-    return f'<div class="figures">\n{figures}</div>\n' if figures else ""
-
-
-def _figure(picture: Picture) -> str:
-    svg = _inline(picture)
-    return f"<figure>\n{svg}<figcaption>{escape(picture.caption)}</figcaption>\n</figure>\n"
-
-
-def _inline(picture: Picture) -> str:
-    """Make a figure part of the page: its ids unique, its size the page's, its colours the theme's.
-
-    What precedes the svg element (an XML declaration, a document type) has no place in HTML.
-    """
-    svg = picture.svg[picture.svg.index("<svg") :]
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{picture.name}-", svg)
-    label = f'role="img" aria-label="{escape(picture.caption)}"'
-    svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*" height="[^"]*"', rf"\1 {label}", svg, count=1)
-    for colour, variable in THEME.items():
-        svg = svg.replace(colour, variable)
-    return svg

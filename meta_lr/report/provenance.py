@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from meta_lr.report.groups import Problem, differing
-from meta_lr.report.runs import Run
 from meta_lr.report.tables import NONE, Table
 
 
-def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
+class Origin(Protocol):
+    """What a record's header says of where the run was made."""
+
+    @property
+    def commit(self) -> str | None:
+        """Of our own code."""
+        ...
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Of Python, torch and meta_lr."""
+        ...
+
+    @property
+    def hardware(self) -> str | None:
+        """Name of the processor or the GPU."""
+        ...
+
+    @property
+    def threads(self) -> int | None:
+        """On the CPU."""
+        ...
+
+
+def provenance(origins: Sequence[Origin]) -> dict[str, list[str]]:
     """Return commit, versions, hardware and threads of the runs, each value once."""
     facts: dict[str, dict[str, None]] = {}
-    for run in runs:
-        header = run.header
-        versions = {f"{name} version": text for name, text in header.versions.items()}
-        found = {"commit": header.commit, **versions, "hardware": header.hardware}
-        for what, value in {**found, "threads": header.threads}.items():
+    for run in origins:
+        versions = {f"{name} version": text for name, text in run.versions.items()}
+        found = {"commit": run.commit, **versions, "hardware": run.hardware}
+        for what, value in {**found, "threads": run.threads}.items():
             text = "not recorded" if value is None else str(value)
             facts.setdefault(what, {})[text] = None
     return {what: list(values) for what, values in facts.items()}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-RECORDS = "records.jsonl"
-FORMAT = 1
-
-Array: TypeAlias = NDArray[np.float64]
-Row: TypeAlias = Mapping[str, Any]
+from meta_lr.report.rows import (
+    META_TRAINING,
+    RECORDS,
+    Array,
+    Row,
+    column,
+    number,
+    paths_of,
+    rows_of,
+)
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,7 @@ def find_runs(folder: Path) -> list[Run]:
     Raises:
         ValueError: `folder` is no directory, holds no records, or a record cannot be read.
     """
-    if not folder.is_dir():
-        raise ValueError(f"'{folder}' is not a folder; pass the folder that holds the runs")
-    loaded = (_read(path) for path in sorted(folder.rglob(RECORDS)))
+    loaded = (_read(path) for path in paths_of(folder))
     runs = [run for run in loaded if run is not None]
     if not runs:
         raise ValueError(
@@ -130,7 +129,7 @@ def read_run(folder: Path) -> Run:
 
 
 def _read(path: Path) -> Run | None:
-    rows = _rows(path)
+    rows = rows_of(path)
     if not rows:
         return None
     header = _header(path, rows[0])
@@ -145,36 +144,17 @@ def _read(path: Path) -> Run | None:
         evaluations=evaluations,
         status=_status(end),
         num_steps=int(end["steps"]),
-        cost=_number(end, "cost"),
-        search_cost=_number(end, "search_cost"),
-        seconds=_number(end, "seconds"),
+        cost=number(end, "cost"),
+        search_cost=number(end, "search_cost"),
+        seconds=number(end, "seconds"),
     )
 
 
-def _rows(path: Path) -> list[Row]:
-    lines = path.read_bytes().split(b"\n")
-    rows: list[Row] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError:
-            if number == len(lines):  # no newline followed: the line is still being written
-                break
-            raise ValueError(
-                f"'{path}', line {number} is damaged; mend the file or remove the run"
-            ) from None
-        if isinstance(row, dict) and "kind" in row:
-            rows.append(row)
-    return rows
-
-
 def _header(path: Path, row: Row) -> Header:
-    if row["kind"] != "header":
-        raise ValueError(f"'{path}' begins with a row '{row['kind']}'; the first must be a header")
-    if row.get("format", FORMAT) > FORMAT:
+    if META_TRAINING in row:
         raise ValueError(
-            f"'{path}' has format {row['format']}, this version reads up to {FORMAT}; "
-            "install a newer meta_lr"
+            f"'{path}' is the record of an episodic meta-training, which holds no single run; "
+            "pass the folder of a run"
         )
     try:
         return Header(
@@ -191,27 +171,17 @@ def _header(path: Path, row: Row) -> Header:
             threads=row.get("threads"),
             hardware=row.get("hardware"),
             checkpoint=row.get("checkpoint"),
-            search_cost_before=_number(row, "search_cost_before", missing=0.0),
-            meta_training_cost=_number(row, "meta_training_cost"),
-            peak=_number(row, "peak"),
+            search_cost_before=number(row, "search_cost_before", missing=0.0),
+            meta_training_cost=number(row, "meta_training_cost"),
+            peak=number(row, "peak"),
             tuned=row.get("tuned"),
         )
     except KeyError as missing:
         raise ValueError(f"the header of '{path}' lacks {missing}; remove the run") from None
 
 
-def _steps(rows: Sequence[Row]) -> Steps:
-    def column(name: str) -> Array:
-        return np.array([_number(row, name) for row in rows], dtype=np.float64)
-
-    return Steps(
-        step=column("step"),
-        loss=column("loss"),
-        lr=column("lr"),
-        cost=column("cost"),
-        search_cost=column("search_cost"),
-        seconds=column("seconds"),
-    )
+def _steps(rows: list[Row]) -> Steps:
+    return Steps(*(column(rows, field.name) for field in fields(Steps)))
 
 
 def _evaluation(row: Row) -> Evaluation:
@@ -219,9 +189,9 @@ def _evaluation(row: Row) -> Evaluation:
         step=int(row["step"]),
         split=str(row["split"]),
         weights=str(row.get("weights", "current")),
-        loss=_number(row, "loss"),
-        accuracy=_number(row, "accuracy"),
-        cost=_number(row, "cost"),
+        loss=number(row, "loss"),
+        accuracy=number(row, "accuracy"),
+        cost=number(row, "cost"),
     )
 
 
@@ -235,9 +205,3 @@ def _so_far(steps: Steps) -> Row:
 def _status(end: Row) -> str:
     status = str(end.get("status", ""))
     return status if status == "finished" or status.startswith("diverged") else "unfinished"
-
-
-def _number(row: Row, name: str, *, missing: float = float("nan")) -> float:
-    """Read a number that may be null, absent, or one of the strings "nan", "inf", "-inf"."""
-    value = row.get(name)
-    return missing if value is None else float(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +9,12 @@ from pathlib import Path
 
 from meta_lr.report.analysis import Analysis, analyse, check_reference, check_target
 from meta_lr.report.caveats import caveats
-from meta_lr.report.figures import Picture, problem_pictures, profile_picture
+from meta_lr.report.figures import problem_pictures, profile_picture
+from meta_lr.report.files import write_file, write_pictures
 from meta_lr.report.groups import group_runs
 from meta_lr.report.looks import Look, looks
+from meta_lr.report.meta_runs import find_meta_runs
+from meta_lr.report.meta_write import write_meta_report
 from meta_lr.report.page import page
 from meta_lr.report.runs import find_runs
 from meta_lr.report.sections import problem_tables
@@ -39,12 +40,21 @@ def write_report(
 
     Writes `report.html`, `table.md`, `table.csv` and `figures/*.svg` and `.png`. `reference` is the
     label or method that all others are compared with, `target` the validation value (accuracy in
-    [0, 1], or a loss) whose time is taken; `analyse` says what holds without them.
+    [0, 1], or a loss) whose time is taken; `analyse` says what holds without them. Neither says
+    anything of episodic meta-trainings, which have a report of their own.
 
     Raises:
-        ValueError: no runs, a damaged or newer record, an unknown reference, or a target that no
-            run could have.
+        ValueError: no runs, a damaged or newer record, runs of training beside meta-trainings, an
+            unknown reference, or a target that no run could have.
     """
+    meta_runs = find_meta_runs(folder)
+    if meta_runs:
+        if reference is not None or target is not None:
+            raise ValueError(
+                f"'{folder}' holds episodic meta-trainings, and --reference and --target are about "
+                "runs of training; leave them out"
+            )
+        return Report(*write_meta_report(meta_runs, folder, out))
     problems = group_runs(find_runs(folder))
     check_reference(problems, reference)
     check_target(problems, target)
@@ -53,11 +63,11 @@ def write_report(
         [{method.label: method.cost_to_target for method in a.methods} for a in analyses]
     )
     markdown = to_text(analyses, overall)
-    _write(out / "table.md", markdown.encode())
-    _write(out / "table.csv", to_csv(analyses).encode())
+    write_file(out / "table.md", markdown.encode())
+    write_file(out / "table.csv", to_csv(analyses).encode())
     path = out / "report.html"
     look = looks(group.label for problem in problems for group in problem.groups)
-    _write(path, _page(analyses, overall, look, root=folder, figures=out / "figures").encode())
+    write_file(path, _page(analyses, overall, look, root=folder, figures=out / "figures").encode())
     return Report(markdown, path)
 
 
@@ -101,25 +111,5 @@ def _page(
     pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
     top = (profile_table(overall), profile_picture(overall, look)) if overall else None
     drawn = [picture for some in pictures.values() for picture in some]
-    _write_pictures([*drawn, top[1]] if top else drawn, figures)
+    write_pictures([*drawn, top[1]] if top else drawn, figures)
     return page(analyses, pictures, top, look, root=root)
-
-
-def _write_pictures(pictures: Sequence[Picture], figures: Path) -> None:
-    for picture in pictures:
-        _write(figures / f"{picture.name}.svg", picture.svg.encode())
-        _write(figures / f"{picture.name}.png", picture.png)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write the file beside its place, then move it there in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

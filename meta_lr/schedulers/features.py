@@ -201,19 +201,21 @@ class Features:
     ) -> tuple[Tensor, Tensors]:
         """Return x (inputs,) and the next state; differentiable, and fit for `torch.func.vmap`.
 
+        Runs side by side: with losses (runs,) and a state (runs, numbers), x is (runs, inputs).
+
         Args:
-            loss: () of the present step.
+            loss: () of the present step, or (runs,).
             state: As `init` or the step before gave it.
             step: Optimizer steps taken so far, from 0.
             total_steps: Length of the run; only read where `needs` says HORIZON.
         """
         if self.raw:
-            return loss.reshape(1), ()
+            return loss.unsqueeze(-1), ()
         loss = loss.to(torch.float64)
-        values = state[0].unbind() if state else ()
+        values = state[0].unbind(-1) if state else ()
         x, values = _update(self._parts, TENSORS, Moment(loss, step, total_steps), values)
-        x = [torch.as_tensor(v, dtype=loss.dtype, device=loss.device) for v in x]
-        return torch.stack(x), (torch.stack(values),) if state else ()
+        x = [v if isinstance(v, Tensor) else torch.full_like(loss, v) for v in x]
+        return torch.stack(x, -1), (torch.stack(values, -1),) if state else ()
 
     def fold(self) -> Read:
         """Return the same function for plain numbers; it updates the state in place.

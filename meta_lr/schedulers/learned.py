@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from meta_lr.protocol import Need, StepView
+from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.network import Folded, Network, Tensors, options
@@ -38,6 +40,8 @@ class Learned:
         x, state = features(loss, step, state);
         p, memory = net(weights of the stage, x, memory);  rate = gamma p.
         Of n stages, each holds for the n-th part of the run; the memory is carried over.
+        Annealed: rate = gamma p / p0 (1 + cos(pi t / T)) / 2 at step t of T, with p0 the output
+        where the network's head gives 0.
     Reference:
         Shu et al. (2020), arXiv 2007.14546: MLR-SNet, with three stages in transfer.
     Deviations:
@@ -51,11 +55,14 @@ class Learned:
     Args:
         net: The network.
         stages: One tuple of weights per stage.
-        gamma: The rate at full output, or a formula for it.
+        gamma: The rate at full output, or a formula for it; annealed: the peak of the cosine that
+            the network corrects.
         family: The optimizer family that gamma holds for; "" for any.
         loss_range: Smallest and largest loss seen in meta-training; a loss outside, by more than a
             tenth of the range, warns once. It is about the raw loss, whatever the features.
         features: What the network reads.
+        anneal: Whether the rate follows a cosine, and the network says how it differs from it: by a
+            factor from 1/10 to 10 for a floor of 0.01, from 0 to 2 for a plain sigmoid.
 
     >>> from meta_lr.schedulers.lstm import LSTM
     >>> net = LSTM(hidden=4)
@@ -69,6 +76,7 @@ class Learned:
     family: str = ""
     loss_range: tuple[float, float] | None = None
     features: Features = RAW
+    anneal: bool = False
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -85,7 +93,7 @@ class Learned:
         return (
             f"Learned(net={self.net!r}, fingerprint={self.fingerprint!r}, gamma={self.gamma!r}, "
             f"stages={len(self.stages)}, family={self.family!r}, loss_range={self.loss_range!r}, "
-            f"features={self.features!r})"
+            f"features={self.features!r}, anneal={self.anneal!r})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,6 +107,8 @@ class Learned:
             kind["features"] = self.features.names
         if isinstance(self.gamma, InitialLossGamma):
             kind["gamma"] = asdict(self.gamma)
+        if self.anneal:
+            kind["anneal"] = True
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
         for weights in self.stages:
             for name, weight in zip(self.net.names, weights, strict=True):
@@ -108,13 +118,13 @@ class Learned:
 
     @property
     def needs(self) -> Need:
-        """The loss; the length of the run too if there are stages, or features that need it."""
+        """The loss; the run's length too if there are stages, annealing, or features of it."""
         return self._needs  # asked at every step
 
     @cached_property
     def _needs(self) -> Need:
         needs = self.features.needs
-        return needs | Need.HORIZON if len(self.stages) > 1 else needs
+        return needs | Need.HORIZON if len(self.stages) > 1 or self.anneal else needs
 
     def init(self) -> LearnedState:
         """Return the state before the first step."""
@@ -151,30 +161,38 @@ class Learned:
     ) -> tuple[Tensor, Tensors]:
         """Return the rate () and the next memory: a pure function, fit for `torch.func`.
 
+        Runs side by side: each tensor has a first dimension for the run, the rate too.
+
         Args:
             weights: Of the present stage.
-            loss: () of the present step.
+            loss: () of the present step, or (runs,).
             memory: That of the state.
             step: Optimizer steps taken so far, from 0.
             total_steps: Length of the run; only read where `needs` says HORIZON.
         """
         own, seen, scale = self._parts(memory)
+        loss = loss.to(weights[0].device)  # that of phi and the memory; the model's may be another
         x, seen = self.features(loss, seen, step=step, total_steps=total_steps)
-        p, own = self.net(weights, x, own)
+        net = vmap(self.net.__call__) if loss.ndim else self.net
+        p, own = net(weights, x, own)
+        if self.anneal:
+            p = p * cosine_share(step, total_steps)
         if not isinstance(self.gamma, InitialLossGamma):
-            return self.gamma * p, own + seen
+            return self.gamma * self.swing * p, own + seen
         gamma, scale = self.gamma.follow(loss, scale, enters=self._enters(step, total_steps))
-        return gamma.to(p) * p, own + seen + scale
+        return gamma.to(p) * self.swing * p, own + seen + scale
 
     def _quick(self, loss: float, memory: Tensors, step: int, total_steps: int) -> float:
         """Return the rate as a number; the memory is updated in place."""
         own, seen, scale = self._parts(memory)
         x = self._read(loss, step, total_steps, seen)
         p = self._folded[self._stage(step, total_steps)](x, own)
+        if self.anneal:
+            p *= cosine_share(step, total_steps)
         if not isinstance(self.gamma, InitialLossGamma):
-            return self.gamma * p
+            return self.gamma * self.swing * p
         enters = self._enters(step, total_steps)
-        return self.gamma.follow_item(loss, scale, enters=enters) * p
+        return self.gamma.follow_item(loss, scale, enters=enters) * self.swing * p
 
     def _parts(self, memory: Tensors) -> tuple[Tensors, Tensors, Tensors]:
         """Return the memory of the network, of the features and of gamma's formula."""
@@ -202,12 +220,25 @@ class Learned:
     def _horizon(self) -> bool:
         return bool(self.needs & Need.HORIZON)
 
+    @property
+    def highest(self) -> float:
+        """The rate at full output, for a constant gamma."""
+        if isinstance(self.gamma, InitialLossGamma):
+            raise ValueError(f"{self!r} has no highest rate before its first loss")
+        return self.gamma * self.swing
+
+    @cached_property
+    def swing(self) -> float:
+        """The rate at full output over gamma: 1, or 1 / p0 where it is annealed."""
+        if not self.anneal:
+            return 1.0
+        return self.net.floor**-0.5 if self.net.floor else 2.0
+
     @cached_property
     def _constant(self) -> float | None:
         """Gamma, if the rate is no more than that times the output for the raw loss, else None."""
-        if self.features.raw and not isinstance(self.gamma, InitialLossGamma):
-            return self.gamma
-        return None
+        plain = self.features.raw and not self.anneal
+        return self.gamma if plain and not isinstance(self.gamma, InitialLossGamma) else None
 
     @cached_property
     def _learning(self) -> bool:

@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.schedulers.network import Folded, Tensors, output, raised, refuse_options
+from meta_lr.schedulers.network import (
+    Folded,
+    Start,
+    Tensors,
+    begin,
+    output,
+    raised,
+    refuse_options,
+)
 from meta_lr.seeds import generator
 
 
@@ -70,17 +78,11 @@ class LSTM:
         maps = ("x_down", "x_up", "h_down", "h_up", "head")
         return tuple(f"{name}.{kind}" for name in maps for kind in ("weight", "bias"))
 
-    def init(self, seed: int) -> Tensors:
-        """Return weights drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as torch's Linear does."""
-        narrow, draw = self.bottleneck or self.hidden // 2 or 1, generator(seed, "lstm")
-        shapes = [(narrow, self.inputs), (4 * self.hidden, narrow), (narrow, self.hidden)]
-        shapes += [(4 * self.hidden, narrow), (1, self.hidden)]
-        weights = []
-        for rows, columns in shapes:
-            bound = columns**-0.5
-            for shape in ((rows, columns), (rows,)):
-                weights.append((2 * torch.rand(shape, generator=draw) - 1) * bound)
-        return tuple(weights)
+    def init(self, seed: int, start: Start = "linear") -> Tensors:
+        """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        narrow, wide = self.bottleneck or self.hidden // 2 or 1, 4 * self.hidden
+        layers = [(narrow, self.inputs), (wide, narrow), (narrow, self.hidden), (wide, narrow)]
+        return begin([*layers, (1, self.hidden)], generator(seed, "lstm"), start)
 
     def memory(self) -> Tensors:
         """Return h and c in one tensor of zeros, of shape (2, hidden)."""

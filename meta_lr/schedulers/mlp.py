@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.schedulers.network import Folded, Tensors, output, raised, refuse_options
+from meta_lr.schedulers.network import (
+    Folded,
+    Start,
+    Tensors,
+    begin,
+    output,
+    raised,
+    refuse_options,
+)
 from meta_lr.seeds import generator
 
 
@@ -21,7 +29,7 @@ class MLP:
     recurrent network: what it can do, a function of the present loss can do.
 
     Args:
-        hidden: Size of each hidden layer.
+        hidden: Size of each hidden layer; without any, z is linear in the features.
         inputs: Number of features.
         floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
             of the last layer are even steps of the rate's logarithm, from `floor` to 1.
@@ -38,8 +46,8 @@ class MLP:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # configurations give lists
-        if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"MLP got hidden={self.hidden}; it takes at least one positive size")
+        if any(size < 1 for size in self.hidden):
+            raise ValueError(f"MLP got hidden={self.hidden}; sizes are positive")
         refuse_options(self)
 
     @property
@@ -48,13 +56,10 @@ class MLP:
         layers = range(len(self.hidden) + 1)
         return tuple(f"layer{i}.{kind}" for i in layers for kind in ("weight", "bias"))
 
-    def init(self, seed: int) -> Tensors:
-        """Return weights drawn from U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as torch's Linear does."""
-        draw, weights = generator(seed, "mlp"), []
-        for columns, rows in zip((self.inputs, *self.hidden), (*self.hidden, 1), strict=True):
-            for shape in ((rows, columns), (rows,)):
-                weights.append((2 * torch.rand(shape, generator=draw) - 1) * columns**-0.5)
-        return tuple(weights)
+    def init(self, seed: int, start: Start = "linear") -> Tensors:
+        """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        layers = zip((*self.hidden, 1), (self.inputs, *self.hidden), strict=True)
+        return begin(list(layers), generator(seed, "mlp"), start)
 
     def memory(self) -> Tensors:
         """Return (): there is none."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
 Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
+Start = Literal["linear", "narrow", "high", "zero"]  # how weights begin, see `begin`
 
 
 class Network(Protocol):
@@ -33,8 +34,8 @@ class Network(Protocol):
         """One name per weight, in order."""
         ...
 
-    def init(self, seed: int) -> Tensors:
-        """Return fresh weights, a pure function of `seed`."""
+    def init(self, seed: int, start: Start = "linear") -> Tensors:
+        """Return fresh weights, a pure function of the arguments; see `begin`."""
         ...
 
     def memory(self) -> Tensors:
@@ -51,6 +52,38 @@ class Network(Protocol):
     def fold(self, weights: Tensors) -> Folded:
         """Return the same function in NumPy, for fast inference; it updates the memory in place."""
         ...
+
+
+def begin(
+    layers: Sequence[tuple[int, int]], draw: torch.Generator, start: Start = "linear"
+) -> Tensors:
+    """Return the first weights (rows, columns) and biases (rows,) of layers, the head's last.
+
+    Args:
+        layers: Rows and columns of each.
+        draw: Where the numbers come from.
+        start: "linear": all are from U(-b, b) with b = 1 / sqrt(columns), as in torch's Linear and
+            in the image experiments that MLR-SNet's authors published. "narrow": the weights of all
+            layers but the head are from U(-0.1, 0.1), as in those on language. "high": the head's
+            weights are from U(-0.1, 0.1) and its bias is 1, as in the schedulers they published,
+            so that the first outputs are near sigmoid(1) = 0.73, not 0.5. "zero": the head is 0, so
+            that the first outputs are those of z = 0 whatever the network reads.
+
+    Raises:
+        ValueError: There is no such start.
+    """
+    if start not in get_args(Start):
+        raise ValueError(f"start is {start!r}; it is one of {', '.join(get_args(Start))}")
+    weights = []
+    for layer, (rows, columns) in enumerate(layers):
+        head, bound = layer == len(layers) - 1, columns**-0.5
+        near = 0.1 if start == ("high" if head else "narrow") else bound
+        weights.append((2 * torch.rand((rows, columns), generator=draw) - 1) * near)
+        bias = (2 * torch.rand((rows,), generator=draw) - 1) * bound
+        weights.append(torch.ones_like(bias) if head and start == "high" else bias)
+    if start == "zero":
+        weights[-2:] = [torch.zeros_like(weight) for weight in weights[-2:]]
+    return tuple(weights)
 
 
 def output(z: Tensor, floor: float) -> Tensor:

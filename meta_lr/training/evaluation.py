@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,26 @@ from torch import Tensor, nn
 from meta_lr.tasks.base import Batch, Split, Task
 
 
+@runtime_checkable
+class Summarising(Protocol):
+    """What a task may offer besides: metrics that are no means over examples, made of some."""
+
+    def metrics_of_pass(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the metrics, each of shape (), from means over all examples of a pass.
+
+        Args:
+            means: Of what the task's `metrics` returns, which may be of any shape.
+        """
+        ...
+
+
 def measure(
     task: Task, model: nn.Module, split: Split, batch: Callable[[Split, int], Batch]
 ) -> dict[str, float]:
     """Return the means of the task's metrics over one pass of `split`, in eval mode.
 
-    Each example counts once, and a perplexity is that of the mean loss. The model is left in train
-    mode.
+    Each example counts once, and a perplexity is that of the mean loss. A task that is
+    `Summarising` has the last word on what is measured. The model is left in train mode.
 
     Args:
         task: Says how many batches there are, and what is measured.
@@ -38,6 +52,8 @@ def measure(
     means = {name: total / examples for name, total in totals.items()}
     if "perplexity" in means:  # the mean of perplexities depends on how a pass is cut into batches
         means["perplexity"] = means["loss"].exp()
+    if isinstance(task, Summarising):
+        means = task.metrics_of_pass(means)
     return {name: float(mean) for name, mean in means.items()}
 
 

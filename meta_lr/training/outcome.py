@@ -10,10 +10,10 @@ from torch import nn
 
 
 class StoppedError(RuntimeError):
-    """The run was asked to stop; it saved its state after `step` steps."""
+    """The run was asked to stop; it saved its state after `step` steps, or other units."""
 
-    def __init__(self, step: int, folder: Path | None) -> None:
-        super().__init__(f"stopped after {step} steps")
+    def __init__(self, step: int, folder: Path | None, *, unit: str = "steps") -> None:
+        super().__init__(f"stopped after {step} {unit}")
         self.step, self.folder = step, folder
 
 

@@ -54,6 +54,7 @@ def reference_run(
     double_tick=False,
     counts="run",
     fires="end",
+    meta_batches="drawn",
 ):
     model = task.model().train()
     names = [name for name, _ in model.named_parameters()]
@@ -83,8 +84,11 @@ def reference_run(
             for name, w, d in zip(names, model.parameters(), direction, strict=True):
                 virtual[name] = w.detach() - gamma * p * d
             shadow = copy.deepcopy(model)
-            out = torch.func.functional_call(shadow, virtual, (task.batch("meta", step, 0)[0],))
-            target = task.batch("meta", step, 0)[1]
+            if meta_batches == "drawn":
+                images, target = task.batch("meta", step, 0)
+            else:
+                images, target = task.batch("meta", updates)
+            out = torch.func.functional_call(shadow, virtual, (images,))
             value = -torch.log_softmax(out, 1)[range(len(target)), target].mean()
             meta = torch.autograd.grad(value, leaves)
             if double_tick:

@@ -19,6 +19,11 @@ class LSTMLanguageModel(nn.Module):
     names for one tensor: whatever replaces a parameter, for a virtual step or a look-ahead,
     replaces it in both places.
 
+    On a CUDA device torch runs the layers in cuDNN, which has no second derivative. Of the ways to
+    the meta-gradient, `closed_form` and `first_order` need none; `unroll` and `adjoint` do and
+    refuse the model, unless all of the training, forward passes included, is inside
+    `with torch.backends.cudnn.flags(enabled=False):`, where torch's own, slower layers serve.
+
     Args:
         num_classes: Entries in the vocabulary.
         width: Of the embedding and of each layer; one number, so that the tie fits.

@@ -1,0 +1,123 @@
+"""Learned schedules and cosines on inner problems: their final losses, and their rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from meta_lr.bilevel.baseline import PEAKS, PeakedCosine
+from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.meta_training import final_losses
+from meta_lr.bilevel.problems import Problem, Problems
+from meta_lr.schedulers.learned import Learned, LearnedState
+from meta_lr.schedulers.network import Tensors
+
+WORST = 3.0  # log of the loss that a diverged run counts as; no other counts as more
+Candidates: TypeAlias = Sequence[tuple[Tensor, ...]]
+Run: TypeAlias = Callable[[Problem, Schedule, Candidates], Tensor]
+
+
+class Finals(NamedTuple):
+    """Logs of the final `val` losses, nats, the seeds of each problem averaged."""
+
+    learned: Tensor  # (checkpoints, problems)
+    cosines: Tensor  # (peaks, problems)
+    num_diverged: list[int]  # runs of each checkpoint, at worst problems x seeds
+
+
+class Recorded:
+    """A schedule whose memory ends with the rate that it gave last."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+
+    def init(self) -> LearnedState:
+        return LearnedState((*self.schedule.init().memory, torch.tensor(0.0)))
+
+    def pure(
+        self,
+        weights: Tensors,
+        loss: Tensor,
+        memory: Tensors,
+        *,
+        step: int,
+        total_steps: int = 0,
+    ) -> tuple[Tensor, Tensors]:
+        inner = self.schedule.pure
+        rate, memory = inner(weights, loss, memory[:-1], step=step, total_steps=total_steps)
+        return rate, (*memory, rate)
+
+
+def rates(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tensor:
+    """Return the rates along a problem, in units of plain SGD's, (steps, candidates)."""
+    copies = Copies(problem, Recorded(schedule), len(candidates))
+    phi = tuple(torch.stack(weights) for weights in zip(*candidates, strict=True))
+    point, rows = copies.start(), []
+    for step in range(problem.total_steps):
+        point = copies.run(point, phi, step, 1)
+        rows.append(point.state.memory[-1])
+    return torch.stack(rows)
+
+
+def losses(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tensor:
+    """Return the final `val` losses, (candidates,)."""
+    return torch.tensor(final_losses(problem, schedule, candidates))
+
+
+def logs(found: Tensor) -> Tensor:
+    """Return the logarithms of losses; those that are not finite, or too large, are at `WORST`."""
+    return found.log().nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST)
+
+
+def learned(run: Run, problem: Problem, checkpoints: Sequence[Learned]) -> Tensor:
+    """Return what `run` gives for all, (..., checkpoints); those of one kind run side by side."""
+    kinds: dict[str, list[int]] = {}
+    for place, one in enumerate(checkpoints):
+        kind = {part.name: getattr(one, part.name) for part in fields(one) if part.name != "stages"}
+        kinds.setdefault(repr(kind), []).append(place)
+    found = [
+        run(problem, checkpoints[places[0]], [tuple(checkpoints[i].stages[0]) for i in places])
+        for places in kinds.values()
+    ]
+    order = torch.tensor([place for places in kinds.values() for place in places])
+    return torch.cat(found, -1)[..., order.argsort()]
+
+
+def cosines(run: Run, problem: Problem, peaks: Sequence[float] = PEAKS) -> Tensor:
+    """Return what `run` gives for cosines, (..., peaks)."""
+    return run(problem, PeakedCosine(), [(torch.tensor(peak),) for peak in peaks])
+
+
+def finals(
+    problems: Problems, numbers: Sequence[int], seeds: int, checkpoints: Sequence[Learned]
+) -> Finals:
+    """Train every problem of these numbers with each checkpoint and each cosine."""
+    ours, theirs = [], []
+    for number in numbers:
+        runs = [problems(number, seed) for seed in range(seeds)]
+        ours.append(torch.stack([learned(losses, problem, checkpoints) for problem in runs]))
+        theirs.append(torch.stack([logs(cosines(losses, problem)) for problem in runs]))
+    every = torch.stack(ours)  # (problems, seeds, checkpoints)
+    diverged = (~every.isfinite()).sum((0, 1)).tolist()
+    return Finals(logs(every).mean(1).T, torch.stack(theirs).mean(1).T, diverged)
+
+
+def tuned(problems: Sequence[Problem]) -> tuple[int, float]:
+    """Return the place in `PEAKS` of the best peak for all, and what it cost to find."""
+    found = torch.stack([logs(cosines(losses, problem)) for problem in problems])
+    cost = len(PEAKS) * sum(problem.total_steps for problem in problems)
+    return int(found.mean(0).argmin()), float(cost)
+
+
+def schedules(
+    problem: Problem, ways: Mapping[str, Sequence[Learned]], peaks: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Return the rates along one problem by name, each (steps, meta-training seeds)."""
+    ours = learned(rates, problem, [one for seeds in ways.values() for one in seeds])
+    parts = ours.split([len(seeds) for seeds in ways.values()], -1)
+    bars = cosines(rates, problem, list(peaks.values())).split(1, -1)
+    return {**dict(zip(ways, parts, strict=True)), **dict(zip(peaks, bars, strict=True))}

@@ -1,0 +1,135 @@
+"""The shapes of LRBench's 34 policies: how high the rate stands between its ends after a count.
+
+Seven fall or rise once. The other 27 are a wave, of nine, under an envelope, of three.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+
+class Shape(NamedTuple):
+    """A policy without its numbers.
+
+    Attributes:
+        takes: Names of the numbers that the policy takes, k0 first.
+        height: Maps a count and, in this order, those of `takes` that are not ends (k0, k1) to the
+            height: 0 is the one end, 1 the other.
+    """
+
+    takes: tuple[str, ...]
+    height: Callable[..., float]
+
+
+class Wave(NamedTuple):
+    """One cycle of a cyclic policy; its length and its start are multiples of l."""
+
+    height: Callable[[float], float]
+    length: int
+    start: int
+
+
+def _triangle(x: float) -> float:
+    return 1.0 - abs(1.0 - x)
+
+
+def _sine(x: float) -> float:
+    return math.sin(math.pi * x / 2)
+
+
+def _hump(x: float) -> float:
+    return (1.0 - math.cos(math.pi * x)) / 2
+
+
+def _saw(x: float) -> float:
+    # As published: it falls from 1, but stands at 0 where each tooth begins, t = 0 included.
+    return 1.0 - x if x else 0.0
+
+
+WAVES = {
+    "tri": Wave(_triangle, 2, 0),
+    "dtri": Wave(_triangle, 2, 1),
+    "sin": Wave(_sine, 2, 0),
+    "dsin": Wave(_sine, 2, 1),
+    "upcos": Wave(_hump, 2, 0),
+    "cos": Wave(_hump, 2, 1),
+    "rsw": Wave(_saw, 1, 0),
+    "sinrsw": Wave(lambda x: _sine(_saw(x)), 1, 0),
+    "cosrsw": Wave(lambda x: _hump(_saw(x)), 1, 0),
+}
+
+
+def _place(wave: Wave, t: float, length: float) -> tuple[float, float]:
+    """Return how many cycles are over, and the height in the present one."""
+    cycles, rest = divmod(t + wave.start * length, wave.length * length)
+    return cycles, wave.height(rest / length)
+
+
+def _even(wave: Wave, t: float, length: float) -> float:
+    return _place(wave, t, length)[1]
+
+
+def _halved(wave: Wave, t: float, length: float) -> float:
+    cycles, height = _place(wave, t, length)
+    return height * 0.5**cycles
+
+
+def _decaying(wave: Wave, t: float, length: float, gamma: float) -> float:
+    return _place(wave, t, length)[1] * _power(gamma, t)
+
+
+def _power(base: float, exponent: float) -> float:
+    try:
+        return base**exponent
+    except OverflowError:
+        return math.inf
+
+
+def _step(t: float, length: float, gamma: float) -> float:
+    return _power(gamma, t // length)
+
+
+def _nstep(t: float, boundaries: Sequence[float], gamma: float) -> float:
+    return _power(gamma, bisect_right(boundaries, t))
+
+
+def _exp(t: float, gamma: float) -> float:
+    return _power(gamma, t)
+
+
+def _inv(t: float, gamma: float, p: float) -> float:
+    return (1.0 + gamma * t) ** -p
+
+
+def _poly(t: float, length: float, p: float) -> float:
+    return max(0.0, 1.0 - t / length) ** p
+
+
+def _sig(t: float, length: float, gamma: float) -> float:
+    small = math.exp(-abs(gamma * (t - length)))  # never overflows
+    return (1.0 if gamma * (t - length) >= 0 else small) / (1.0 + small)
+
+
+_ENVELOPES = {
+    "": (_even, ()),
+    "2": (_halved, ()),
+    "exp": (_decaying, ("gamma",)),
+}
+SHAPES = {
+    "fix": Shape(("k0",), lambda t: 1.0),
+    "step": Shape(("k0", "l", "gamma"), _step),
+    "nstep": Shape(("k0", "l", "gamma"), _nstep),
+    "exp": Shape(("k0", "gamma"), _exp),
+    "inv": Shape(("k0", "gamma", "p"), _inv),
+    "poly": Shape(("k0", "k1", "l", "p"), _poly),
+    "sig": Shape(("k0", "l", "gamma"), _sig),
+    **{
+        f"{name}{suffix}": Shape(("k0", "k1", "l", *more), partial(envelope, wave))
+        for name, wave in WAVES.items()
+        for suffix, (envelope, more) in _ENVELOPES.items()
+    },
+}

@@ -1,0 +1,189 @@
+"""`meta-lr results`: list the stored results of runs, take more in, hand them out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meta_lr.cli.plain import Parser, counted, say
+
+if TYPE_CHECKING:
+    from meta_lr.lrbench.listing import Row
+    from meta_lr.lrbench.result import Result
+
+STORE = Path("runs/results.sqlite")
+
+_FILTERS = ("task", "model", "optimizer", "policy")
+_FORMS = ("target", "sort", "csv", "json")
+_WITHOUT_PART = {"import": _FILTERS + _FORMS, "export": _FORMS}
+
+_EXAMPLES = """\
+examples:
+  meta-lr results import runs                  take in every run that has ended, below runs/
+  meta-lr results --task digits --target 0.9   steps and cost until 90 % on val, the fewest first
+  meta-lr results --policy sinexp --sort cost  one family of policies, the cheapest first
+  meta-lr results --csv > table.csv            all columns, at full precision
+  meta-lr results export all.json              everything, for `import` elsewhere
+
+A result is one run: its task, model, optimizer, policy, factor on the policy's rates, seed, number
+of steps and setting (a hash of what else its config says of the problem). There is one for each of
+these; what comes later takes the place of what was there. Its robustness is the mean change of the
+accuracy on val when the policy's rates are multiplied by 0.1, 0.5, 5 and 10."""
+
+
+def results(arguments: list[str]) -> int:
+    """List, import or export results as `arguments` say."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    for name in _WITHOUT_PART.get(options.action, ()):
+        if getattr(options, name):
+            parser.error(f"--{name} has no part in {options.action}")
+    if options.action == "import":
+        _import(options.store, options.paths)
+    elif options.action == "export":
+        _export(options)
+    else:
+        _list(options)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="meta-lr results",
+        description="List the stored results of runs, by problem, the best on val first.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_store(parser, STORE)
+    parser.add_argument("--task", metavar="NAME", help="only this task")
+    parser.add_argument("--model", metavar="NAME", help="only this model")
+    parser.add_argument(
+        "--optimizer", metavar="NAME", help="only this family of optimizers, such as sgd_momentum"
+    )
+    parser.add_argument(
+        "--policy", metavar="TEXT", help="only policies with this in their text, in either case"
+    )
+    parser.add_argument(
+        "--target",
+        type=float,
+        metavar="VALUE",
+        help="steps and cost to this accuracy (a fraction: 0.95, not 95) or loss on val",
+    )
+    parser.add_argument(
+        "--sort", metavar="COLUMN", help="the best first by this column; --csv names them all"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="print CSV: all columns")
+    form.add_argument("--json", action="store_true", help="print JSON: all columns")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="or instead of a list")
+    taken = actions.add_parser("import", help="take in results of runs: import PATH ...")
+    taken.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="a folder of runs, or a .csv or .json file from `export`",
+    )
+    given = actions.add_parser("export", help="write what is stored, or was asked for: export FILE")
+    given.add_argument("file", type=Path, metavar="FILE", help="a name that ends in .csv or .json")
+    for action in (taken, given):
+        _add_store(action, argparse.SUPPRESS)
+    return parser
+
+
+def _add_store(parser: Parser, default: object) -> None:
+    told = f"the file of results (default: {STORE})"
+    parser.add_argument("--store", type=Path, metavar="FILE", default=default, help=told)
+
+
+def _import(store: Path, paths: Sequence[Path]) -> None:
+    from meta_lr.lrbench.store import Store
+
+    found: list[Result] = []
+    passed_over = 0
+    for path in paths:
+        read, left = _read(path)
+        found, passed_over = [*found, *read], passed_over + left
+    new = 0
+    if found:
+        with Store(store) as opened:
+            new = opened.put(found)
+    rest = f"; passed over: {counted(passed_over, 'record')} without an end" if passed_over else ""
+    say(f"{store}: {counted(len(found), 'result')} read, {new} new{rest}")
+
+
+def _read(path: Path) -> tuple[list[Result], int]:
+    """Return the results in a file, or below a folder, and how many runs have none yet."""
+    if path.is_file() or path.suffix.lower() in (".csv", ".json"):
+        from meta_lr.lrbench.exchange import read
+
+        return read(path), 0
+    from meta_lr.lrbench.folders import result_of, run_folders
+
+    found = [result_of(folder) for folder in run_folders(path)]
+    ended = [result for result in found if result is not None]
+    return ended, len(found) - len(ended)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from meta_lr.lrbench.exchange import write
+
+    found = _wanted(options)
+    write(found, options.file)
+    say(f"{options.file}: {counted(len(found), 'result')}")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from meta_lr.lrbench.listing import by, listed
+
+    rows = listed(_wanted(options), target=options.target)
+    if options.sort is not None:
+        rows = by(rows, options.sort)
+    if options.csv:
+        say(_csv(rows))
+    elif options.json:
+        say(json.dumps(rows, indent=1))
+    else:
+        from meta_lr.cli.results_table import table
+
+        say(table(rows))
+
+
+def _wanted(options: argparse.Namespace) -> list[Result]:
+    """Return the stored results that were asked for.
+
+    Raises:
+        ValueError: There is none; it says what there is.
+    """
+    from meta_lr.lrbench.store import Store
+
+    with Store(options.store, make=False) as opened:
+        found = opened.find()
+    for name in _FILTERS:
+        asked, there = getattr(options, name), sorted({getattr(r, name) for r in found})
+        if asked is None:
+            continue
+        found = [result for result in found if _fits(name, asked, getattr(result, name))]
+        if not found:
+            known = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+            raise ValueError(f"{options.store} has no result with {name} '{asked}'; it has {known}")
+    if not found:
+        raise ValueError(f"{options.store} is empty; meta-lr results import FOLDER fills it")
+    return found
+
+
+def _fits(name: str, asked: str, value: str) -> bool:
+    return asked.lower() in value.lower() if name == "policy" else asked == value
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")

@@ -1,0 +1,133 @@
+"""Results as a table for people: what all rows share above it, what does not fit left out."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Sequence
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from meta_lr.cli.plain import counted
+
+if TYPE_CHECKING:
+    from meta_lr.lrbench.listing import Row
+
+WIDEST = 10_000  # in a file nothing is folded or left out
+_POLICY = 24  # characters of a policy before it folds
+
+
+def _per_cent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # the last ones are the first to go
+    "task": ("task", str),
+    "model": ("model", str),
+    "optimizer": ("optimizer", str),
+    "total_steps": ("length", _whole),
+    "setting": ("setting", str),
+    "policy": ("policy", str),
+    "scale": ("rate x", "{:g}".format),
+    "seed": ("seed", str),
+    "status": ("status", str),
+    "cost": ("cost", _whole),
+    "steps_to_target": ("steps to\ntarget", _whole),
+    "cost_to_target": ("cost to\ntarget", _whole),
+    "val_accuracy": ("val %", _per_cent),
+    "test_accuracy": ("test %", _per_cent),
+    "val_loss": ("val\nloss", _decimals),
+    "test_loss": ("test\nloss", _decimals),
+    "loss_difference": ("loss\ntest - train", _decimals),
+    "robustness": ("robustness", _decimals),
+    "test_top5": ("test\ntop-5 %", _per_cent),
+    "test_confidence": ("confidence", _decimals),
+    "test_confidence_spread": ("its\nspread", _decimals),
+    "test_class_spread": ("across\nclasses", _decimals),
+}
+_SHARED = ("task", "model", "optimizer", "total_steps", "setting", "scale", "status")
+_TEXT = ("task", "model", "optimizer", "setting", "policy", "status")
+_LEAST = ("policy", "test_accuracy", "test_loss")  # what is before the last of them always stays
+
+
+def table(rows: Sequence[Row], *, width: int | None = None) -> str:
+    """Return rows of `meta_lr.lrbench.listing` as a table of so many characters.
+
+    Accuracies are in per cent; what is not known is a dash. What all rows share is told above the
+    table, columns that no longer fit below it.
+
+    Args:
+        rows: At least one.
+        width: None: that of the terminal, if it is one.
+    """
+    shared = [name for name in _SHARED if len({row[name] for row in rows}) == 1]
+    columns = [name for name in _COLUMNS if name not in shared and not _is_idle(name, rows)]
+    if width is None:
+        width = get_terminal_size().columns if sys.stdout.isatty() else WIDEST
+    fitting = _num_fitting(columns, rows, width)
+    said = [_told(name, rows[0][name]) for name in shared if not _is_idle(name, rows)]
+    told = [", ".join([counted(len(rows), "result"), *said]), _text(rows, columns[:fitting], width)]
+    if fitting < len(columns):
+        names = ", ".join(_COLUMNS[name][0].replace("\n", " ") for name in columns[fitting:])
+        told.append(f"\nno room for {names}; --csv has all columns")
+    return "\n".join(told)
+
+
+def _is_idle(name: str, rows: Sequence[Row]) -> bool:
+    """Return whether a column says nothing: nobody knows it, or it can only be so."""
+    if name in ("val_loss", "test_loss"):  # where there is a score, it is enough
+        return any(row["val_accuracy"] is not None for row in rows)
+    return all(row[name] in ((1,) if name == "scale" else (None, "")) for row in rows)
+
+
+def _num_fitting(columns: Sequence[str], rows: Sequence[Row], width: int) -> int:
+    """Return how many columns fit, from the first on; never fewer than there must be."""
+    least = max(columns.index(name) + 1 for name in _LEAST if name in columns)
+    counts = range(least, len(columns) + 1)
+    return max((n for n in counts if _width(columns[:n], rows) <= width), default=least)
+
+
+def _text(rows: Sequence[Row], columns: Sequence[str], width: int) -> str:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        justify, least = "left" if name in _TEXT else "right", _width([name], rows) - 2
+        drawn.add_column(_COLUMNS[name][0], justify=justify, overflow="fold", min_width=least)
+    for row in rows:
+        drawn.add_row(*(Text(_cell(name, row[name])) for name in columns))
+    text = io.StringIO()
+    room = max(width, _width(columns, rows))  # a terminal breaks lines, but loses no digits
+    Console(file=text, width=room, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
+
+
+def _width(columns: Sequence[str], rows: Sequence[Row]) -> int:
+    """Return the characters that columns need at least, with the gaps between them."""
+    total = 0
+    for name in columns:
+        cells = max(len(_cell(name, row[name])) for row in rows)
+        head = max(map(len, _COLUMNS[name][0].split("\n")))
+        total += max(head, min(_POLICY, cells) if name == "policy" else cells) + 2
+    return total
+
+
+def _told(name: str, value: Any) -> str:
+    """Return what all rows share, in words."""
+    words = {"total_steps": "{} steps", "setting": "setting {}", "scale": "rates x {}"}
+    return words.get(name, "{}").format(_cell(name, value))
+
+
+def _cell(name: str, value: Any) -> str:
+    return "-" if value is None else _COLUMNS[name][1](value)

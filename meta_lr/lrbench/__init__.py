@@ -1,0 +1,1 @@
+"""LRBench: which learning-rate policy for which task, measured and remembered."""

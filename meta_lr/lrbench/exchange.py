@@ -1,0 +1,124 @@
+"""Results as CSV and JSON files: every field, at full precision, both ways."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+from meta_lr.lrbench.result import KINDS, Result
+
+FORMAT = 1
+
+
+def write(results: Sequence[Result], path: Path) -> None:
+    """Write results to a .csv or .json file, whole or not at all.
+
+    Raises:
+        ValueError: The name ends otherwise.
+    """
+    text = {"csv": to_csv, "json": to_json}[_kind(path)](results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8", newline="") as file:
+        file.write(text)
+    os.replace(partial, path)
+
+
+def read(path: Path) -> list[Result]:
+    """Return the results in a file that `write` wrote.
+
+    Raises:
+        ValueError: The name ends otherwise, or the file holds something else.
+        OSError: It cannot be read.
+    """
+    kind = _kind(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")  # a spreadsheet may have put a mark in front
+        return _from_csv(text, path) if kind == "csv" else _from_json(text, path)
+    except (csv.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged, or no {kind.upper()} ({error})") from error
+
+
+def to_csv(results: Sequence[Result]) -> str:
+    """Return results as CSV, one row each; empty: not known; the curve is a cell of JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(KINDS)
+    for result in results:
+        writer.writerow(_cell(getattr(result, name)) for name in KINDS)
+    return text.getvalue()
+
+
+def to_json(results: Sequence[Result]) -> str:
+    """Return results as JSON: a format, and an object for each; null: not known."""
+    rows = [{name: getattr(result, name) for name in KINDS} for result in results]
+    return json.dumps({"format": FORMAT, "results": rows}, indent=1) + "\n"
+
+
+def _from_csv(text: str, path: Path) -> list[Result]:
+    limit = csv.field_size_limit(sys.maxsize)  # a long curve is more than the usual limit
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
+    finally:
+        csv.field_size_limit(limit)
+    values = ({name: _value(name, cell) for name, cell in row.items()} for row in rows)
+    return [_result(row, f"{path}, row {at}") for at, row in enumerate(values, start=1)]
+
+
+def _from_json(text: str, path: Path) -> list[Result]:
+    content = json.loads(text)
+    if not isinstance(content, dict) or not isinstance(content.get("results"), list):
+        raise ValueError(f'{path} holds no results; needed is {{"format": 1, "results": [...]}}')
+    if content.get("format", FORMAT) != FORMAT:
+        raise ValueError(
+            f"{path} has format {content['format']}, this meta_lr reads {FORMAT}; "
+            "install a newer meta_lr"
+        )
+    rows = enumerate(content["results"], start=1)
+    return [_result(row, f"{path}, result {at}") for at, row in rows]
+
+
+def _kind(path: Path) -> str:
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("csv", "json"):
+        raise ValueError(f"{path} is neither .csv nor .json; name the file so")
+    return kind
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return json.dumps(value)
+    return "" if value is None else value if isinstance(value, str) else repr(value)
+
+
+def _value(name: str, cell: str | None) -> Any:
+    """Return a cell as its field's type; as it stands, and so to be refused, if it is of none."""
+    kind = KINDS.get(name, "str")
+    if kind == "str":
+        return cell
+    if not cell:
+        return () if kind.startswith("tuple") else None
+    try:
+        return {"int": int, "float": float, "float | None": float}.get(kind, json.loads)(cell)
+    except ValueError:
+        return cell
+
+
+def _result(row: Mapping[str, Any], where: str) -> Result:
+    needed = [field.name for field in fields(Result) if field.default is MISSING]
+    unknown = [str(name) for name in row if name not in KINDS]
+    missing = [name for name in needed if name not in row]
+    if unknown or missing:
+        wrong = f"has {unknown[0]}, which is no field" if unknown else f"lacks {missing[0]}"
+        raise ValueError(f"{where} {wrong} of a result; needed are at least {', '.join(needed)}")
+    try:
+        return Result(**row)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -1,0 +1,113 @@
+"""Run folders as results: what the store keeps of a `records.jsonl`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from meta_lr.lrbench.metrics import Point
+from meta_lr.lrbench.result import Result
+from meta_lr.training.record import NAME, Row, read_rows
+
+NAMES = ("loss", "accuracy", "top5", "confidence", "confidence_spread", "class_spread")
+_PROBLEM = ("task", "model", "optimizer", "clip")  # parts of a config that say what was trained
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the folders at or below `folder` that hold a record, in order.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = sorted(path.parent for path in folder.rglob(NAME))
+    if not found:
+        raise ValueError(f"no {NAME} at or below '{folder}'; pass the folder of a run or a sweep")
+    return found
+
+
+def result_of(folder: Path) -> Result | None:
+    """Return the result of the run in `folder`; None if it has not ended, or is no single run.
+
+    The policy is the header's `policy` where it has one, else its `controller`; `scale` is the
+    header's. The confidences are there if the run's task was `Scored`.
+
+    Raises:
+        FileNotFoundError: There is no record.
+        ValueError: The record is damaged.
+    """
+    path = folder / NAME
+    try:
+        rows = read_rows(folder)
+        if not rows or rows[-1]["kind"] != "end" or "plan" in rows[0]:
+            return None
+        return _result(rows, folder, datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+    except KeyError as missing:
+        raise ValueError(f"{path} lacks {missing}; remove the run, or mend it") from missing
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove the run, or mend it") from error
+
+
+def train_loss(rows: Sequence[Row]) -> float | None:
+    """Return the mean of the recorded losses of the last pass over the training data.
+
+    These are the losses of the steps themselves, in train mode and with augmentation, as a
+    framework's log of its last epoch has them; the weights move on meanwhile. None if no step of
+    that pass was recorded.
+    """
+    first = rows[-1]["steps"] - rows[0]["steps_per_epoch"]
+    losses = [row["loss"] for row in rows if row["kind"] == "step" and row["step"] >= first]
+    return sum(losses) / len(losses) if losses else None
+
+
+def setting(config: Mapping[str, Any]) -> str:
+    """Return eight hex digits that name what a config says of the problem; "" if nothing.
+
+    That is its task, model, optimizer and clipping, without the seed.
+    """
+    parts = {name: config[name] for name in _PROBLEM if name in config}
+    if not parts:
+        return ""
+    text = json.dumps(_seedless(parts), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
+    header, end = rows[0], rows[-1]
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    val = [row for row in evaluations if row["split"] == "val"]
+    test = {row["weights"]: row for row in evaluations if row["split"] == "test"}
+    finished = end["status"] == "finished"
+    return Result(
+        task=header["task"],
+        model=header["model"],
+        optimizer=header["optimizer"],
+        policy=header.get("policy") or header["controller"],
+        scale=header.get("scale", 1.0),
+        seed=header["seed"],
+        total_steps=header["total_steps"],
+        setting=setting(header.get("config") or {}),
+        **{name: end[name] for name in ("status", "steps", "cost", "search_cost", "seconds")},
+        train_loss=train_loss(rows) if finished else None,
+        **_metrics("val", val[-1] if finished and val else {}),
+        **_metrics("test", test.get("last", {})),
+        test_accuracy_best=test.get("best", {}).get("accuracy"),
+        ended_at=ended.isoformat(timespec="seconds"),
+        folder=folder.as_posix(),
+        curve=tuple(
+            Point(row["step"], row["cost"], row.get("accuracy"), row.get("loss")) for row in val
+        ),
+    )
+
+
+def _metrics(split: str, row: Row) -> dict[str, Any]:
+    return {f"{split}_{name}": row.get(name) for name in NAMES}
+
+
+def _seedless(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _seedless(item) for name, item in value.items() if name != "seed"}
+    return value

@@ -1,0 +1,206 @@
+"""The LR range test: a short sweep of the rate, and the range [k0, k1] that it suggests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+from torch.optim import Optimizer
+
+from meta_lr.lrbench.sweep import Sweep, smooth, start_of
+from meta_lr.tasks.base import Task
+from meta_lr.training.loop import train
+from meta_lr.training.record import Row, read_rows
+
+SMOOTHING, SAFETY = 0.9, 4.0
+SHORTEST = 20  # steps of a sweep that says anything
+_CLEAR = 0.1  # of the whole fall: what makes a fall or a rise clear
+_FALL, _SIGMAS = 0.01, 4.0  # of the loss at the start, of its smoothed noise: less is no fall
+_LOWER, _HIGHER = "lower low", "raise high, or take more steps"
+
+
+@dataclass(frozen=True, eq=False)
+class RangeTest:
+    """What a sweep of the rate showed.
+
+    Attributes:
+        rates: (steps,), rising; the steps up to where the first of the sweeps diverged.
+        losses: (sweeps, steps), of the training batches, before the step at that rate.
+        smoothed: (steps,), of the sweeps' mean.
+        k0: The lower end of the suggested range.
+        k1: The upper end.
+        diverged: Whether a sweep ended before its highest rate.
+        cost: Of all the sweeps, in plain steps.
+    """
+
+    rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    smoothed: NDArray[np.float64]
+    k0: float
+    k1: float
+    diverged: bool
+    cost: float
+
+
+def range_test(
+    task: Task,
+    optimizer: Callable[[list[nn.Parameter]], Optimizer],
+    *,
+    low: float = 1e-5,
+    high: float = 10.0,
+    steps: int = 300,
+    seed: int = 0,
+    smoothing: float = SMOOTHING,
+    safety: float = SAFETY,
+    clip: float | None = None,
+    device: str = "cpu",
+    folder: Path | None = None,
+) -> RangeTest:
+    """Train `task` while the rate rises from `low` to `high`, and suggest a range of rates.
+
+    Args:
+        task: What is trained.
+        optimizer: Makes the optimizer from the model's parameters.
+        low: The first rate.
+        high: The last rate; the sweep stops before it where the loss diverges (see `Sweep`).
+        steps: Length of the sweep.
+        seed: Of all that is random in the sweep besides the task's own seed.
+        smoothing: Of the losses; see `Sweep`.
+        safety: See `suggest`.
+        clip: Largest norm of the gradient; None does not clip.
+        device: Where model and batches live.
+        folder: Keep record and state here, and resume from them; None keeps nothing.
+
+    Raises:
+        ValueError: An argument is out of range, or the sweep shows no range; it says what to widen.
+    """
+    refuse(steps=steps, safety=safety)
+    rows: list[Row] = []
+    train(
+        task,
+        optimizer,
+        Sweep(low, high, smoothing),
+        total_steps=steps,
+        seed=seed,
+        folder=folder,
+        eval_every=steps,
+        clip=clip,
+        device=device,
+        listener=rows.append,
+    )
+    record = rows if folder is None else read_rows(folder)
+    return suggest([record], smoothing=smoothing, safety=safety)
+
+
+def refuse(*, steps: int, safety: float) -> None:
+    """Raise a ValueError, before anything is trained, for a sweep that could say nothing."""
+    if steps < SHORTEST:
+        raise ValueError(f"a sweep of {steps} steps says nothing; needed are at least {SHORTEST}")
+    if not 1 <= safety < np.inf:
+        raise ValueError(f"safety={safety}; a finite number is needed, at least 1")
+
+
+def suggest(
+    records: Sequence[Sequence[Row]], *, smoothing: float = SMOOTHING, safety: float = SAFETY
+) -> RangeTest:
+    """Return the range that one or more equal sweeps of different seeds suggest.
+
+    With the loss at the start the mean over the sweep's first tenth, where nothing should move yet,
+    the fall that from there to the lowest smoothed loss, and a tenth of it counted as clear:
+
+    * k0 is the first rate from which on, up to the lowest smoothed loss, it is clearly below that
+      at the start.
+    * k1 is the first rate after the lowest at which the smoothed loss is clearly above that again,
+      or the last one before it diverged, divided by `safety`. The division is for the delay: when
+      the rate is too high, an instability has yet to grow until it shows, while the rate goes on
+      rising, and the smoothing lags by smoothing / (1 - smoothing) steps. On a noisy quadratic of
+      curvature up to c, where SGD is stable below 2 / c, the default 4 puts k1 between 0.25 and
+      0.75 of that; without any noise, where an instability grows from nothing, it may come to 1.1.
+
+    Several sweeps are averaged step by step, up to where the first of them diverged. It is the
+    losses that are averaged, not their logarithms: those of a noisy loss near zero may not exist,
+    and as a diverging sweep ends, none of them outweighs the others.
+
+    Args:
+        records: The rows of each sweep's record, each step's among them.
+        smoothing: That of the sweeps.
+        safety: At least 1.
+
+    Raises:
+        ValueError: The loss never falls (by 1 %, and by four standard deviations of the smoothed
+            loss, judged by the jumps at the start), or begins to fall or to rise outside of the sweep, or does both
+            within `safety`.
+    """
+    steps = [[row for row in rows if row["kind"] == "step"] for rows in records]
+    length = min(map(len, steps))
+    start = start_of(records[0][0]["total_steps"])
+    if length <= start:
+        raise ValueError(f"the loss diverges within the first tenth of the sweep; {_LOWER}")
+    losses = np.array([[row["loss"] for row in some[:length]] for some in steps])
+    rates = np.array([row["lr"] for row in steps[0][:length]])
+    diverged = any(rows[-1]["status"] != "finished" for rows in records)
+    curve = _Curve(rates, losses.mean(axis=0), smoothing, start, diverged)
+    falls, rises = curve.turns()
+    k0, k1 = float(rates[falls]), float(rates[rises] / safety)
+    if k0 >= k1:
+        raise ValueError(
+            f"the loss falls from the rate {k0:.3g} on and rises from {rates[rises]:.3g} on, which "
+            f"leaves no range with safety={safety:g}; sweep more slowly, with more steps, or with "
+            "low and high closer to these rates"
+        )
+    cost = sum(rows[-1]["cost"] for rows in records)
+    return RangeTest(rates, losses, curve.smoothed, k0, k1, diverged=diverged, cost=cost)
+
+
+@dataclass(frozen=True, eq=False)
+class _Curve:
+    """The mean of the sweeps."""
+
+    rates: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    smoothing: float
+    start: int
+    diverged: bool
+
+    @cached_property
+    def smoothed(self) -> NDArray[np.float64]:
+        return smooth(self.losses, self.smoothing)
+
+    def turns(self) -> tuple[int, int]:
+        """Return the steps at which the smoothed loss begins to fall clearly, and to rise."""
+        begin, lowest = self.losses[: self.start].mean(), int(self.smoothed.argmin())
+        bottom = self.smoothed[lowest]
+        self._refuse_no_fall(begin, bottom)
+        clear = _CLEAR * (begin - bottom)
+        (high,) = np.nonzero(self.smoothed[:lowest] > begin - clear)
+        falls = int(high[-1]) + 1 if high.size else 0
+        if falls < self.start:
+            raise ValueError(
+                f"the loss falls already at the lowest rate, {self.rates[0]:.3g}; {_LOWER}"
+            )
+        (risen,) = np.nonzero(self.smoothed[lowest:] > bottom + clear)
+        if not (risen.size or self.diverged):
+            raise ValueError(
+                f"the loss has not risen yet at the highest rate, {self.rates[-1]:.3g}; {_HIGHER}"
+            )
+        return falls, lowest + int(risen[0]) if risen.size else len(self.rates) - 1
+
+    def _refuse_no_fall(self, begin: float, bottom: float) -> None:
+        jumps, b = np.diff(self.losses[: self.start]), self.smoothing  # blind to a slow fall
+        noise = math.sqrt(np.mean(jumps**2) / 2 * (1 - b) / (1 + b))
+        if begin - bottom > max(_SIGMAS * noise, _FALL * abs(begin)):
+            return
+        first, last = self.losses[0], self.smoothed[-1]
+        rises = self.diverged or last > first + _CLEAR * abs(first)
+        raise ValueError(
+            f"the loss never falls clearly between the rates {self.rates[0]:.3g} and "
+            f"{self.rates[-1]:.3g}: it begins at {begin:.4g}, and smoothed (with a noise of "
+            f"{noise:.2g}) its lowest is {bottom:.4g}; {_LOWER if rises else _HIGHER}, or average "
+            "more sweeps if the noise hides the fall"
+        )

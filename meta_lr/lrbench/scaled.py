@@ -1,0 +1,57 @@
+"""A policy at another base rate: LRBench's probe of how much depends on it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from meta_lr.protocol import Average, Controller, Need, Rate, StepView
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Another controller's rate times a factor, as a run is repeated at other base rates.
+
+    Update:
+        rate(t) = factor * inner(t)
+    Reference:
+        Wu et al. 2019, arXiv 1908.06477; the factors are `metrics.SCALES`
+    Deviations:
+        none
+    Cost:
+        that of the inner controller
+
+    >>> from meta_lr.baselines.policies import Constant
+    >>> scaled = Scaled(Constant(0.2), 5.0)
+    >>> scaled(StepView(scaled, 0), scaled.init())[0]
+    1.0
+    """
+
+    inner: Controller
+    factor: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise ValueError(f"Scaled got factor={self.factor}; it needs a finite number > 0")
+
+    @property
+    def needs(self) -> Need:
+        """What the inner controller reads."""
+        return self.inner.needs
+
+    @property
+    def family(self) -> str:
+        """The optimizer family of the inner controller, "" if any will do."""
+        return getattr(self.inner, "family", "")
+
+    def init(self) -> Any:
+        """Return the inner controller's state before the first step."""
+        return self.inner.init()
+
+    def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
+        """Return the rate of this step, and the inner controller's next state."""
+        rate, state = self.inner(view, state)
+        if isinstance(rate, Average):
+            return rate._replace(rate=rate.rate * self.factor), state
+        return rate * self.factor, state

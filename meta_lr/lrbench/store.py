@@ -1,0 +1,210 @@
+"""The result store: one SQLite file, one row per run, safe under many writers.
+
+When `Store.put` has returned, its rows are on the disk: no killed process and no power cut loses
+them. SQLite's write-ahead log, by which processes take turns, needs a disk of this machine, and a
+folder that may be written to even by those who only read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from meta_lr.lrbench.result import KEY, KINDS, Result
+
+FORMAT = 1  # the file's user_version
+APPLICATION = 0x4C52_4265  # the file's application_id: "LRBe"
+PATIENCE = 60.0  # seconds to wait for other processes
+
+_TYPES = {
+    "str": "TEXT NOT NULL",
+    "int": "INTEGER NOT NULL",
+    "float": "REAL NOT NULL",
+    "float | None": "REAL",
+    "tuple[Point, ...]": "TEXT NOT NULL",  # as JSON
+}
+_COLUMNS = {name: _TYPES[kind] for name, kind in KINDS.items()}
+_TABLE = f"""
+    CREATE TABLE results (
+        {", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())},
+        PRIMARY KEY ({", ".join(KEY)})
+    )"""
+_PUT = f"""
+    INSERT INTO results ({", ".join(_COLUMNS)}) VALUES ({", ".join("?" for _ in _COLUMNS)})
+    ON CONFLICT ({", ".join(KEY)}) DO UPDATE SET
+        {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name not in KEY)}
+    WHERE excluded.status = 'finished' OR excluded.status LIKE 'diverged%'
+        OR (results.status <> 'finished' AND results.status NOT LIKE 'diverged%'
+            AND excluded.steps >= results.steps)"""
+
+
+class Store:
+    """A store, open from construction until `close`, or as a context; not to be used after a fork.
+
+    Args:
+        path: The file.
+        make: Whether to make it, with the folders above it, if there is none.
+
+    Raises:
+        FileNotFoundError: There is none, and none is to be made.
+        ValueError: The file is damaged, of a newer format, or no store.
+        OSError: It cannot be opened, or other processes kept it busy for a minute.
+    """
+
+    def __init__(self, path: Path, *, make: bool = True) -> None:
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.exists():
+            raise FileNotFoundError(
+                f"there is no result store {path}; meta-lr results import FOLDER makes one of runs"
+            )
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        self.path = path
+        place = f"{path.absolute().as_uri()}?mode={'rwc' if make else 'rw'}"
+        with ExitStack() as undo, _told(path):
+            options = {"timeout": PATIENCE, "isolation_level": None, "uri": True}
+            self._connection = sqlite3.connect(place, **options)
+            undo.callback(self._connection.close)
+            _is_empty(self._connection, path)  # or it is refused before anything is changed
+            if make:
+                with suppress(sqlite3.OperationalError):  # another process is at it
+                    self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            undo.pop_all()
+
+    def put(self, results: Iterable[Result]) -> int:
+        """Write results, all or none, and return how many of their keys were new.
+
+        A result takes the place of an earlier one of the same key. Only where a run was stopped
+        before its end it does not, if the earlier one had ended, or had gone further.
+
+        Raises:
+            OSError: It cannot be written, or other processes kept it busy for a minute.
+            ValueError: The file is damaged.
+        """
+        rows = [[_to_column(getattr(result, name)) for name in _COLUMNS] for result in results]
+        with _told(self.path), _transaction(self._connection) as run:
+            if _is_empty(self._connection, self.path):
+                run(_TABLE)
+                run(f"PRAGMA application_id = {APPLICATION}")
+                run(f"PRAGMA user_version = {FORMAT}")
+            (before,) = run("SELECT count(*) FROM results").fetchone()
+            self._connection.executemany(_PUT, rows)
+            (after,) = run("SELECT count(*) FROM results").fetchone()
+        return after - before
+
+    def find(
+        self,
+        *,
+        task: str | None = None,
+        model: str | None = None,
+        optimizer: str | None = None,
+        policy: str | None = None,
+    ) -> list[Result]:
+        """Return the results that have these very values, in the order of their keys.
+
+        Raises:
+            ValueError: The file is damaged.
+            OSError: It cannot be read.
+        """
+        wanted = {"task": task, "model": model, "optimizer": optimizer, "policy": policy}
+        asked = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(["TRUE", *(f"{name} = ?" for name in asked)])
+        query = f"SELECT {', '.join(_COLUMNS)} FROM results WHERE {where} ORDER BY {', '.join(KEY)}"
+        with _told(self.path):
+            if _is_empty(self._connection, self.path):
+                return []
+            rows = self._connection.execute(query, list(asked.values())).fetchall()
+        return [_result(self.path, row) for row in rows]
+
+    def close(self) -> None:
+        """Close the file; the last process to do so leaves one file and nothing beside it."""
+        with _told(self.path):
+            self._connection.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[Callable[[str], sqlite3.Cursor]]:
+    """Give `execute` inside a transaction that waits for its turn; an error undoes all of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection.execute
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether the file has yet to become a store, rather than being one.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables and not application and not version:
+        return True
+    if application != APPLICATION:
+        raise ValueError(
+            f"{path} is an SQLite file of another program, no result store; pass another one"
+        )
+    if version > FORMAT:
+        raise ValueError(
+            f"{path} has format {version}, this meta_lr reads {FORMAT}; install a newer meta_lr"
+        )
+    return False
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raise what SQLite says as an error that says what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _explained(path, str(error)) from error
+
+
+def _explained(path: Path, said: str) -> Exception:
+    numbers = {"disk is full": errno.ENOSPC, "readonly": errno.EACCES, "unable to": errno.EACCES}
+    for words, number in numbers.items():
+        if words in said:
+            return OSError(number, os.strerror(number), str(path))
+    if "locked" in said:
+        return TimeoutError(
+            f"{path} was kept busy by other processes for {PATIENCE:g} s; try again"
+        )
+    return _damaged(path, said)
+
+
+def _damaged(path: Path, said: str) -> ValueError:
+    return ValueError(
+        f"{path} is damaged, or no result store ({said}); "
+        "move it away, and make another one with meta-lr results import"
+    )
+
+
+def _to_column(value: object) -> object:
+    return json.dumps(value, separators=(",", ":")) if isinstance(value, tuple) else value
+
+
+def _result(path: Path, row: tuple[object, ...]) -> Result:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    try:
+        return Result(**{**values, "curve": json.loads(str(values["curve"]))})
+    except (TypeError, ValueError) as error:
+        raise _damaged(path, str(error)) from error

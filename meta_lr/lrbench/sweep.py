@@ -1,0 +1,104 @@
+"""The learning rate's sweep from low to high: the controller behind the range test."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meta_lr.protocol import DivergedError, Need, StepView
+
+
+class SweepState(NamedTuple):
+    """What is remembered of the losses so far."""
+
+    total: float  # their exponentially weighted sum; the weights come to less than 1
+    start: float  # the largest size of those at the start of the sweep
+    lowest: float  # of the smoothed ones
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The rate rises in equal ratios from `low` to `high` over the run, which ends if it diverges.
+
+    Update:
+        rate(t) = low (high / low)^(t / (T - 1)), with T = total_steps;
+        s(t) = sum_i b^(t - i) loss(i) / sum_i b^(t - i), with b = smoothing;
+        the run has diverged where s(t) > min_i s(i) + a, with a the largest |loss| of the start,
+        which is the first tenth of the steps and is let pass
+    Reference:
+        Smith 2015, arXiv 1506.01186, section 3.3
+    Deviations:
+        1. the rate rises in equal ratios, not by equal differences: one sweep sees all scales;
+        2. the smoothed loss is looked at, where the paper plots accuracy;
+        3. it stops, where the paper runs to the end. The bound is on the rise, in units of the loss
+           at the start, and no multiple of the lowest loss, which may be near zero, or below it.
+    Cost:
+        none
+
+    Args:
+        low: The first rate, above 0.
+        high: The last rate, above `low`.
+        smoothing: b, the weight of a loss relative to the next one's, in [0, 1).
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    >>> from meta_lr.protocol import HostLoss, StepView
+    >>> import torch
+    >>> sweep = Sweep(0.01, 1.0)
+    >>> view = StepView(sweep, 1, total_steps=3, loss=HostLoss(2.0, torch.float32))
+    >>> round(sweep(view, sweep.init())[0], 9)
+    0.1
+    """
+
+    low: float
+    high: float
+    smoothing: float = 0.9
+    needs = Need.LOSS | Need.HORIZON
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high < math.inf:
+            raise ValueError(
+                f"the rates got low={self.low}, high={self.high}; needed are 0 < low < high, finite"
+            )
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing={self.smoothing}; a number in [0, 1) is needed")
+
+    def init(self) -> SweepState:
+        """Return the state before the first step."""
+        return SweepState(0.0, 0.0, math.inf)
+
+    def __call__(self, view: StepView, state: SweepState) -> tuple[float, SweepState]:
+        """Return the rate of this step, and the state.
+
+        Raises:
+            DivergedError: The smoothed loss has risen too far.
+        """
+        loss, b, step = view.loss_item(), self.smoothing, view.step
+        total = b * state.total + (1 - b) * loss
+        smoothed = total / (1 - b ** (step + 1))
+        starts = step < start_of(view.total_steps)
+        start = max(state.start, abs(loss)) if starts else state.start
+        lowest = min(state.lowest, smoothed)
+        if not (starts or smoothed <= lowest + start):
+            raise DivergedError
+        part = step / max(1, view.total_steps - 1)
+        return self.low * (self.high / self.low) ** part, SweepState(total, start, lowest)
+
+
+def start_of(steps: int) -> int:
+    """Return how many of a sweep's steps are its start, where nothing should move yet."""
+    return max(2, steps // 10)
+
+
+def smooth(losses: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    """Return the exponentially weighted means (steps,) of the losses (steps,) up to each step."""
+    total, smoothed = 0.0, np.empty(len(losses))
+    for step, loss in enumerate(losses.tolist()):
+        total = smoothing * total + (1 - smoothing) * loss
+        smoothed[step] = total / (1 - smoothing ** (step + 1))
+    return smoothed

@@ -1,0 +1,96 @@
+"""The pieces of a page that needs nothing else: styles and figures stand inside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from meta_lr.report.figures import Picture
+from meta_lr.report.looks import GRID, INK, MUTED, PALETTE, PAPER, Look
+from meta_lr.report.tables import Table
+
+# The figures' colours become the page's, so that they follow its light or dark theme.
+THEME = {
+    **{colour: f"var(--s{i})" for i, colour in enumerate(PALETTE)},
+    **{INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"},
+}
+
+
+def document(title: str, header: str, main: str) -> str:
+    """Return a whole page; `header` and `main` are its parts."""
+    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
+        f"{header}<main>\n{main}</main>\n"
+        "<footer>Written by <code>meta-lr report</code> from the runs' records alone.</footer>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def facts_html(facts: Mapping[str, Sequence[str]]) -> str:
+    """Return a list of facts, each with its values."""
+    rows = "".join(
+        f"<dt>{escape(what)}</dt><dd>{escape(', '.join(values))}</dd>\n"
+        for what, values in facts.items()
+    )
+    return f"<dl>\n{rows}</dl>\n"
+
+
+def items(texts: Sequence[str]) -> str:
+    """Return a list of sentences."""
+    items = "".join(f"<li>{escape(text)}</li>\n" for text in texts)
+    return f"<ul>\n{items}</ul>\n" if items else ""
+
+
+def table_html(table: Table, look: Mapping[str, Look], *, words: bool = False) -> str:
+    """Return a table, its names with their colours; `words`: its cells are text, not numbers."""
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    body = "".join(
+        f'<tr><th scope="row">{_name(row[0], look)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        + "</tr>\n"
+        for row in table.rows
+    )
+    return (
+        f'<div class="table{" words" if words else ""}">\n<h3>{escape(table.caption)}</h3>\n'
+        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}</tbody>\n</table></div>\n"
+        f'<p class="note">{escape(table.note)}</p>\n</div>\n'
+    )
+
+
+def _name(label: str, look: Mapping[str, Look]) -> str:
+    """Put a method's colour before its name."""
+    if label not in look:
+        return escape(label)
+    dot = f'<span class="dot" style="background: {THEME[look[label].colour]}"></span>'
+    return f'<span class="name">{dot}{escape(label)}</span>'
+
+
+def figures_html(pictures: Sequence[Picture]) -> str:
+    """Return the figures, two in a row where there is room."""
+    figures = "".join(_figure(picture) for picture in pictures)
+    return f'<div class="figures">\n{figures}</div>\n' if figures else ""
+
+
+def _figure(picture: Picture) -> str:
+    svg = _inline(picture)
+    return f"<figure>\n{svg}<figcaption>{escape(picture.caption)}</figcaption>\n</figure>\n"
+
+
+def _inline(picture: Picture) -> str:
+    """Make a figure part of the page: its ids unique, its size the page's, its colours the theme's.
+
+    What precedes the svg element (an XML declaration, a document type) has no place in HTML.
+    """
+    svg = picture.svg[picture.svg.index("<svg") :]
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{picture.name}-", svg)
+    label = f'role="img" aria-label="{escape(picture.caption)}"'
+    svg = re.sub(r'(<svg\b[^>]*?) width="[^"]*" height="[^"]*"', rf"\1 {label}", svg, count=1)
+    for colour, variable in THEME.items():
+        svg = svg.replace(colour, variable)
+    return svg

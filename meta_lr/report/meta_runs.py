@@ -1,0 +1,130 @@
+"""Episodic meta-trainings read back: one frozen `MetaRun` per `records.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from meta_lr.report.groups import flat_config, told_apart
+from meta_lr.report.rows import META_TRAINING, Array, Row, column, number, paths_of, rows_of
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores over a meta-training, each array (rows,); in nats from the baseline."""
+
+    update: Array
+    cost: Array
+    score: Array
+
+
+@dataclass(frozen=True)
+class MetaRun:
+    """All that one meta-training recorded; `yardstick` is what its scores are measured with."""
+
+    folder: Path
+    family: str
+    yardstick: str
+    held_out: int
+    peak: float
+    seed: int
+    settings: Mapping[str, str]
+    commit: str | None
+    versions: Mapping[str, str]
+    hardware: str | None
+    threads: int | None
+    running: Scores
+    looks: Scores
+    num_updates: int
+    total_updates: int
+    num_diverged: int
+    cost: float
+    seconds: float
+    finished: bool
+
+    @property
+    def best(self) -> int:
+        """The index of the best look at the held-out problems; -1 without any."""
+        known = np.where(np.isnan(self.looks.score), np.inf, self.looks.score)
+        return int(known.argmin()) if known.size else -1
+
+    @property
+    def best_score(self) -> float:
+        """Its score, nan without any."""
+        return float(self.looks.score[self.best]) if self.looks.score.size else float("nan")
+
+
+def find_meta_runs(folder: Path) -> list[MetaRun]:
+    """Read every episodic meta-training at or below `folder`; none if it holds runs of training.
+
+    Raises:
+        ValueError: `folder` is no directory, a record cannot be read, or there are both kinds.
+    """
+    records = [(path, rows_of(path)) for path in paths_of(folder)]
+    begun = [(path, rows) for path, rows in records if rows]
+    mine = [(path, rows) for path, rows in begun if META_TRAINING in rows[0]]
+    others = [path for path, rows in begun if META_TRAINING not in rows[0]]
+    if mine and others:
+        raise ValueError(
+            f"'{folder}' holds episodic meta-trainings ({mine[0][0].parent}, ...) and runs of "
+            f"training ({others[0].parent}, ...), which share no table; pass a folder of one kind"
+        )
+    return [_read(path, rows) for path, rows in mine]
+
+
+def labels_of(runs: Sequence[MetaRun]) -> list[str]:
+    """Return a name for each run: the settings, without the seed, that tell it from others."""
+    keys = [repr(sorted(run.settings.items())) for run in runs]
+    variants = dict(zip(keys, (run.settings for run in runs), strict=True))
+    names = dict(zip(variants, told_apart(list(variants.values())), strict=True))
+    return [names[key] or run.family for key, run in zip(keys, runs, strict=True)]
+
+
+def _read(path: Path, rows: list[Row]) -> MetaRun:
+    header, last = rows[0], rows[-1]
+    updates = [row for row in rows if row["kind"] == "update"]
+    looks = [row for row in rows if row["kind"] == "held_out"]
+    latest = updates[-1] if updates else {}
+    try:
+        return MetaRun(
+            folder=path.parent,
+            family=str(header["family"]),
+            yardstick=str(header["yardstick"]),
+            held_out=int(header["held_out"]),
+            peak=float(header["peak"]),
+            seed=int(header["seed"]),
+            settings=_settings(header),
+            commit=header.get("commit"),
+            versions=header.get("versions") or {},
+            hardware=header.get("hardware"),
+            threads=header.get("threads"),
+            running=_scores(updates),
+            looks=_scores(looks),
+            num_updates=int(latest.get("update", 0)),
+            total_updates=int(header["updates"]),
+            num_diverged=int(latest.get("diverged", 0)),
+            cost=number(last, "cost"),
+            seconds=number(last, "seconds"),
+            finished=last["kind"] == "end",
+        )
+    except KeyError as missing:
+        raise ValueError(f"the header of '{path}' lacks {missing}; remove the run") from None
+
+
+def _scores(rows: list[Row]) -> Scores:
+    return Scores(column(rows, "update"), column(rows, "cost"), column(rows, "score"))
+
+
+def _settings(header: Row) -> dict[str, str]:
+    """Return what was asked for, without the seed; classes by their names alone."""
+    flat: dict[str, Any] = flat_config(header.get("config") or {"plan": header[META_TRAINING]})
+    flat.pop("checkpoint", None)
+    named = {key: key.removesuffix("._target_") for key in flat}
+    return {
+        short: flat[key] if short == key else flat[key].rpartition(".")[2]
+        for key, short in named.items()
+    }

@@ -1,0 +1,65 @@
+"""The report on episodic meta-trainings, on disk: a page, two tables, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from meta_lr.report.figures import Picture
+from meta_lr.report.files import write_file, write_pictures
+from meta_lr.report.html import document, facts_html, figures_html, table_html
+from meta_lr.report.looks import Look, looks
+from meta_lr.report.meta_figures import meta_pictures
+from meta_lr.report.meta_runs import MetaRun
+from meta_lr.report.meta_tables import Section, sections_of, tables_of, to_csv
+from meta_lr.report.provenance import provenance
+from meta_lr.report.tables import to_markdown
+
+
+def write_meta_report(runs: Sequence[MetaRun], root: Path, out: Path) -> tuple[str, Path]:
+    """Write the report into `out`; return its tables as text, and the path of its page.
+
+    Writes `report.html`, `table.md`, `table.csv` and `figures/*.svg` and `.png`.
+
+    Args:
+        runs: Found at or below `root`.
+        root: What the folders are named from.
+        out: Made if missing.
+    """
+    sections = sections_of(runs)
+    look = looks(label for section in sections for label in section.groups)
+    markdown = "\n".join(
+        f"## {s.title}\n\n" + "\n".join(map(to_markdown, tables_of(s, root))) for s in sections
+    )
+    write_file(out / "table.md", markdown.encode())
+    write_file(out / "table.csv", to_csv(sections, root).encode())
+    pictures = {s.slug: list(meta_pictures(s.groups, s.slug, look)) for s in sections}
+    write_pictures([picture for some in pictures.values() for picture in some], out / "figures")
+    page = out / "report.html"
+    write_file(page, _page(sections, pictures, look, runs, root).encode())
+    return markdown, page
+
+
+def _page(
+    sections: Sequence[Section],
+    pictures: Mapping[str, Sequence[Picture]],
+    look: Mapping[str, Look],
+    runs: Sequence[MetaRun],
+    root: Path,
+) -> str:
+    title = "Episodic meta-training on " + ", ".join(dict.fromkeys(run.family for run in runs))
+    told = f"{len(runs)} meta-training{'s' if len(runs) > 1 else ''}"
+    header = (
+        f"<header>\n<h1>{escape(title)}</h1>\n"
+        f'<p class="sub">{told}, from <code>{escape(root.name)}</code>.</p>\n</header>\n'
+    )
+    parts = [
+        f'<section id="{s.slug}">\n<h2>{escape(s.title)}</h2>\n'
+        + figures_html(pictures[s.slug])
+        + "".join(table_html(table, look) for table in tables_of(s, root))
+        + "</section>\n"
+        for s in sections
+    ]
+    how = f"<section>\n<h3>How it was run</h3>\n{facts_html(provenance(runs))}</section>\n"
+    return document(title, header, "".join([*parts, how]))

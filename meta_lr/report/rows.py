@@ -1,0 +1,74 @@
+"""Records read back as rows: where they lie, what they begin with, and their numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+RECORDS = "records.jsonl"
+FORMAT = 1
+META_TRAINING = "plan"  # a field that only an episodic meta-training's header has
+
+Array: TypeAlias = NDArray[np.float64]
+Row: TypeAlias = Mapping[str, Any]
+
+
+def paths_of(folder: Path) -> list[Path]:
+    """Return every record at or below `folder`, in order.
+
+    Raises:
+        ValueError: `folder` is no directory.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"'{folder}' is not a folder; pass the folder that holds the runs")
+    return sorted(folder.rglob(RECORDS))
+
+
+def rows_of(path: Path) -> list[Row]:
+    """Return a record's rows, the header first; a last line that was cut off is left out.
+
+    Raises:
+        ValueError: A damaged line, no header, or a record of a newer format.
+    """
+    lines = path.read_bytes().split(b"\n")
+    rows: list[Row] = []
+    for at, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line) if line.strip() else None
+        except ValueError:
+            if at == len(lines):  # no newline followed: the line is still being written
+                break
+            raise ValueError(
+                f"'{path}', line {at} is damaged; mend the file or remove the run"
+            ) from None
+        if isinstance(row, dict) and "kind" in row:
+            rows.append(row)
+    if rows:
+        _check(path, rows[0])
+    return rows
+
+
+def number(row: Row, name: str, *, missing: float = float("nan")) -> float:
+    """Read a number that may be null, absent, or one of the strings "nan", "inf", "-inf"."""
+    value = row.get(name)
+    return missing if value is None else float(value)
+
+
+def column(rows: list[Row], name: str) -> Array:
+    """Return a number of each row, (rows,)."""
+    return np.array([number(row, name) for row in rows], dtype=np.float64)
+
+
+def _check(path: Path, row: Row) -> None:
+    if row["kind"] != "header":
+        raise ValueError(f"'{path}' begins with a row '{row['kind']}'; the first must be a header")
+    if row.get("format", FORMAT) > FORMAT:
+        raise ValueError(
+            f"'{path}' has format {row['format']}, this version reads up to {FORMAT}; "
+            "install a newer meta_lr"
+        )

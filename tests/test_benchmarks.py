@@ -1,0 +1,71 @@
+"""What the benchmarks measure with: peaks of memory, ratios of time, and the law of the adjoint."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.interleaved import ratio, summary
+from benchmarks.memory import peak_of
+from benchmarks.meta_gradient import MODELS, Problem, kept
+from meta_lr.bilevel.look_ahead import LookAhead, Reads, mapped
+from meta_lr.protocol import Need, StepView
+
+ROOT = Path(__file__).parents[1]
+MEGABYTE = 2**20
+
+
+@pytest.fixture
+def linux():
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the peak is read from /proc")
+
+
+def test_a_peak_is_that_of_the_work_alone(linux):
+    idle = peak_of(lambda: None)
+    work = peak_of(lambda: bytearray(200 * MEGABYTE))
+    assert work - idle == pytest.approx(200, abs=10)
+    assert peak_of(lambda: None) - idle == pytest.approx(0, abs=10)
+
+
+def test_a_peak_does_not_begin_at_that_of_the_process_which_started_it(linux):
+    large = bytearray(300 * MEGABYTE)
+    code = "from benchmarks.memory import peak_of; print(peak_of(lambda: None))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    assert float(done.stdout) < 100 < len(large) / MEGABYTE
+
+
+def test_a_ratio_takes_turns_and_leaves_out_the_first_round():
+    order, ours, theirs = [], iter([99.0, 2.0, 3.0, 4.0]), iter([1.0, 1.0, 1.0, 1.0])
+
+    def act(name, times):
+        order.append(name)
+        return next(times)
+
+    found = ratio(lambda: act("ours", ours), lambda: act("peer", theirs), rounds=3)
+    assert (found.median, found.rounds) == (3.0, 3)
+    assert order == ["peer", "ours", "ours", "peer"] * 2
+
+
+def test_the_interval_is_that_of_the_median():
+    g = torch.Generator().manual_seed(0)
+    around = [summary((1 + 0.1 * torch.randn(60, generator=g)).tolist()) for _ in range(100)]
+    widths = torch.tensor([found.high - found.low for found in around])
+    theory = 2 * 1.96 * 1.2533 * 0.1 / 60**0.5  # of a normal sample's median
+    assert widths.mean().item() == pytest.approx(theory, rel=0.15)
+    assert 88 <= sum(found.low <= 1 <= found.high for found in around) <= 100
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_law_counts_what_the_adjoint_keeps_of_each_step(model):
+    problem = Problem(MODELS[model](), 2)
+    reads = Reads(Need.LOSS | Need.PARAMS | Need.META)
+    point = LookAhead(reads, StepView(reads, 1, sandbox=problem.sandbox)).start(())
+    tensors = []
+    mapped(tuple(point), tensors.append)
+    size = sum(t.numel() * t.element_size() for t in tensors)
+    weights = sum(p.numel() for p in problem.model.parameters())
+    assert size > 2 * 4 * weights * (1 - 1e-9)  # momentum
+    assert kept(problem, 7) == pytest.approx(7 * size / MEGABYTE)
