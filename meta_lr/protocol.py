@@ -214,6 +214,10 @@ class UndeclaredError(RuntimeError):
     """A controller read something that its `needs` do not name."""
 
 
+class DivergedError(RuntimeError):
+    """A controller's verdict on a finite loss: the run has diverged; the loop ends it there."""
+
+
 class Controller(Protocol):
     """Whatever chooses a learning rate: a frozen dataclass of hyper-parameters.
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "meta-train-episodic": "learn a scheduler from many short trainings, and keep it",
     "train": "train a model on a task with one learning-rate method",
     "transfer": "train a task with a checkpoint beside baselines, and compare them",
+    "range-test": "sweep the rate once, and suggest a range of rates",
     "check-hypergrad": "compare ways to the meta-gradient on your own task",
     "explain": "show what a checkpoint does with the loss, and distil it into a formula",
     "import-official": "make a checkpoint of the files that MLR-SNet's authors published",

@@ -21,7 +21,7 @@ from meta_lr.training.record import Row, read_rows
 SMOOTHING, SAFETY = 0.9, 4.0
 SHORTEST = 20  # steps of a sweep that says anything
 _CLEAR = 0.1  # of the whole fall: what makes a fall or a rise clear
-_FALL, _SIGMAS = 0.01, 4.0  # of the loss at the start, of its smoothed noise: less is no fall
+_FALL, _SIGMAS = 0.01, 4.0  # of the loss at the start, of the noise: less is no fall
 _LOWER, _HIGHER = "lower low", "raise high, or take more steps"
 
 
@@ -133,9 +133,9 @@ def suggest(
         safety: At least 1.
 
     Raises:
-        ValueError: The loss never falls (by 1 %, and by four standard deviations of the smoothed
-            loss, judged by the jumps at the start), or begins to fall or to rise outside of the sweep, or does both
-            within `safety`.
+        ValueError: The loss never falls (by 1 %, and by four times the noise that is left in the
+            fall, judged by the jumps of the losses at the start), or begins to fall or to rise
+            outside of the sweep, or does both within `safety`.
     """
     steps = [[row for row in rows if row["kind"] == "step"] for rows in records]
     length = min(map(len, steps))
@@ -176,7 +176,8 @@ class _Curve:
         """Return the steps at which the smoothed loss begins to fall clearly, and to rise."""
         begin, lowest = self.losses[: self.start].mean(), int(self.smoothed.argmin())
         bottom = self.smoothed[lowest]
-        self._refuse_no_fall(begin, bottom)
+        if lowest < self.start or not self._is_fall(begin, bottom):
+            raise ValueError(self._no_fall(begin, bottom))
         clear = _CLEAR * (begin - bottom)
         (high,) = np.nonzero(self.smoothed[:lowest] > begin - clear)
         falls = int(high[-1]) + 1 if high.size else 0
@@ -191,16 +192,24 @@ class _Curve:
             )
         return falls, lowest + int(risen[0]) if risen.size else len(self.rates) - 1
 
-    def _refuse_no_fall(self, begin: float, bottom: float) -> None:
-        jumps, b = np.diff(self.losses[: self.start]), self.smoothing  # blind to a slow fall
-        noise = math.sqrt(np.mean(jumps**2) / 2 * (1 - b) / (1 + b))
-        if begin - bottom > max(_SIGMAS * noise, _FALL * abs(begin)):
-            return
+    def _is_fall(self, begin: float, bottom: float) -> bool:
+        return begin - bottom > max(_SIGMAS * self._noise, _FALL * abs(begin))
+
+    @property
+    def _noise(self) -> float:
+        """Standard deviation of a smoothed loss minus the start's mean, if nothing moved.
+
+        It is judged by the jumps at the start, which a slow fall there leaves as they are.
+        """
+        jumps, b = np.diff(self.losses[: self.start]), self.smoothing
+        return math.sqrt(np.mean(jumps**2) / 2 * ((1 - b) / (1 + b) + 1 / self.start))
+
+    def _no_fall(self, begin: float, bottom: float) -> str:
         first, last = self.losses[0], self.smoothed[-1]
-        rises = self.diverged or last > first + _CLEAR * abs(first)
-        raise ValueError(
+        rises = self.diverged or last > first + abs(first) / 2
+        return (
             f"the loss never falls clearly between the rates {self.rates[0]:.3g} and "
             f"{self.rates[-1]:.3g}: it begins at {begin:.4g}, and smoothed (with a noise of "
-            f"{noise:.2g}) its lowest is {bottom:.4g}; {_LOWER if rises else _HIGHER}, or average "
-            "more sweeps if the noise hides the fall"
+            f"{self._noise:.2g}) its lowest is {bottom:.4g}; {_LOWER if rises else _HIGHER}, or "
+            "average more sweeps if the noise hides the fall"
         )

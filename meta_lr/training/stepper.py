@@ -66,9 +66,10 @@ class Stepper:
         self.lr = 0.0
 
     def take(self, step: int) -> Tensor | None:
-        """Take one optimizer step; return its loss (), or None before it if that is not finite.
+        """Take one optimizer step; return its loss (), or None before it if the run has diverged.
 
-        On an accelerator a loss is not waited for, so it may be returned though it is not finite.
+        It has if that loss is not finite, or if the controller raises a `DivergedError`. On an
+        accelerator a loss is not waited for, so it may be returned though it is not finite.
 
         Raises:
             InterruptedExperimentError: `stop` returned true inside an experiment; all is as it was
@@ -84,6 +85,8 @@ class Stepper:
         except InterruptedExperimentError:
             undo()
             raise
+        except protocol.DivergedError:
+            return None
         except ValueError:
             if math.isfinite(loss.item()):
                 raise

@@ -1,0 +1,93 @@
+"""`meta-lr range-test`: sweep the rate, suggest a range as overrides, draw it, keep it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from meta_lr.cli import parts
+from meta_lr.cli.signals import StopFlag, graceful_stop
+from meta_lr.lrbench.range_test import SHORTEST, RangeTest, refuse, suggest
+from meta_lr.lrbench.sweep import Sweep
+from meta_lr.report.files import write_file, write_pictures
+from meta_lr.report.range_figure import range_picture
+from meta_lr.training.record import Row, read_rows
+
+FORMAT = 1
+RESULT = "range.json"
+
+
+def command(cfg: DictConfig, folder: Path) -> int:
+    """Sweep once per seed, suggest a range, draw and keep it, and return 0.
+
+    Raises:
+        ValueError: An option is out of range, or the sweeps show no range.
+    """
+    _refuse_misplaced(cfg)
+    sweep, safety = _sweep(cfg), parts.positive(cfg, "safety")
+    refuse(steps=parts.whole(cfg, "total_steps", least=SHORTEST), safety=safety)
+    num, first = parts.whole(cfg, "sweeps", least=1), parts.whole(cfg, "seed", least=0)
+    with graceful_stop() as stop:
+        records = list(_records(cfg, sweep, range(first, first + num), folder, stop))
+    found = suggest(records, smoothing=sweep.smoothing, safety=safety)
+    picture = range_picture(found)
+    write_pictures([picture], folder)
+    write_file(folder / RESULT, (_as_json(found, records[0][0]) + "\n").encode())
+    print("\n".join(_lines(found)))
+    print(f"figure: {folder / picture.name}.svg, .png; numbers: {folder / RESULT}")
+    return 0
+
+
+def _refuse_misplaced(cfg: DictConfig) -> None:
+    method = HydraConfig.get().runtime.choices.get("lr")
+    if method is not None:
+        raise ValueError(
+            f"lr={method} is not for range-test, which raises the rate itself; leave it out"
+        )
+    if parts.whole(cfg, "record.every", least=1) > 1:
+        raise ValueError(
+            f"record.every={cfg.record.every} is not for range-test, which reads each loss; "
+            "leave it out"
+        )
+
+
+def _sweep(cfg: DictConfig) -> Sweep:
+    names = ("low", "high", "smoothing")
+    return parts.build(
+        OmegaConf.create(
+            {"_target_": "meta_lr.lrbench.sweep.Sweep", **{name: cfg[name] for name in names}}
+        )
+    )
+
+
+def _records(
+    cfg: DictConfig, sweep: Sweep, seeds: range, folder: Path, stop: StopFlag
+) -> Iterator[list[Row]]:
+    """Yield the record of each seed's sweep, made, resumed or only read."""
+    for seed in seeds:
+        own = cfg.copy()
+        own.seed = seed
+        place = folder / f"seed-{seed}"
+        facts = parts.header(own, "range-test", "range_test")
+        parts.run(own, parts.build(own.task), sweep, place, header=facts, stop=stop)
+        yield read_rows(place)
+
+
+def _lines(found: RangeTest) -> Iterator[str]:
+    """Yield what to say: the range, what it cost, and the overrides that take it up."""
+    ended = f", up to the rate {found.rates[-1]:.3g}, where it diverged" if found.diverged else ""
+    yield f"rates worth a try: {found.k0:.3g} to {found.k1:.3g}"
+    yield f"  found for {found.cost:,.0f} steps{ended}"
+    yield f"  policies of LRBench, such as lr=triexp:  lr.k0={found.k0:.3g} lr.k1={found.k1:.3g}"
+    yield f"  cosine, one_cycle and their kin:         lr.peak={found.k1:.3g}"
+
+
+def _as_json(found: RangeTest, header: Row) -> str:
+    facts = {name: header[name] for name in ("task", "model", "optimizer")}
+    numbers = {name: getattr(found, name) for name in ("k0", "k1", "diverged", "cost")}
+    curves = {name: getattr(found, name).tolist() for name in ("rates", "losses", "smoothed")}
+    return json.dumps({"format": FORMAT, **facts, **numbers, **curves})
