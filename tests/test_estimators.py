@@ -61,6 +61,14 @@ def test_all_agree_over_one_step(kind, optimizer):
         assert apart(first.grads, other.grads) < 1e-8
 
 
+def test_steps_that_are_not_scored_need_no_graph():
+    run = waiting()
+    middle = (0.0, 0.3, 0.7, 0.0, 0.0)
+    assert apart(run.estimate(Adjoint(), middle).grads, run.estimate(Unroll(), middle).grads) < 1e-8
+    nothing = run.estimate(Adjoint(), (0.0, 0.0, 0.0))
+    assert nothing.loss == 0.0 and not any(grad.any() for grad in nothing.grads)
+
+
 @pytest.mark.parametrize("net", [LSTM(hidden=4), MLP(hidden=(6,))])
 @pytest.mark.parametrize("objective", [Final(), Mean(every=2), LogArea()])
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def adjoint(
             score = weights[k] * run.score(after, len(weights) - 1 - k)
             value += score.item()
             slopes = _sum(slopes, torch.autograd.grad(score, after.params, allow_unused=True))
+        if all(slope is None for slope in slopes):
+            continue  # nothing is scored from here on
         before = as_leaves(points[-1])
         leaves = flowing(before)
         ends = flowing(run.step(before, k, second_order=second_order))

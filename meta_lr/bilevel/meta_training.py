@@ -209,7 +209,8 @@ class MetaTraining:
             whole = math.isfinite(got.score) and bool(got.grad.isfinite().all())
             if whole:
                 grad += got.grad * min(1.0, plan.clip / (got.grad.norm().item() + 1e-12))
-            tally += torch.tensor([got.score if whole else 0.0, whole, not whole, got.cost])
+            told = [got.score if whole else 0.0, whole, not whole, got.cost]
+            tally += torch.tensor(told, dtype=torch.float64)
             ended = not whole or got.episode.step >= episode.problem.total_steps
             self.slots[place] = self.begin(worker) if ended else (number, got.episode)
         return self.descend(grad, tally)
