@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 
+import torch
+
+from meta_lr.training.loop import STATE
 from meta_lr.training.record import NAME
 
 SECONDS = re.compile(rb',"seconds":[-+.e0-9]+')
@@ -50,6 +53,13 @@ def kill(place, arguments, *, lines, seconds):
         time.sleep(seconds)
         process.kill()
     assert process.returncode == -9
+
+
+def results(folder):
+    """All of the saved state that two equal runs have in common; the checkpoint."""
+    state = torch.load(folder / STATE, weights_only=True)
+    del state["seconds"], state["offset"]  # both depend on how the times are written
+    return state, (folder / "checkpoint" / "model.safetensors").read_bytes()
 
 
 def timeless(place):

@@ -38,3 +38,13 @@ def grouped(*groups, lr=0.5, controller=None):
     params = [{"params": [torch.nn.Parameter(torch.ones(1))], **group} for group in groups]
     optimizer = torch.optim.SGD(params, lr=lr)
     return ControlledLR(optimizer, controller or Tenth()), optimizer
+
+
+def in_torchs_order(scheduler, num_steps):
+    """The rates of the first group, with the scheduler after the optimizer, as torch asks for."""
+    rates = []
+    for _ in range(num_steps):
+        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
+        scheduler.optimizer.step()
+        scheduler.step()
+    return rates

@@ -91,19 +91,29 @@ def test_a_method_is_built_from_its_file_and_is_a_controller(name, trained):
     assert type(controller).__name__ in repr(controller)
 
 
+WITH_NETS = ("meta_train", "meta_train_episodic", "check_hypergrad")
+
+
 @pytest.mark.parametrize("features", choices("features"))
 @pytest.mark.parametrize("net", choices("net"))
-@pytest.mark.parametrize("config", ["meta_train", "meta_train_episodic", "check_hypergrad"])
+@pytest.mark.parametrize("config", WITH_NETS)
 def test_a_network_reads_as_many_numbers_as_there_are_features(config, net, features):
     cfg = compose(config, [f"net={net}", f"features={features}"])
     read, given = build(cfg.net), build(cfg.features)
     assert read.inputs == given.inputs
     if "lr" in cfg:
         assert (build(cfg.lr).net, build(cfg.lr).features) == (read, given)
+    OmegaConf.update(cfg, "net.inputs", 9)
+    assert build(cfg.net).inputs == 9, "what is set counts, and is refused where it does not fit"
+
+
+@pytest.mark.parametrize("net", choices("net"))
+@pytest.mark.parametrize("config", WITH_NETS)
+def test_a_network_follows_the_names_and_what_is_set(config, net):
     fewer = compose(config, [f"net={net}", "features.names=[log_loss,progress]"])
     assert build(fewer.net).inputs == 2
-    own = compose(config, [f"net={net}", f"features={features}", "net.inputs=9"])
-    assert build(own.net).inputs == 9, "what is set counts, and is refused where it does not fit"
+    own = compose(config, [f"net={net}", "net.inputs=9"])
+    assert build(own.net).inputs == 9
 
 
 @pytest.mark.parametrize("net", choices("net"))

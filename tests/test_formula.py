@@ -20,6 +20,7 @@ from meta_lr.training.scheduler import ControlledLR
 from tests.commands import outcome, own_place, runs
 from tests.reference import compose as slow_compose
 from tests.reference import formula as slow
+from tests.steering import in_torchs_order
 
 LIMITS = {"k0": (0.0, 1.0), "k1": (0.0, 1.0), "gamma": (0.95, 1.0), "p": (0.3, 2.5)}
 
@@ -135,15 +136,6 @@ def test_a_rate_that_outgrows_all_numbers_is_refused_and_one_that_vanishes_is_ze
 
 def sgd(lr=0.1):
     return torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=lr)
-
-
-def in_torchs_order(scheduler, num_steps):
-    rates = []
-    for _ in range(num_steps):
-        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
-        scheduler.optimizer.step()
-        scheduler.step()
-    return rates
 
 
 def cyclic(mode, gamma=1.0):

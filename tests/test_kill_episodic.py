@@ -19,7 +19,7 @@ from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.record import NAME, Recorder, finished, read_rows
-from tests.killing import EPISODIC, SECONDS, kill, record, start, timeless
+from tests.killing import EPISODIC, SECONDS, kill, record, results, start, timeless
 
 KILLS = 2
 PROBLEMS = DigitsProblems(widths=(4, 4), depths=(1, 1), lengths=(4, 5), batch_sizes=(16,))
@@ -31,13 +31,6 @@ PLAN = Plan(
 
 class DeathError(RuntimeError):
     """The process dies here."""
-
-
-def results(folder):
-    """Phi, best phi and the rest of the state; the checkpoint."""
-    state = torch.load(folder / STATE, weights_only=True)
-    del state["seconds"], state["offset"]  # both depend on how the times are written
-    return state, (folder / "checkpoint" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow

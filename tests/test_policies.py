@@ -20,6 +20,7 @@ from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Momentum, Says, Stepped, Tenth
 from tests.reference import compose as slow_compose
 from tests.reference import policies as slow
+from tests.steering import in_torchs_order
 
 T = 40
 
@@ -36,15 +37,6 @@ def run(controller, num_steps, total_steps=T):
 def sgd(num_groups=1, lr=0.1):
     groups = [{"params": [torch.nn.Parameter(torch.ones(1))]} for _ in range(num_groups)]
     return torch.optim.SGD(groups, lr=lr)
-
-
-def in_torchs_order(scheduler, num_steps):
-    rates = []
-    for _ in range(num_steps):
-        rates.append(float(scheduler.optimizer.param_groups[0]["lr"]))
-        scheduler.optimizer.step()
-        scheduler.step()
-    return rates
 
 
 # The numbers

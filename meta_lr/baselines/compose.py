@@ -14,8 +14,35 @@ from typing import Any, Literal, NamedTuple
 from meta_lr.protocol import Average, Controller, Need, Rate, StepView
 
 
+class Wrapper:
+    """What a controller around another one, `inner`, takes over from it."""
+
+    inner: Controller
+
+    @property
+    def needs(self) -> Need:
+        """What the inner controller reads."""
+        return self.inner.needs
+
+    @property
+    def family(self) -> str:
+        """The optimizer family of the inner controller, "" if any will do."""
+        return getattr(self.inner, "family", "")
+
+    def init(self) -> Any:
+        """Return the inner controller's state before the first step."""
+        return self.inner.init()
+
+
+def times(rate: Rate, factor: float) -> Rate:
+    """Return the rate, or that of an average of weights, times a factor."""
+    if isinstance(rate, Average):
+        return rate._replace(rate=rate.rate * factor)
+    return rate * factor
+
+
 @dataclass(frozen=True)
-class Warmup:
+class Warmup(Wrapper):
     """Another controller's rate, raised linearly from nothing during the first steps.
 
     Update:
@@ -47,29 +74,12 @@ class Warmup:
                 f"Warmup got steps={self.steps!r}; it needs a whole number of optimizer steps >= 0"
             )
 
-    @property
-    def needs(self) -> Need:
-        """What the inner controller reads."""
-        return self.inner.needs
-
-    @property
-    def family(self) -> str:
-        """The optimizer family of the inner controller, "" if any will do."""
-        return getattr(self.inner, "family", "")
-
-    def init(self) -> Any:
-        """Return the inner controller's state before the first step."""
-        return self.inner.init()
-
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
         """Return the rate of this step, and the inner controller's next state."""
         rate, state = self.inner(view, state)
         if view.step + 1 >= self.steps:
             return rate, state
-        factor = (view.step + 1) / self.steps
-        if isinstance(rate, Average):
-            return rate._replace(rate=rate.rate * factor), state
-        return rate * factor, state
+        return times(rate, (view.step + 1) / self.steps), state
 
 
 class CompositeState(NamedTuple):
@@ -130,6 +140,10 @@ class Composite:
     @property
     def needs(self) -> Need:
         """What any part reads; the length of the run only if the last part does."""
+        return self._needs  # asked at every step
+
+    @cached_property
+    def _needs(self) -> Need:
         own = Need.EPOCHS if self.per == "epoch" else Need.NOTHING
         needs = reduce(operator.or_, (part.needs for part in self.parts), own)
         return needs if self.parts[-1].needs & Need.HORIZON else needs & ~Need.HORIZON

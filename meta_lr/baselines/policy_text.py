@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 from meta_lr.baselines.compose import Composite
 from meta_lr.baselines.formula import Policy
+from meta_lr.protocol import Controller
 
 FORMAT = 1
+_PER_EPOCH = " per epoch"
 _NAMES = ("k0", "k1", "p", "l", "gamma")  # in the order of LRBench's examples
 _NUMBER = r"-?\d+\.?\d*(?:e[-+]?\d+)?"
 _OPTION = rf"\+({'|'.join(_NAMES)})_({_NUMBER}(?:\+{_NUMBER})*)"
@@ -57,6 +60,37 @@ def from_text(policy: str, *, per: Literal["step", "epoch"] = "step") -> Policy 
         return Composite(starts, parts, per)
     except ValueError as error:
         raise ValueError(f"cannot read '{policy}' as a policy: {error}") from None
+
+
+def label(controller: Controller) -> str:
+    """Return the text by which records and results know what chose the rates.
+
+    It is LRBench's form where there is one, with what it counts unless that is steps; else the
+    controller's repr.
+
+    >>> label(Policy("fix", 0.1, per="epoch"))
+    'lrPolicy_FIX+k0_0.1 per epoch'
+    """
+    if isinstance(controller, Policy | Composite):
+        with suppress(TypeError, ValueError):
+            return to_text(controller) + (_PER_EPOCH if controller.per == "epoch" else "")
+    return repr(controller)
+
+
+def from_label(text: str) -> Policy | Composite | None:
+    """Return the policy that `label` gave this text to; None if it was no policy of LRBench."""
+    written = text.removesuffix(_PER_EPOCH)
+    with suppress(ValueError):
+        return from_text(written, per="step" if written == text else "epoch")
+    return None
+
+
+def overrides(text: str) -> str:
+    """Return what chooses a policy on the command line, by its label; "" if nothing does."""
+    if from_label(text) is None:
+        return ""
+    written = text.removesuffix(_PER_EPOCH)
+    return f"lr=lrbench lr.policy={written}" + ("" if written == text else " lr.per=epoch")
 
 
 def to_json(policy: Policy | Composite) -> str:

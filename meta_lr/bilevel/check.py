@@ -64,7 +64,7 @@ class Waiting:
         for step in range(4):
             self.gradient(step)
             if step < 3:
-                rate = 0.5 * float(learner.gamma)  # pyright: ignore[reportArgumentType]
+                rate = 0.5 * learner.highest
                 for group in self.optimizer.param_groups:
                     group["lr"] = rate
                 self.optimizer.step()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from meta_lr import protocol
@@ -18,6 +17,7 @@ from meta_lr.bilevel.episodes import WORST, Episode, WindowEstimator
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem, Problems
+from meta_lr.bilevel.processes import add_over_processes, rank
 from meta_lr.bilevel.windows import Window
 from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import derive
@@ -142,7 +142,7 @@ class MetaTraining:
             nats = math.log(reached) if math.isfinite(reached) else math.inf
             total[0] += min(nats - self.goals[number], WORST)
             total[1] += problem.total_steps
-        _sum_over_processes(total)
+        add_over_processes(total)
         score, cost = total.tolist()
         score /= plan.held_out
         self.cost += cost
@@ -224,8 +224,8 @@ class MetaTraining:
         """
         tally[3] += self.owed
         self.owed = 0.0
-        _sum_over_processes(grad)
-        _sum_over_processes(tally)
+        add_over_processes(grad)
+        add_over_processes(tally)
         score, count, diverged, cost = tally.tolist()
         self.update += 1
         self.num_diverged += round(diverged)
@@ -247,13 +247,3 @@ def final_losses(
     phi = tuple(torch.stack(weights) for weights in zip(*candidates, strict=True))
     point = copies.run(copies.start(), phi, 0, problem.total_steps)
     return copies.mean_loss(point, "val").tolist()
-
-
-def rank() -> int:
-    """Return the number of this process in its group; 0 without one."""
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-
-
-def _sum_over_processes(tensor: Tensor) -> None:
-    if num_ranks() > 1:
-        dist.all_reduce(tensor)

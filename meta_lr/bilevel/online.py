@@ -17,7 +17,7 @@ from meta_lr.bilevel.estimators import ClosedForm, Estimator, Unroll, refuse_cud
 from meta_lr.bilevel.objectives import Final
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.gamma import InitialLossGamma, refuse_useless
 from meta_lr.schedulers.learned import RAW, Learned, LearnedState
 from meta_lr.schedulers.network import Network, Start, Tensors
 from meta_lr.seeds import derive
@@ -121,8 +121,7 @@ class OnlineMLRSNet:
                 f"ClosedForm looks 1 step ahead, not look_ahead={self.look_ahead}; "
                 "choose unroll or adjoint"
             )
-        if not isinstance(self.gamma, InitialLossGamma) and not 0.0 < self.gamma < math.inf:
-            raise ValueError(f"gamma is {self.gamma}; it is finite and positive, or a formula")
+        refuse_useless(self.gamma)
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
         if self.counts not in ("run", "epoch") or self.fires not in ("end", "start"):
@@ -137,6 +136,10 @@ class OnlineMLRSNet:
     @property
     def needs(self) -> Need:
         """The run's length, a sandbox, and what features, trigger and estimator read."""
+        return self._needs  # asked at every step
+
+    @cached_property
+    def _needs(self) -> Need:
         trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
         return Need.META | Need.HORIZON | trigger | self.features.needs | self._estimator.needs
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-from meta_lr.bilevel.meta_training import rank
 from meta_lr.training.losses import num_ranks
 
 T = TypeVar("T")
@@ -21,12 +21,23 @@ class ElsewhereError(RuntimeError):
     """The first process could not do what all of them wait for."""
 
 
+def rank() -> int:
+    """Return the number of this process in its group; 0 without one."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def add_over_processes(tensor: Tensor) -> None:
+    """Replace a tensor by its sum over all processes."""
+    if num_ranks() > 1:
+        dist.all_reduce(tensor)
+
+
 def any_of(*flags: bool) -> tuple[bool, ...]:
     """Return for each flag whether it is set in any process."""
     if num_ranks() == 1:
         return flags
     set_anywhere = torch.tensor([float(flag) for flag in flags])
-    dist.all_reduce(set_anywhere)
+    add_over_processes(set_anywhere)
     return tuple(count > 0 for count in set_anywhere.tolist())
 
 

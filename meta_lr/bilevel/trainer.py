@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meta_lr.bilevel.meta_training import MetaTraining, Plan, rank
-from meta_lr.bilevel.processes import any_of, from_first, gathered
+from meta_lr.bilevel.meta_training import MetaTraining, Plan
+from meta_lr.bilevel.processes import any_of, from_first, gathered, rank
 from meta_lr.bilevel.shares import share
 from meta_lr.schedulers.learned import Learned
 from meta_lr.training import saving

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -23,8 +22,7 @@ ESTIMATORS: dict[str, Estimator] = {
 
 def command(cfg: DictConfig, folder: Path) -> int:
     """Print the table; return 0, or 1 if an exact estimator is off by more than 1e-5."""
-    if cfg.threads is not None:
-        torch.set_num_threads(parts.whole(cfg, "threads", least=1))
+    parts.set_threads(cfg)
     steps = parts.whole(cfg, "look_ahead", least=1)
     net = parts.build(cfg.net)
     learner = Learned(

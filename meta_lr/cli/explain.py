@@ -6,7 +6,9 @@ import argparse
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from meta_lr.cli.plain import Parser
 
 if TYPE_CHECKING:
     from meta_lr.explain import Array, Curves, Explanation
@@ -36,13 +38,6 @@ _SECTION = """\
 {end}"""
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print and exit with."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"explain: {message} (meta-lr explain --help)")
-
-
 def explain(arguments: list[str]) -> int:
     """Explain a checkpoint as `arguments` say; write its figure, its policy and its card."""
     options = _options(arguments)
@@ -50,6 +45,7 @@ def explain(arguments: list[str]) -> int:
     from meta_lr import explain as logic
     from meta_lr.cli.family import optimizer_choice
     from meta_lr.report.figures import explanation_picture
+    from meta_lr.report.files import write_file, write_pictures
 
     folder = checkpoint.find(options.checkpoint)
     learned, contract = checkpoint.load(folder)
@@ -63,11 +59,9 @@ def explain(arguments: list[str]) -> int:
     place = Path(os.path.relpath(out, folder))
     section = _section(found, fitted, picture, place, learned.family)
     after = with_section(before, section, card)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / f"{picture.name}.svg").write_text(picture.svg, encoding="utf-8")
-    (out / f"{picture.name}.png").write_bytes(picture.png)
+    write_pictures([picture], out)
     replace(found.policy, family=learned.family).save(out / POLICY)
-    _write(card, after)
+    write_file(card, after.encode())
     _show(options.checkpoint, contract["fingerprint"], learned, found, fitted)
     print(f"figure: {out / picture.name}.svg, .png; also on the card, {card}")
     choice = optimizer_choice(learned.family)
@@ -95,7 +89,7 @@ def with_section(card: str, section: str, path: Path) -> str:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="meta-lr explain",
         description="Show which rates a checkpoint gives on curves of losses, how far the losses "
         "matter to them, and a closed form of them. Nothing is trained.",
@@ -248,10 +242,3 @@ def _outside(learned: Learned, losses: Array) -> float:
         return 0.0
     low, high = learned.loss_range
     return float(((losses < low) | (losses > high)).mean())
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace the file at once, so that no card is ever cut short."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(text.encode())
-    os.replace(partial, path)

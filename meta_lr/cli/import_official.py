@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+from meta_lr.cli.plain import Parser
 
 if TYPE_CHECKING:
     from meta_lr.schedulers.learned import Learned
@@ -67,13 +69,6 @@ For SGD without momentum (family sgd); with another optimizer pass `peak=`, the 
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print and exit with."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"import-official: {message} (meta-lr import-official --help)")
-
-
 def import_official(arguments: list[str]) -> int:
     """Write the checkpoint as `arguments` say; print what it does and how to use it."""
     options = _options(arguments)
@@ -109,7 +104,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="meta-lr import-official",
         description="Write a checkpoint from the three scheduler files that the authors of "
         "MLR-SNet published. They are not part of meta_lr: fetch them from the authors' "

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
-from meta_lr.bilevel.meta_training import MetaTraining, Plan, rank
+from meta_lr.bilevel.meta_training import MetaTraining, Plan
+from meta_lr.bilevel.processes import rank
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import parts
 from meta_lr.cli.episodic_card import card
@@ -20,7 +20,6 @@ from meta_lr.cli.progress import shown
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.updates import Updates
 from meta_lr.schedulers.learned import Learned
-from meta_lr.training.record import LockedError, finished
 
 UNIT = "sgd"  # the optimizer whose rates are the unit of gamma
 
@@ -31,8 +30,7 @@ _SIZES = ("meta_lr", "clip", "peak")
 
 def command(cfg: DictConfig, folder: Path) -> int:
     """Meta-train, keep the best checkpoint, report, and return 0."""
-    if cfg.threads is not None:
-        torch.set_num_threads(parts.whole(cfg, "threads", least=1))
+    parts.set_threads(cfg)
     plan = _plan(cfg)
     net = parts.build(cfg.net)
     phi = net.init(plan.seed, cfg.start)
@@ -69,22 +67,10 @@ def _run(
     options: dict[str, Any] = {"stop": stop, "save_every": parts.whole(cfg, "save_every", least=0)}
     if rank():  # the first process shows, logs and writes for all
         return meta_train(plan, learner, learner.stages[0], folder=folder, **options)
-    if finished(folder):
-        print(f"{_title(plan)}  was finished before and is kept as it is", flush=True)
-    with (
-        parts.build(cfg.logger)(folder) as forward,
-        shown(_title(plan), plan.updates, Updates(plan.updates)) as show,
-    ):
-
-        def listen(row: dict[str, Any]) -> None:
-            show(row)
-            forward(row)
-
+    show = shown(_title(plan), plan.updates, Updates(plan.updates))
+    with parts.listening(cfg, folder, _title(plan), show) as listen:
         options |= {"header": header, "listener": listen}
-        try:
-            return meta_train(plan, learner, learner.stages[0], folder=folder, **options)
-        except LockedError as error:
-            raise ValueError(str(error)) from error
+        return meta_train(plan, learner, learner.stages[0], folder=folder, **options)
 
 
 def _tell(cfg: DictConfig, done: MetaTraining, learner: Learned, folder: Path) -> None:

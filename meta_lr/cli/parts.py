@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -13,16 +14,19 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from meta_lr.baselines.policy_text import label
 from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.progress import watched
 from meta_lr.cli.values import refuse_misfits
 from meta_lr.protocol import Controller, Need
 from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
-from meta_lr.training.loop import train
+from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import NAME as RECORDS
-from meta_lr.training.record import LockedError, finished
+from meta_lr.training.record import Listener, LockedError, finished
+
+_OF_MANY = ("transfer", "recommend", "compose")  # commands of many runs, each shown in short
 
 
 def build(config: DictConfig) -> Any:
@@ -74,6 +78,7 @@ def run(
     *,
     header: Mapping[str, Any],
     stop: Callable[[], bool],
+    until: Until | None = None,
 ) -> Outcome:
     """Train as `cfg` says, with progress and logging; a finished run is only read.
 
@@ -81,32 +86,49 @@ def run(
         ValueError: An option is out of range, or another process works in `folder`.
     """
     options = _options(cfg, task)
+    set_threads(cfg)
+    _refuse_empty_meta(task, controller)
+    many = header["command"] in _OF_MANY
+    title = _title(cfg, header["method"], with_peak=many)
+    show = watched(title, options["total_steps"], one_of_many=many)
+    with listening(cfg, folder, title, show) as listen:
+        facts = {**header, "policy": label(controller)}
+        places = {"folder": folder, "header": facts, "listener": listen, "stop": stop}
+        return train(task, build(cfg.optimizer), controller, **options, **places, until=until)
+
+
+def set_threads(cfg: DictConfig) -> None:
+    """Use as many threads on the CPU as `threads` says; null leaves it to torch."""
     if cfg.threads is not None:
         torch.set_num_threads(whole(cfg, "threads", least=1))
-    _refuse_empty_meta(task, controller)
-    many = header["command"] == "transfer"
-    title = _title(cfg, header["method"], with_peak=many)
+
+
+@contextmanager
+def listening(
+    cfg: DictConfig, folder: Path, title: str, shown: AbstractContextManager[Listener]
+) -> Iterator[Listener]:
+    """Give a listener that shows and logs the rows of what runs in `folder`.
+
+    Raises:
+        ValueError: Another process works there.
+    """
     if finished(folder):
         print(f"{title}  was finished before and is kept as it is", flush=True)
-    with (
-        build(cfg.logger)(folder) as forward,
-        watched(title, options["total_steps"], one_of_many=many) as show,
-    ):
+    with build(cfg.logger)(folder) as forward, shown as show:
 
         def listen(row: dict[str, Any]) -> None:
             show(row)
             forward(row)
 
-        places = {"folder": folder, "header": header, "listener": listen, "stop": stop}
         try:
-            return train(task, build(cfg.optimizer), controller, **options, **places)
+            yield listen
         except LockedError as error:
             raise ValueError(str(error)) from error
 
 
 def summary(outcome: Outcome, title: str) -> str:
     """Return one line on how a run ended."""
-    if outcome.status != "finished":
+    if not outcome.test:
         result = f"{outcome.status}: the loss is not finite; a lower rate may help"
     else:
         name = "accuracy" if "accuracy" in outcome.test["last"] else "loss"

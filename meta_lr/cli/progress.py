@@ -7,15 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from meta_lr.training.record import Listener
+from meta_lr.training.record import Listener, Row
 
 log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
 
 
 class Story(Protocol):

@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
-    from meta_lr.report import Report
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what argparse would print and exit with."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"report: {message} (meta-lr report --help)")
+from meta_lr.cli.plain import Parser, say
 
 
 def report(arguments: list[str]) -> int:
@@ -26,23 +15,12 @@ def report(arguments: list[str]) -> int:
 
     out = options.out or options.folder / "report"
     written = write_report(options.folder, out, reference=options.reference, target=options.target)
-    show(written)
+    say(f"{written.markdown}\nreport: {written.page}")
     return 0
 
 
-def show(written: Report) -> None:
-    """Print the tables and the page's path; whoever reads them may stop early, as `head` does."""
-    try:
-        print(written.markdown)
-        print(f"report: {written.page}")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # what is still buffered goes nowhere, or the interpreter would complain when it leaves
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="meta-lr report",
         description="Write tables (Markdown, CSV), figures and one HTML page from the records of "
         "every run, or every episodic meta-training, at or below a folder. Nothing is trained.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-Row = dict[str, Any]
+from meta_lr.training.record import Row
+
 RECENT = 20  # updates whose mean score is the running one
 
 

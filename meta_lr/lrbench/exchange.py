@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_lr.lrbench.result import KINDS, Result
+from meta_lr.training.saving import write_atomically
 
 FORMAT = 1
 
@@ -25,10 +25,7 @@ def write(results: Sequence[Result], path: Path) -> None:
     """
     text = {"csv": to_csv, "json": to_json}[_kind(path)](results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8", newline="") as file:
-        file.write(text)
-    os.replace(partial, path)
+    write_atomically(text.encode(), path)
 
 
 def read(path: Path) -> list[Result]:

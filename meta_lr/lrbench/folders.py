@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from meta_lr.lrbench.metrics import Point
+from meta_lr.lrbench.metrics import curve_of
 from meta_lr.lrbench.result import Result
 from meta_lr.training.record import NAME, Row, read_rows
 
@@ -30,7 +30,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def result_of(folder: Path) -> Result | None:
-    """Return the result of the run in `folder`; None if it has not ended, or is no single run.
+    """Return the result of the run in `folder`; None if it has not ended, or was no single run.
 
     The policy is the header's `policy` where it has one, else its `controller`; `scale` is the
     header's. The confidences are there if the run's task was `Scored`.
@@ -42,7 +42,7 @@ def result_of(folder: Path) -> Result | None:
     path = folder / NAME
     try:
         rows = read_rows(folder)
-        if not rows or rows[-1]["kind"] != "end" or "plan" in rows[0]:
+        if not rows or rows[-1]["kind"] != "end" or not _is_single(rows[0]):
             return None
         return _result(rows, folder, datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
     except KeyError as missing:
@@ -80,7 +80,7 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
     evaluations = [row for row in rows if row["kind"] == "eval"]
     val = [row for row in evaluations if row["split"] == "val"]
     test = {row["weights"]: row for row in evaluations if row["split"] == "test"}
-    finished = end["status"] == "finished"
+    ended_well = not end["status"].startswith("diverged")
     return Result(
         task=header["task"],
         model=header["model"],
@@ -91,16 +91,19 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
         total_steps=header["total_steps"],
         setting=setting(header.get("config") or {}),
         **{name: end[name] for name in ("status", "steps", "cost", "search_cost", "seconds")},
-        train_loss=train_loss(rows) if finished else None,
-        **_metrics("val", val[-1] if finished and val else {}),
+        train_loss=train_loss(rows) if ended_well else None,
+        **_metrics("val", val[-1] if ended_well and val else {}),
         **_metrics("test", test.get("last", {})),
         test_accuracy_best=test.get("best", {}).get("accuracy"),
         ended_at=ended.isoformat(timespec="seconds"),
         folder=folder.as_posix(),
-        curve=tuple(
-            Point(row["step"], row["cost"], row.get("accuracy"), row.get("loss")) for row in val
-        ),
+        curve=curve_of(val),
     )
+
+
+def _is_single(header: Row) -> bool:
+    """Return whether a record is that of one training run that was meant to be good."""
+    return "plan" not in header and header.get("command") != "range-test"
 
 
 def _metrics(split: str, row: Row) -> dict[str, Any]:

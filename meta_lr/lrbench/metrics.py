@@ -16,8 +16,8 @@ Deviations from the published code:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # tensors are asked for their own methods: to list results need not wait for it
     from torch import Tensor
@@ -34,6 +34,13 @@ class Point(NamedTuple):
     cost: float  # of all so far, experiments included, in plain steps
     accuracy: float | None  # in [0, 1]; None where the task has none, or it is not finite
     loss: float | None
+
+
+def curve_of(evaluations: Iterable[Mapping[str, Any]]) -> tuple[Point, ...]:
+    """Return the points of rows of evaluations on `val`, as a record has them."""
+    return tuple(
+        Point(row["step"], row["cost"], row.get("accuracy"), row.get("loss")) for row in evaluations
+    )
 
 
 def classification(logits: Tensor, labels: Tensor) -> dict[str, float]:

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from meta_lr.protocol import Average, Controller, Need, Rate, StepView
+from meta_lr.baselines.compose import Wrapper, times
+from meta_lr.protocol import Controller, Rate, StepView
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(Wrapper):
     """Another controller's rate times a factor, as a run is repeated at other base rates.
 
     Update:
@@ -35,23 +36,7 @@ class Scaled:
         if not 0 < self.factor < math.inf:
             raise ValueError(f"Scaled got factor={self.factor}; it needs a finite number > 0")
 
-    @property
-    def needs(self) -> Need:
-        """What the inner controller reads."""
-        return self.inner.needs
-
-    @property
-    def family(self) -> str:
-        """The optimizer family of the inner controller, "" if any will do."""
-        return getattr(self.inner, "family", "")
-
-    def init(self) -> Any:
-        """Return the inner controller's state before the first step."""
-        return self.inner.init()
-
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
         """Return the rate of this step, and the inner controller's next state."""
         rate, state = self.inner(view, state)
-        if isinstance(rate, Average):
-            return rate._replace(rate=rate.rate * self.factor), state
-        return rate * self.factor, state
+        return times(rate, self.factor), state

@@ -78,9 +78,8 @@ class Sweep:
         Raises:
             DivergedError: The smoothed loss has risen too far.
         """
-        loss, b, step = view.loss_item(), self.smoothing, view.step
-        total = b * state.total + (1 - b) * loss
-        smoothed = total / (1 - b ** (step + 1))
+        loss, step = view.loss_item(), view.step
+        total, smoothed = _smoothed(state.total, loss, step, self.smoothing)
         starts = step < start_of(view.total_steps)
         start = max(state.start, abs(loss)) if starts else state.start
         lowest = min(state.lowest, smoothed)
@@ -99,6 +98,11 @@ def smooth(losses: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]
     """Return the exponentially weighted means (steps,) of the losses (steps,) up to each step."""
     total, smoothed = 0.0, np.empty(len(losses))
     for step, loss in enumerate(losses.tolist()):
-        total = smoothing * total + (1 - smoothing) * loss
-        smoothed[step] = total / (1 - smoothing ** (step + 1))
+        total, smoothed[step] = _smoothed(total, loss, step, smoothing)
     return smoothed
+
+
+def _smoothed(total: float, loss: float, step: int, smoothing: float) -> tuple[float, float]:
+    """Return the weighted sum with the loss of this step, and the mean that it stands for."""
+    total = smoothing * total + (1 - smoothing) * loss
+    return total, total / (1 - smoothing ** (step + 1))

@@ -154,12 +154,19 @@ def _curve_figure(
     axes.set_title(titles[quantity])
     axes.set_xlabel(X_LABELS[axis])
     _scale(axes, quantity, [c.y for runs in curves.values() for c in runs if c.y.size])
+    draw_groups(axes, curves, look)
+    return figure
+
+
+def draw_groups(
+    axes: Axes, curves: Mapping[str, Sequence[Curve]], look: Mapping[str, Look]
+) -> None:
+    """Draw the runs of each label against what they have in common, and name the lines."""
     ends = {label: draw_runs(axes, runs, look[label]) for label, runs in curves.items()}
     axes.margins(x=0.01)
     axes.set_xlim(left=0)
     thousands(axes)
     name_lines(axes, {label: end for label, end in ends.items() if end is not None}, look)
-    return figure
 
 
 def draw_runs(axes: Axes, runs: Sequence[Curve], look: Look) -> Point | None:

@@ -10,12 +10,10 @@ import numpy as np
 from meta_lr.report.curves import Curve, smooth
 from meta_lr.report.figures import (
     Picture,
-    draw_runs,
+    draw_groups,
     drawn,
-    name_lines,
     new_axes,
     room,
-    thousands,
 )
 from meta_lr.report.looks import MUTED, Look
 from meta_lr.report.meta_runs import MetaRun
@@ -64,11 +62,7 @@ def _figure(
     axes.set_xlabel(_AXES[axis])
     axes.set_ylim(*_limits([c.y for runs in curves.values() for c in runs if c.y.size]))
     axes.axhline(0, color=MUTED, linewidth=1)
-    ends = {label: draw_runs(axes, runs, look[label]) for label, runs in curves.items()}
-    axes.margins(x=0.01)
-    axes.set_xlim(left=0)
-    thousands(axes)
-    name_lines(axes, {label: end for label, end in ends.items() if end is not None}, look)
+    draw_groups(axes, curves, look)
     return figure
 
 

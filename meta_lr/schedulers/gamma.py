@@ -90,3 +90,9 @@ class InitialLossGamma:
         level = ops.clip(loss, math.e / self.num_classes, math.inf)
         scale = 4.0 * self.num_classes**0.25
         return ops.sqrt(level) * ops.log(level * self.num_classes) / scale
+
+
+def refuse_useless(gamma: float | InitialLossGamma) -> None:
+    """Raise a ValueError unless gamma is a formula, or a rate above 0."""
+    if not isinstance(gamma, InitialLossGamma) and not 0.0 < gamma < math.inf:
+        raise ValueError(f"gamma is {gamma}; it is finite and positive, or a formula")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ from torch.func import vmap
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.features import Features, Read
-from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.gamma import InitialLossGamma, refuse_useless
 from meta_lr.schedulers.network import Folded, Network, Tensors, options
 
 RAW = Features()
@@ -81,8 +80,7 @@ class Learned:
     def __post_init__(self) -> None:
         if not self.stages:
             raise ValueError("Learned needs the weights of at least one stage")
-        if not isinstance(self.gamma, InitialLossGamma) and not 0.0 < self.gamma < math.inf:
-            raise ValueError(f"gamma is {self.gamma}; it is finite and positive, or a formula")
+        refuse_useless(self.gamma)
         if self.net.inputs != self.features.inputs:
             raise ValueError(
                 f"{self.net!r} reads {self.net.inputs} features, but {self.features!r} gives "

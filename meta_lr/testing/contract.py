@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from meta_lr.baselines.compose import Wrapper
 from meta_lr.baselines.policies import Constant
 from meta_lr.protocol import Controller, Need, StepView, UndeclaredError
 from meta_lr.tasks.quadratic import Quadratic
@@ -194,22 +195,11 @@ CHECKS: tuple[Callable[[Controller], None], ...] = (
 
 
 @dataclass(frozen=True)
-class _Unheeded:
+class _Unheeded(Wrapper):
     """Asks the inner controller, and says a constant."""
 
     inner: Controller
     rate: float
-
-    @property
-    def needs(self) -> Need:
-        return self.inner.needs
-
-    @property
-    def family(self) -> str:
-        return getattr(self.inner, "family", "")
-
-    def init(self) -> Any:
-        return self.inner.init()
 
     def __call__(self, view: StepView, state: Any) -> tuple[float, Any]:
         return self.rate, self.inner(view, state)[1]

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
-from meta_lr.protocol import Controller, Need, Rate, StepView, UndeclaredError
+from meta_lr.baselines.compose import Wrapper
+from meta_lr.protocol import Controller, Rate, StepView, UndeclaredError
 from meta_lr.testing import faults
 
 PROTOCOL = "keeps the protocol"
@@ -37,7 +38,7 @@ def blamed(controller: object, rule: str, call: str = "the run") -> Iterator[Non
 
 
 @dataclass(frozen=True)
-class Watched:
+class Watched(Wrapper):
     """Another controller; an answer that breaks the protocol raises an AssertionError."""
 
     inner: Controller
@@ -45,16 +46,6 @@ class Watched:
     def __post_init__(self) -> None:
         with blamed(self.inner, PROTOCOL, "needs"):
             self._look(faults.of_form(self.inner))
-
-    @property
-    def needs(self) -> Need:
-        """What the inner controller reads."""
-        return self.inner.needs
-
-    @property
-    def family(self) -> str:
-        """The optimizer family of the inner controller, "" if any will do."""
-        return getattr(self.inner, "family", "")
 
     def init(self) -> Any:
         """Return the inner controller's state before the first step."""

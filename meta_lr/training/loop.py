@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from meta_lr.training.record import (
 from meta_lr.training.sandbox import InterruptedExperimentError
 from meta_lr.training.stepper import Stepper
 
+Until = Callable[[Sequence[Row]], "str | None"]
 STATE = "state.pt"
 _FLUSH_SECONDS = 0.5
 
@@ -51,6 +52,7 @@ def train(
     device: str = "cpu",
     header: Mapping[str, object] | None = None,
     listener: Listener | None = None,
+    until: Until | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train the task's model with rates from `controller`; resume what `folder` holds.
@@ -70,6 +72,8 @@ def train(
         device: Where model and batches live.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order.
+        until: Asked after each evaluation on "val", with the rows of all of them so far, a pure
+            function of these; a text ends the run there, and is its status. None never does.
         stop: Asked at every step; true saves the state and raises `StoppedError`.
 
     Raises:
@@ -95,7 +99,15 @@ def train(
             stop=stop,
         )
         recorder = Recorder(listener or (lambda row: None), every=record_every)
-        run = _Run(stepper, recorder, folder, eval_every or epoch, save_every or epoch, stop)
+        run = _Run(
+            stepper,
+            recorder,
+            folder,
+            eval_every=eval_every or epoch,
+            save_every=save_every or epoch,
+            until=until or (lambda curve: None),
+            stop=stop,
+        )
         with closing(recorder):
             run.resume()
             if folder is not None and finished(folder):
@@ -113,12 +125,15 @@ class _Run:
     folder: Path | None
     eval_every: int
     save_every: int
+    until: Until
     stop: Callable[[], bool]
 
     step: int = 0
     seconds: float = 0.0  # spent before this process
     best: tuple[float, dict[str, Tensor]] | None = None  # score on val, and those weights
     val: dict[str, float] = field(default_factory=dict)
+    curve: list[Row] = field(default_factory=list)  # the evaluations on val
+    enough: str | None = None  # why the run ends here, before its last step
     offset: int = 0  # bytes of the record that belong to the saved state
 
     def __post_init__(self) -> None:
@@ -141,13 +156,15 @@ class _Run:
         """Open the record: cut it back to the saved state, or begin it with its header."""
         if self.folder is not None:
             self.recorder.open(self.folder, self.offset)
+            self.curve = [row for row in read_rows(self.folder) if row.get("split") == "val"]
+            self.enough = self.until(self.curve) if self.curve else None
         if self.step == 0 and self.offset == 0:
             facts = {"kind": "header", **self.stepper.facts()}
             self.recorder.add({**facts, **provenance(self.stepper.device), **header})
 
     def steps(self) -> Outcome:
         """Take the remaining steps."""
-        while self.step < self.stepper.total_steps:
+        while self.step < self.stepper.total_steps and self.enough is None:
             if self.stop():
                 self.save_and_stop()
             if not self.one_step():
@@ -155,7 +172,8 @@ class _Run:
             self.step += 1
             if self.step % self.eval_every == 0 or self.step == self.stepper.total_steps:
                 self.evaluate()
-            due = self.step % self.save_every == 0 or self.step == self.stepper.total_steps
+            last = self.step == self.stepper.total_steps or self.enough is not None
+            due = self.step % self.save_every == 0 or last
             if due or time.perf_counter() - self.flushed > _FLUSH_SECONDS:
                 bad = self.flush()
                 if bad is not None:
@@ -172,6 +190,8 @@ class _Run:
             loss = self.stepper.take(self.step)
         except InterruptedExperimentError:
             self.save_and_stop()
+        for note in self.stepper.notes:
+            self.recorder.add({"kind": "search", **note})
         if loss is None:
             return False
         row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.stepper.lr}
@@ -191,18 +211,21 @@ class _Run:
         return self.seconds + time.perf_counter() - self.began
 
     def evaluate(self) -> None:
-        """Measure on "val", record it, and keep the weights if they are the best so far."""
+        """Measure on "val", record it, keep the weights if they are the best, ask if to go on."""
         self.val = measure(self.stepper.task, self.stepper.model, "val", self.stepper.batch)
-        self.add_evaluation("val", "current", self.val)
+        self.curve.append(self.add_evaluation("val", "current", self.val))
+        self.enough = self.until(self.curve)
         score = self.val.get("accuracy", -self.val["loss"])
         if math.isfinite(score) and (self.best is None or score > self.best[0]):
             weights = {k: v.detach().clone() for k, v in self.stepper.model.state_dict().items()}
             self.best = (score, weights)
 
-    def add_evaluation(self, split: Split, weights: str, metrics: dict[str, float]) -> None:
-        """Add an evaluation row."""
+    def add_evaluation(self, split: Split, weights: str, metrics: dict[str, float]) -> Row:
+        """Add an evaluation row, and return it."""
         where = {"kind": "eval", "step": self.step, "split": split, "weights": weights}
-        self.recorder.add({**where, **metrics, **self.spent(self.step)})
+        row = {**where, **metrics, **self.spent(self.step)}
+        self.recorder.add(row)
+        return row
 
     def finish(self) -> Outcome:
         """Measure on "test", this once, and end the record."""
@@ -214,7 +237,7 @@ class _Run:
             metrics = measure(self.stepper.task, twin, "test", self.stepper.batch)
             self.add_evaluation("test", weights, metrics)
             tested.append({"kind": "eval", "split": "test", "weights": weights, **metrics})
-        return self.end("finished", tested)
+        return self.end(self.enough or "finished", tested)
 
     def diverge(self, step: int) -> Outcome:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""

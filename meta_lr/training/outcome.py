@@ -22,7 +22,7 @@ class Outcome:
     """What a run came to.
 
     Attributes:
-        status: "finished", or "diverged at step n".
+        status: "finished", "diverged at step n", or why it ended before its last step.
         steps: Optimizer steps taken.
         cost: All that was spent, in plain steps; search_cost is the controller's part of it.
         seconds: Wall-clock time, over all resumes.

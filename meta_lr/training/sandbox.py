@@ -7,8 +7,10 @@ gradients, random state and data order. Only `cost` moves.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +47,7 @@ class Sandbox:
         seed: The run's seed. The run calls `seed_model(seed, "model", step)` before each forward
             pass, so that dropout replays here; None where the run does not.
         stop: Asked at each trial step; true ends the experiment.
+        listener: Called with what a controller says of its experiments, see `note`.
 
     Attributes:
         cost: What experiments have cost so far, in plain training steps.
@@ -61,13 +64,14 @@ class Sandbox:
         scaler: torch.amp.GradScaler | None = None,
         seed: int | None = None,
         stop: Callable[[], bool] | None = None,
+        listener: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.loss_fn, self.batch = loss_fn, batch
         self.clip, self.scaler, self.seed = clip, scaler, seed
         self.cost = 0.0
         self.step = 0
-        self._stop = stop
+        self._stop, self._listener = stop, listener
         self._examples = 0
         self._device = next(model.parameters()).device
         self._lossy = LossModule(model, loss_fn)
@@ -83,6 +87,11 @@ class Sandbox:
     def at(self, step: int) -> None:
         """Say which step the run is at."""
         self.step = step
+
+    def note(self, **facts: object) -> None:
+        """Say something of an experiment, in plain values; a run's record keeps it as a row."""
+        if self._listener is not None:
+            self._listener({"step": self.step, **facts, "search_cost": self.cost})
 
     def loss(self, params: Sequence[Tensor], draw: int | None = None) -> Tensor:
         """Return the training loss () at `params`, in the optimizer's order; differentiable.
@@ -175,6 +184,13 @@ class Trial:
         self._scales = group_scales(sandbox.optimizer)
         self._scaler = _twin(sandbox.scaler)
 
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that name the weights, buffers and optimizer state at present."""
+        found = hashlib.blake2b(digest_size=8)
+        for tensor in _tensors((self.model.state_dict(), self.optimizer.state_dict()["state"])):
+            found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
+
     def step(self, rate: float) -> Tensor:
         """Take one training step at `rate`; return its loss ()."""
         with torch.enable_grad():
@@ -215,6 +231,14 @@ class Trial:
             self._scaler.unscale_(self.optimizer)
         params = [p for group in self.optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(params, self.sandbox.clip)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | tuple):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(item)
 
 
 def _twin(scaler: torch.amp.GradScaler | None) -> torch.amp.GradScaler | None:

@@ -20,9 +20,18 @@ def save_atomically(value: object, path: Path) -> None:
     """
     buffer = io.BytesIO()  # straight to a file, torch would hide the system's reason
     torch.save(value, buffer)
+    write_atomically(buffer.getbuffer(), path)
+
+
+def write_atomically(content: bytes | memoryview, path: Path) -> None:
+    """Write `content` so that `path` holds the old content or all of the new, power cut or not.
+
+    Raises:
+        OSError: It cannot be written; the old content stays.
+    """
     partial = path.with_name(path.name + ".partial")
     with open(partial, "wb") as file:
-        file.write(buffer.getbuffer())
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)

@@ -34,6 +34,7 @@ class Stepper:
         model: In train mode between steps.
         optimizer: Its groups' rates are the controller's.
         sandbox: Counts what experiments cost.
+        notes: What the controller said of its experiments in the last step.
         state: The controller's.
         lr: Rate of the last step.
     """
@@ -59,9 +60,9 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
         self.scales = protocol.group_scales(self.optimizer)
-        self.sandbox = Sandbox(
-            self.model, self.optimizer, task.loss, self.batch, clip=clip, seed=seed, stop=stop
-        )
+        self.notes: list[dict[str, Any]] = []
+        options = {"clip": clip, "seed": seed, "stop": stop, "listener": self.notes.append}
+        self.sandbox = Sandbox(self.model, self.optimizer, task.loss, self.batch, **options)
         self.state: Any = controller.init()
         self.lr = 0.0
 
@@ -76,6 +77,7 @@ class Stepper:
                 before the step.
             ValueError: The controller returned an unusable rate for a finite loss.
         """
+        self.notes.clear()
         undo = self._undo()
         loss = self._gradient(step)
         if _is_known_bad(loss):
