@@ -229,3 +229,8 @@ def a_run_with_a_damaged_line(place):
 
 def results_of_another_kind(place):
     (place / "mine.csv").write_text("policy,rate\ntri,0.1\n")
+
+
+def no_optuna(place):
+    """Optuna cannot be imported: this file comes before an installed one."""
+    (place / "optuna.py").write_text("raise ImportError('not here')\n")

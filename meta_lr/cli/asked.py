@@ -25,15 +25,21 @@ def refuse_misplaced(cfg: DictConfig) -> None:
 
 def seeds(cfg: DictConfig) -> list[int]:
     """Return the seeds of the comparison: whole numbers, none of which serves the tuning."""
+    found = seeds_of(cfg)
+    if peaks(cfg) and cfg.tune.seed in found:
+        raise ValueError(
+            f"tune.seed={cfg.tune.seed} is one of seeds={found}; tune with another one"
+        )
+    return found
+
+
+def seeds_of(cfg: DictConfig) -> list[int]:
+    """Return the whole numbers in `seeds`, of which there is at least one."""
     found = cfg.seeds
     if not isinstance(found, ListConfig):
         raise ValueError(f"seeds={found}; a list of whole numbers is needed: seeds=[{found}]")
     if not found or any(type(seed) is not int or seed < 0 for seed in found):
         raise ValueError(f"seeds={found}; a list of whole numbers is needed, such as seeds=[0,1,2]")
-    if peaks(cfg) and cfg.tune.seed in found:
-        raise ValueError(
-            f"tune.seed={cfg.tune.seed} is one of seeds={found}; tune with another one"
-        )
     return list(found)
 
 

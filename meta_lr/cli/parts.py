@@ -26,7 +26,12 @@ from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import NAME as RECORDS
 from meta_lr.training.record import Listener, LockedError, finished
 
-_OF_MANY = ("transfer", "recommend", "compose")  # commands of many runs, each shown in short
+_OF_MANY = (
+    "transfer",
+    "verify",
+    "recommend",
+    "compose",
+)  # commands of many runs, each shown in short
 
 
 def build(config: DictConfig) -> Any:
@@ -163,7 +168,7 @@ def _refuse_empty_meta(task: Task, controller: Controller) -> None:
 def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
     """Return the arguments of `train` that the config holds, checked."""
     return {
-        "total_steps": _length(cfg, task),
+        "total_steps": length(cfg, task),
         "seed": whole(cfg, "seed", least=0),
         "eval_every": whole(cfg, "eval_every", least=0),
         "save_every": whole(cfg, "save_every", least=0),
@@ -173,7 +178,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
     }
 
 
-def _length(cfg: DictConfig, task: Task) -> int:
+def length(cfg: DictConfig, task: Task) -> int:
     """Return the run's length in steps, from `total_steps` or else from `epochs`."""
     if cfg.total_steps is not None:
         return whole(cfg, "total_steps", least=1)

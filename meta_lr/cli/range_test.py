@@ -28,18 +28,28 @@ def command(cfg: DictConfig, folder: Path) -> int:
         ValueError: An option is out of range, or the sweeps show no range.
     """
     _refuse_misplaced(cfg)
+    with graceful_stop() as stop:
+        found, place = swept(cfg, folder, stop)
+    print("\n".join(_lines(found)))
+    print(f"figure: {place}.svg, .png; numbers: {folder / RESULT}")
+    return 0
+
+
+def swept(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[RangeTest, Path]:
+    """Return what the sweeps that `cfg` describes show, and where their figure is.
+
+    Raises:
+        ValueError: An option is out of range, or the sweeps show no range.
+    """
     sweep, safety = _sweep(cfg), parts.positive(cfg, "safety")
     refuse(steps=parts.whole(cfg, "total_steps", least=SHORTEST), safety=safety)
     num, first = parts.whole(cfg, "sweeps", least=1), parts.whole(cfg, "seed", least=0)
-    with graceful_stop() as stop:
-        records = list(_records(cfg, sweep, range(first, first + num), folder, stop))
+    records = list(_records(cfg, sweep, range(first, first + num), folder, stop))
     found = suggest(records, smoothing=sweep.smoothing, safety=safety)
     picture = range_picture(found)
     write_pictures([picture], folder)
     write_file(folder / RESULT, (_as_json(found, records[0][0]) + "\n").encode())
-    print("\n".join(_lines(found)))
-    print(f"figure: {folder / picture.name}.svg, .png; numbers: {folder / RESULT}")
-    return 0
+    return found, folder / picture.name
 
 
 def _refuse_misplaced(cfg: DictConfig) -> None:

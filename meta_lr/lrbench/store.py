@@ -48,7 +48,7 @@ class Store:
 
     Args:
         path: The file.
-        make: Whether to make it, with the folders above it, if there is none.
+        make: Whether to make it if there is none, with the folders above it, when something is put.
 
     Raises:
         FileNotFoundError: There is none, and none is to be made.
@@ -57,26 +57,16 @@ class Store:
     """
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
-        if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.exists():
+        if not make and not path.exists():
             raise FileNotFoundError(
                 f"there is no result store {path}; meta-lr results import FOLDER makes one of runs"
             )
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        self.path = path
-        place = f"{path.absolute().as_uri()}?mode={'rwc' if make else 'rw'}"
-        with ExitStack() as undo, _told(path):
-            options = {"timeout": PATIENCE, "isolation_level": None, "uri": True}
-            self._connection = sqlite3.connect(place, **options)
-            undo.callback(self._connection.close)
-            _is_empty(self._connection, path)  # or it is refused before anything is changed
-            if make:
-                with suppress(sqlite3.OperationalError):  # another process is at it
-                    self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-            undo.pop_all()
+        self.path, self._make = path, make
+        self._opened: sqlite3.Connection | None = None
+        if path.exists():
+            self._opened = _connected(path, make=make)
 
     def put(self, results: Iterable[Result]) -> int:
         """Write results, all or none, and return how many of their keys were new.
@@ -89,13 +79,14 @@ class Store:
             ValueError: The file is damaged.
         """
         rows = [[_to_column(getattr(result, name)) for name in _COLUMNS] for result in results]
-        with _told(self.path), _transaction(self._connection) as run:
-            if _is_empty(self._connection, self.path):
+        connection = self._connection
+        with _told(self.path), _transaction(connection) as run:
+            if _is_empty(connection, self.path):
                 run(_TABLE)
                 run(f"PRAGMA application_id = {APPLICATION}")
                 run(f"PRAGMA user_version = {FORMAT}")
             (before,) = run("SELECT count(*) FROM results").fetchone()
-            self._connection.executemany(_PUT, rows)
+            connection.executemany(_PUT, rows)
             (after,) = run("SELECT count(*) FROM results").fetchone()
         return after - before
 
@@ -117,6 +108,8 @@ class Store:
         asked = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join(["TRUE", *(f"{name} = ?" for name in asked)])
         query = f"SELECT {', '.join(_COLUMNS)} FROM results WHERE {where} ORDER BY {', '.join(KEY)}"
+        if self._opened is None and not self.path.exists():
+            return []
         with _told(self.path):
             if _is_empty(self._connection, self.path):
                 return []
@@ -125,14 +118,39 @@ class Store:
 
     def close(self) -> None:
         """Close the file; the last process to do so leaves one file and nothing beside it."""
-        with _told(self.path):
-            self._connection.close()
+        if self._opened is not None:
+            with _told(self.path):
+                self._opened.close()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            if self._make:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._opened = _connected(self.path, make=self._make)
+        return self._opened
 
     def __enter__(self) -> Store:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _connected(path: Path, *, make: bool) -> sqlite3.Connection:
+    """Return a connection to a file that is a store, or has yet to become one."""
+    place = f"{path.absolute().as_uri()}?mode={'rwc' if make else 'rw'}"
+    with ExitStack() as undo, _told(path):
+        options = {"timeout": PATIENCE, "isolation_level": None, "uri": True}
+        connection = sqlite3.connect(place, **options)
+        undo.callback(connection.close)
+        _is_empty(connection, path)  # or it is refused before anything is changed
+        if make:
+            with suppress(sqlite3.OperationalError):  # another process is at it
+                connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        undo.pop_all()
+    return connection
 
 
 @contextmanager

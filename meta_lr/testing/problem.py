@@ -78,7 +78,14 @@ class OwnLoop:
         self.model = self.task.model()
         self.optimizer = optimizer(list(self.model.parameters()))
         _refuse_other_family(controller, self.optimizer)
-        self.sandbox = Sandbox(self.model, self.optimizer, self.task.loss, self.task.batch, seed=0)
+        self.sandbox = Sandbox(
+            self.model,
+            self.optimizer,
+            self.task.loss,
+            self.task.batch,
+            seed=0,
+            val_batches=self.task.num_batches("val"),
+        )
         self.scheduler = ControlledLR(
             self.optimizer,
             controller,

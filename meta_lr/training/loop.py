@@ -73,7 +73,8 @@ def train(
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order.
         until: Asked after each evaluation on "val", with the rows of all of them so far, a pure
-            function of these; a text ends the run there, and is its status. None never does.
+            function of these; a text ends the run there, untested, and is its status. None never
+            does.
         stop: Asked at every step; true saves the state and raises `StoppedError`.
 
     Raises:
@@ -182,7 +183,7 @@ class _Run:
                     self.save()
         if not math.isfinite(self.val["loss"]):  # the last update was one too many
             return self.diverge(self.step)
-        return self.finish()
+        return self.finish() if self.enough is None else self.end(self.enough, [])
 
     def one_step(self) -> bool:
         """Take one optimizer step; return False, before it, if the loss is known not finite."""
@@ -237,7 +238,7 @@ class _Run:
             metrics = measure(self.stepper.task, twin, "test", self.stepper.batch)
             self.add_evaluation("test", weights, metrics)
             tested.append({"kind": "eval", "split": "test", "weights": weights, **metrics})
-        return self.end(self.enough or "finished", tested)
+        return self.end("finished", tested)
 
     def diverge(self, step: int) -> Outcome:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""

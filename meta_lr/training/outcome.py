@@ -29,7 +29,7 @@ class Outcome:
         model: The model at the last weights.
         state: The controller's last state.
         val: Metrics of the last evaluation on "val".
-        test: Metrics on "test" at the weights "last" and "best" (on val); empty if diverged.
+        test: Metrics on "test" at the weights "last" and "best" (on val); empty unless finished.
         folder: Where the record is, if it was kept.
     """
 

@@ -47,6 +47,8 @@ class Sandbox:
         seed: The run's seed. The run calls `seed_model(seed, "model", step)` before each forward
             pass, so that dropout replays here; None where the run does not.
         stop: Asked at each trial step; true ends the experiment.
+        val_batches: In one pass over split "val", the most that is measured; None: as many as a
+            controller asks for.
         listener: Called with what a controller says of its experiments, see `note`.
 
     Attributes:
@@ -64,11 +66,13 @@ class Sandbox:
         scaler: torch.amp.GradScaler | None = None,
         seed: int | None = None,
         stop: Callable[[], bool] | None = None,
+        val_batches: int | None = None,
         listener: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.loss_fn, self.batch = loss_fn, batch
         self.clip, self.scaler, self.seed = clip, scaler, seed
+        self.val_batches = val_batches
         self.cost = 0.0
         self.step = 0
         self._stop, self._listener = stop, listener
@@ -212,8 +216,9 @@ class Trial:
         return self.sandbox.loss_of(model, "train", draw)
 
     def val_loss(self, num_batches: int) -> float:
-        """Return the mean loss over the first batches of split "val", in eval mode."""
+        """Return the mean loss over the first batches of split "val", or all, in eval mode."""
         sandbox, total, examples = self.sandbox, 0.0, 0
+        num_batches = min(num_batches, sandbox.val_batches or num_batches)
         self.model.eval()
         with torch.no_grad():
             for index in range(num_batches):

@@ -61,8 +61,17 @@ class Stepper:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
         self.scales = protocol.group_scales(self.optimizer)
         self.notes: list[dict[str, Any]] = []
-        options = {"clip": clip, "seed": seed, "stop": stop, "listener": self.notes.append}
-        self.sandbox = Sandbox(self.model, self.optimizer, task.loss, self.batch, **options)
+        self.sandbox = Sandbox(
+            self.model,
+            self.optimizer,
+            task.loss,
+            self.batch,
+            clip=clip,
+            seed=seed,
+            stop=stop,
+            val_batches=task.num_batches("val"),
+            listener=self.notes.append,
+        )
         self.state: Any = controller.init()
         self.lr = 0.0
 

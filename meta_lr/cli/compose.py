@@ -1,0 +1,72 @@
+"""`meta-lr compose`: a composite policy, phase by phase, beside its rivals at the same cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
+from meta_lr.baselines.policy_text import label, overrides
+from meta_lr.cli import asked, parts, problem
+from meta_lr.cli.plain import counted
+from meta_lr.cli.signals import graceful_stop
+from meta_lr.lrbench.compose import Composition, candidates, compose
+from meta_lr.report import write_report
+from meta_lr.training.record import Row
+
+
+def command(cfg: DictConfig, folder: Path) -> int:
+    """Find the range, compose, compare, report, and return 0."""
+    problem.refuse_misplaced(cfg, "compose")
+    with graceful_stop() as stop, problem.opened(cfg, "compose", stop) as this:
+        target = None if cfg.target is None else problem.target_of(cfg, this)
+        policies = list(cfg.candidates)
+        range_cost = 0.0
+        if not policies:
+            _, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
+            policies = candidates(k1, this.train.total_steps)
+        done = compose(
+            this.train,
+            _composer(cfg, policies),
+            folder=folder,
+            target=target,
+            spent=range_cost,
+            search_seed=parts.whole(cfg, "search_seed", least=0),
+            seeds=asked.seeds_of(cfg),
+        )
+    report = write_report(folder / "finals", folder / "report", target=target)
+    print(report.markdown)
+    print("\n".join(_lines(done)))
+    print(f"report: {report.page}; every trial: {folder / 'search'}; store: {cfg.store}")
+    return 0
+
+
+def _composer(cfg: DictConfig, policies: Sequence[object]) -> ComposeOnPlateau:
+    names = ("trial_steps", "check_every", "patience", "val_batches")
+    numbers = {name: parts.whole(cfg, name, least=0) for name in names}
+    threshold = parts.positive(cfg, "threshold")
+    return ComposeOnPlateau(policies, threshold=threshold, **numbers)  # pyright: ignore[reportArgumentType] - texts and policies; it looks itself
+
+
+def _lines(done: Composition) -> Iterator[str]:
+    """Yield each phase with its trials, what each entry is, and how to use the composite."""
+    trials: list[Row] = []
+    for row in done.search:
+        if row["what"] == "trial":
+            trials.append(row)
+            continue
+        starts = {trial["start"] for trial in trials}
+        origin = (
+            f"from one point, {trials[0]['start']}" if len(starts) == 1 else "NOT FROM ONE POINT"
+        )
+        chosen = row["policy"] or "goes on as before"
+        yield f"step {row['step']:,}: {chosen}  ({counted(len(trials), 'trial')} {origin})"
+        trials = []
+    for entry in done.entries:
+        policy = label(entry.controller)
+        what = policy if overrides(policy) else "it chooses along each run"
+        yield f"{entry.name}: {what}"
+        yield f"  found for {entry.search_cost:,.0f} steps, those of the range test among them"
+    yield f"to use what was composed: {overrides(label(done.policy))}"

@@ -1,0 +1,88 @@
+"""`meta-lr recommend`: the best policies for a problem, known or found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from meta_lr.baselines.policy_text import overrides
+from meta_lr.cli import asked, parts, problem
+from meta_lr.cli.plain import counted
+from meta_lr.cli.signals import graceful_stop
+from meta_lr.lrbench.known import Known, stored
+from meta_lr.lrbench.recommend import Recommendation, recommend
+from meta_lr.lrbench.result import Result
+from meta_lr.lrbench.search import loaded
+from meta_lr.lrbench.space import Space
+from meta_lr.report import write_report
+
+
+def command(cfg: DictConfig, folder: Path) -> int:
+    """Find the range, search, compare, say what is best, report, and return 0."""
+    problem.refuse_misplaced(cfg, "recommend")
+    if parts.whole(cfg, "trials", least=0):
+        loaded()  # or it is missed after the range test
+    with graceful_stop() as stop, problem.opened(cfg, "recommend", stop) as this:
+        target = None if cfg.target is None else problem.target_of(cfg, this)
+        known = _known(cfg, this, folder)
+        if known:
+            print(f"{cfg.store} knows {counted(len(known), 'run')} of this problem", flush=True)
+        k0, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
+        done = recommend(
+            this.train,
+            Space(k0, k1, this.train.total_steps, cfg.kinds),
+            folder=folder,
+            known=known,
+            target=target,
+            trials=cfg.trials,
+            halving=parts.whole(cfg, "halving", least=1),
+            finalists=parts.whole(cfg, "finalists", least=1),
+            search_seed=parts.whole(cfg, "search_seed", least=0),
+            seeds=asked.seeds_of(cfg),
+        )
+    report = write_report(folder / "finals", folder / "report", target=target)
+    print("\n".join(_lines(done, range_cost, target)))
+    print(f"report: {report.page}; store: {cfg.store}")
+    return 0
+
+
+def _known(cfg: DictConfig, this: problem.Problem, folder: Path) -> list[Result]:
+    """Return what the store knows of the problem, but for what this very command has found."""
+    found = stored(this.store, **problem.names(cfg), budget=this.train.total_steps)
+    return [result for result in found if not Path(result.folder).is_relative_to(folder)]
+
+
+def _lines(done: Recommendation, range_cost: float, target: float | None) -> Iterator[str]:
+    """Yield what it cost, and the policies, the best first, with how to use them."""
+    yield (
+        f"spent: {range_cost:,.0f} steps on the range, {done.search_cost:,.0f} on the search "
+        f"({counted(len(done.found), 'trial')}), {done.finals_cost:,.0f} on the comparison"
+    )
+    for place, known in enumerate(done.ranked, start=1):
+        yield f"{place}. {known.policy}"
+        yield f"   {_of(known, target)}"
+        yield f"   {overrides(known.policy)}"
+
+
+def _of(known: Known, target: float | None) -> str:
+    words = [] if target is None else [_to_target(known, target)]
+    accuracies = [result.val_accuracy for result in known.results]
+    losses = [result.val_loss for result in known.results]
+    words += [f"val accuracy {_each(accuracies)}"] if None not in accuracies else []
+    words += [f"val loss {_each(losses)}", f"val - train {known.loss_difference:.3f}"]
+    return "; ".join(words)
+
+
+def _to_target(known: Known, target: float) -> str:
+    reached = [result.to_target(target) for result in known.results]
+    times = f"{sum(at is not None for at in reached)} of {counted(len(reached), 'seed')}"
+    if known.cost_to_target == math.inf:
+        return f"{target:g} met with {times}"
+    return f"{target:g} met at cost {_each([at and at[1] for at in reached], digits=0)}"
+
+
+def _each(values: Sequence[float | None], *, digits: int = 4) -> str:
+    return ", ".join("-" if value is None else f"{value:,.{digits}f}" for value in values)

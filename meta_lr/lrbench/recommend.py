@@ -1,0 +1,96 @@
+"""Recommendation: the best policies for a problem, from what is known and from a search."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from meta_lr.baselines.policy_text import from_label
+from meta_lr.lrbench.known import Known, by_policy
+from meta_lr.lrbench.result import Result
+from meta_lr.lrbench.search import search
+from meta_lr.lrbench.space import Space
+from meta_lr.lrbench.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The policies that were compared to the end, and what led to them.
+
+    Attributes:
+        ranked: Each policy with its results, one per seed; the best first.
+        found: The results of the search, in its order.
+    """
+
+    ranked: tuple[Known, ...]
+    found: tuple[Result, ...]
+
+    @property
+    def search_cost(self) -> float:
+        """Of the search, in plain steps."""
+        return sum(result.cost for result in self.found)
+
+    @property
+    def finals_cost(self) -> float:
+        """Of the comparison, in plain steps."""
+        return sum(result.cost for known in self.ranked for result in known.results)
+
+
+def recommend(
+    train: Trainer,
+    space: Space,
+    *,
+    folder: Path,
+    known: Sequence[Result] = (),
+    target: float | None = None,
+    trials: int = 27,
+    halving: int = 3,
+    finalists: int = 3,
+    search_seed: int = 100,
+    seeds: Sequence[int] = (0, 1, 2),
+) -> Recommendation:
+    """Search policies with one seed, then compare the best of them, and of the known, with others.
+
+    The order is by cost to the target, then accuracy (or loss), then loss difference, all on "val".
+    Each trial is kept in `folder/search/trial-<n>`, each run of the comparison, which goes to its
+    end, in `folder/finals/policy-<n>/seed-<m>`.
+
+    Args:
+        train: Trains; its budget is a run's length.
+        space: What is searched.
+        folder: Where all runs are kept.
+        known: Results of this problem; of their policies those that met the target are compared,
+            or else the best one.
+        target: An accuracy in (0, 1], or a loss, on "val".
+        trials: Policies that the search tries; 0 takes the known ones alone.
+        halving: See `meta_lr.lrbench.search.search`.
+        finalists: Policies of the search, and at most as many of the known ones, that are compared.
+        search_seed: Of the search.
+        seeds: Of the comparison.
+
+    Raises:
+        ValueError: Optuna is not installed, the search has a seed of the comparison, or there is
+            nothing to compare.
+    """
+    if search_seed in seeds:
+        raise ValueError(f"the search's seed {search_seed} is one of seeds; search with another")
+    options = {"target": target, "trials": trials, "halving": halving, "seed": search_seed}
+    found = search(train, space, folder=folder / "search", **options) if trials else []
+    best = [*by_policy(found, target)[:finalists], *_good(by_policy(known, target))[:finalists]]
+    good = dict.fromkeys(one.policy for one in best if one.score > -math.inf)
+    policies = [policy for policy in map(from_label, good) if policy is not None]
+    if not policies:
+        why = "every run of the search diverged; lower k1" if trials else "no policy is known"
+        raise ValueError(f"there is nothing to recommend: {why}")
+    finals = [
+        train(policy, folder / "finals" / f"policy-{index}" / f"seed-{seed}", seed=seed)
+        for index, policy in enumerate(policies)
+        for seed in seeds
+    ]
+    return Recommendation(tuple(by_policy(finals, target)), tuple(found))
+
+
+def _good(known: Sequence[Known]) -> Sequence[Known]:
+    return [one for one in known if one.cost_to_target < math.inf] or known[:1]

@@ -1,0 +1,128 @@
+"""A search for policies by Optuna: its TPE sampler chooses them, successive halving ends runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from meta_lr.lrbench.forecast import error_at, error_of
+from meta_lr.lrbench.metrics import Point, curve_of, to_target
+from meta_lr.lrbench.result import Result
+from meta_lr.lrbench.space import Space
+from meta_lr.lrbench.trainer import Trainer
+from meta_lr.lrbench.verify import MET
+from meta_lr.training.record import Row
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+PRUNED = "pruned"
+
+
+def search(
+    train: Trainer,
+    space: Space,
+    *,
+    folder: Path,
+    target: float | None,
+    trials: int,
+    halving: int,
+    seed: int,
+) -> list[Result]:
+    """Return the results of a search, in its order; each trial is kept in `folder/trial-<n>`.
+
+    All trials have one seed. A trial ends where it meets the target. Its rungs, where successive
+    halving looks whether it goes on, are at T / halving^2 and T / halving steps of T. Repeated
+    after an interruption, the search is told again what its runs recorded, and so takes the same
+    way.
+
+    Args:
+        train: Trains; its budget is T.
+        space: What is searched.
+        folder: Of this search alone.
+        target: An accuracy or a loss on "val", to be met in as few steps as may be; None searches
+            for the lowest error at the end.
+        trials: Policies to try.
+        halving: At a rung one in so many goes on; 1 lets all go on.
+        seed: Of the runs, and of the sampler.
+
+    Raises:
+        ValueError: Optuna is not installed, or a number is out of range.
+    """
+    if trials < 1 or halving < 1:
+        raise ValueError(f"trials={trials}, halving={halving}; whole numbers >= 1 are needed")
+    optuna = loaded()
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=_pruner(optuna, train.total_steps, halving),
+    )
+    results = []
+    for number in range(trials):
+        trial = study.ask()
+        ends = _UntilPruned(trial, target, [])
+        place = folder / f"trial-{number:03d}"
+        result = train(space.choose(trial), place, seed=seed, until=ends)
+        ends.hear(result.curve)  # all of it, if the run was only read
+        if result.diverged or result.status.startswith(PRUNED):
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, _goodness(result, target))
+        results.append(result)
+    return results
+
+
+@dataclass(frozen=True, eq=False)
+class _UntilPruned:
+    """Ends a run that met its target, or that the search gives up."""
+
+    trial: Trial
+    target: float | None
+    heard: list[Point]
+
+    def __call__(self, evaluations: Sequence[Row]) -> str | None:
+        return self.hear(curve_of(evaluations))
+
+    def hear(self, curve: Sequence[Point]) -> str | None:
+        """Tell the search each point that it has not heard of; say what follows from the last."""
+        said = None
+        for point in curve[len(self.heard) :]:
+            self.heard.append(point)
+            said = self._judged(point)
+        return said
+
+    def _judged(self, point: Point) -> str | None:
+        if self.target is not None and to_target([point], self.target) is not None:
+            return f"{MET} at step {point.step}"
+        self.trial.report(-error_of(point), point.step)
+        return f"{PRUNED} at step {point.step}" if self.trial.should_prune() else None
+
+
+def _goodness(result: Result, target: float | None) -> float:
+    """Return what the search maximises: any run that met the target is above all that did not."""
+    met = None if target is None else result.to_target(target)
+    if met is None or target is None:
+        return -error_of(result.curve[-1])
+    return -error_at(target, result.curve) + 1 - met[0] / result.total_steps
+
+
+def _pruner(optuna: ModuleType, total_steps: int, halving: int) -> object:
+    if halving == 1:
+        return optuna.pruners.NopPruner()
+    first = max(1, total_steps // halving**2)
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=halving)
+
+
+def loaded() -> ModuleType:
+    """Return Optuna, silent but for warnings; raise a ValueError where it is not installed."""
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError(
+            "a search of policies needs Optuna; install it with pip install 'meta_lr[search]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

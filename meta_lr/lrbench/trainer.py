@@ -1,0 +1,133 @@
+"""What verification, recommendation and composition train with: one problem, many policies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import nn
+from torch.optim import Optimizer
+
+from meta_lr.baselines.policy_text import label
+from meta_lr.lrbench.folders import result_of
+from meta_lr.lrbench.result import Result
+from meta_lr.lrbench.scored import Scored
+from meta_lr.lrbench.store import Store
+from meta_lr.protocol import Controller
+from meta_lr.tasks.base import Task
+from meta_lr.training.loop import Until, train
+
+
+class Run(Protocol):
+    """Trains once and leaves the record in a folder; a run that has ended there is only read."""
+
+    def __call__(
+        self,
+        controller: Controller,
+        folder: Path,
+        *,
+        seed: int,
+        until: Until | None,
+        facts: Mapping[str, object],
+    ) -> object:
+        """Train; data, first weights and length depend on `seed` alone; a header has `facts`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A problem (task, model, optimizer, budget) that policies are tried on.
+
+    Args:
+        run: Trains once.
+        total_steps: The budget of a run, in optimizer steps.
+        steps_per_epoch: In one pass over the training data.
+        val_examples: In an evaluation on "val"; 0 where that is not known.
+        store: Where each result is put; None keeps it in the run's folder alone.
+    """
+
+    run: Run
+    total_steps: int
+    steps_per_epoch: int
+    val_examples: int = 0
+    store: Store | None = None
+
+    def __call__(
+        self,
+        controller: Controller,
+        folder: Path,
+        *,
+        seed: int,
+        until: Until | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Result:
+        """Train with a controller in `folder`, unless that was done before; return the result.
+
+        Args:
+            controller: Chooses the rates.
+            folder: Of this run alone.
+            seed: Of the run.
+            until: May end it early.
+            facts: More fields of the record's header, such as the `method` that a report names.
+        """
+        self.run(controller, folder, seed=seed, until=until, facts=facts or {})
+        result = result_of(folder)
+        assert result is not None, "the run has just ended"
+        if self.store is not None:
+            self.store.put([result])
+        return result
+
+
+def trainer(
+    task: Callable[[int], Task],
+    optimizer: Callable[[list[nn.Parameter]], Optimizer],
+    *,
+    total_steps: int,
+    eval_every: int = 0,
+    clip: float | None = None,
+    device: str = "cpu",
+    store: Store | None = None,
+) -> Trainer:
+    """Return a trainer for use from Python.
+
+    Args:
+        task: Makes the task for a seed, such as `lambda seed: digits(MLP(), seed=seed)`.
+        optimizer: Makes the optimizer from the model's parameters.
+        total_steps: The budget of a run, in optimizer steps.
+        eval_every: Steps between evaluations on "val"; 0 is once per epoch.
+        clip: Largest norm of the gradient; None does not clip.
+        device: Where model and batches live.
+        store: Where each result is put.
+    """
+
+    def run(
+        controller: Controller,
+        folder: Path,
+        *,
+        seed: int,
+        until: Until | None,
+        facts: Mapping[str, object],
+    ) -> None:
+        train(
+            Scored(task(seed)),
+            optimizer,
+            controller,
+            total_steps=total_steps,
+            seed=seed,
+            folder=folder,
+            eval_every=eval_every,
+            clip=clip,
+            device=device,
+            header={"policy": label(controller), **facts},
+            until=until,
+        )
+
+    return trainer_of(run, task(0), total_steps, store)
+
+
+def trainer_of(run: Run, task: Task, total_steps: int, store: Store | None) -> Trainer:
+    """Return a trainer of a task that `run` trains."""
+    sizes = [len(task.batch("val", index)[0]) for index in range(task.num_batches("val"))]
+    return Trainer(run, total_steps, task.num_batches("train"), sum(sizes), store)
