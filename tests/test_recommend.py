@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from itertools import count
@@ -211,7 +212,13 @@ def test_the_command_finds_the_range_searches_compares_and_reports(tmp_path, mon
         "seeds=[0,1]",
         "model.hidden=[16]",
     ]
-    asked += ["range.total_steps=60", "range.low=1e-3", "total_steps=36", "eval_every=4"]
+    asked += [
+        "robustness=true",
+        "range.total_steps=60",
+        "range.low=1e-3",
+        "total_steps=36",
+        "eval_every=4",
+    ]
     code, out, err = outcome(capsys, *asked)
     assert (code, err) == (0, "")
     (folder,) = tmp_path.glob("runs/recommend/*")
@@ -225,7 +232,12 @@ def test_the_command_finds_the_range_searches_compares_and_reports(tmp_path, mon
     header = read_rows(folder / "finals" / "policy-0" / "seed-1")[0]
     assert (header["command"], header["seed"], header["policy"]) == ("recommend", 1, first[3:])
     code, again, _ = outcome(capsys, *asked)
-    assert code == 0 and again.count("was finished before") == 1 + 4 + 2
+    assert code == 0 and again.count("was finished before") == 1 + 4 + 2 + 4
+    assert "\nrobustness of the first: -" in out and " 5 and 10 times its rates; " in out
+    _, listed, _ = outcome(capsys, "results", "--json")
+    probed = [row for row in json.loads(listed) if row["robustness"] is not None]
+    assert [row["policy"] for row in probed] == [first[3:]]
+    assert f"the first: {100 * probed[0]['robustness']:+.1f} points" in out
     assert [line for line in again.splitlines() if "lrPolicy" in line and "seed" not in line] == [
         line for line in out.splitlines() if "lrPolicy" in line and "seed" not in line
     ], "what the store has learned meanwhile changes nothing"

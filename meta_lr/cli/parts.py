@@ -97,7 +97,7 @@ def run(
     title = _title(cfg, header["method"], with_peak=many)
     show = watched(title, options["total_steps"], one_of_many=many)
     with listening(cfg, folder, title, show) as listen:
-        facts = {**header, "policy": label(controller)}
+        facts = {"policy": label(controller), **header}
         places = {"folder": folder, "header": facts, "listener": listen, "stop": stop}
         return train(task, build(cfg.optimizer), controller, **options, **places, until=until)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from meta_lr.baselines.policy_text import overrides
+from meta_lr.baselines.policy_text import from_label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.plain import counted
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.known import Known, stored
 from meta_lr.lrbench.recommend import Recommendation, recommend
 from meta_lr.lrbench.result import Result
+from meta_lr.lrbench.robust import robustness_of
 from meta_lr.lrbench.search import loaded
 from meta_lr.lrbench.space import Space
 from meta_lr.report import write_report
@@ -43,10 +44,22 @@ def command(cfg: DictConfig, folder: Path) -> int:
             search_seed=parts.whole(cfg, "search_seed", least=0),
             seeds=asked.seeds_of(cfg),
         )
+        robust = _robustness(cfg, this, done, folder) if cfg.robustness else ""
     report = write_report(folder / "finals", folder / "report", target=target)
-    print("\n".join(_lines(done, range_cost, target)))
+    print("\n".join(_lines(done, range_cost, target)) + robust)
     print(f"report: {report.page}; store: {cfg.store}")
     return 0
+
+
+def _robustness(cfg: DictConfig, this: problem.Problem, done: Recommendation, folder: Path) -> str:
+    """Return a line on the best policy at other base rates."""
+    best = done.ranked[0]
+    policy = from_label(best.policy)
+    assert policy is not None, "it was trained from its label"
+    found, cost = robustness_of(this.train, policy, best.results[0], folder / "robustness")
+    change = "unknown" if found is None else f"{100 * found:+.1f} points of accuracy"
+    times = "at 0.1, 0.5, 5 and 10 times its rates"
+    return f"\nrobustness of the first: {change} {times}; {cost:,.0f} steps"
 
 
 def _known(cfg: DictConfig, this: problem.Problem, folder: Path) -> list[Result]:

@@ -1,0 +1,44 @@
+"""The seventh metric of LRBench: how much a policy's accuracy depends on its base rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from meta_lr.baselines.compose import Composite
+from meta_lr.baselines.formula import Policy
+from meta_lr.baselines.policy_text import label
+from meta_lr.lrbench.metrics import SCALES, robustness
+from meta_lr.lrbench.result import Result
+from meta_lr.lrbench.scaled import Scaled
+from meta_lr.lrbench.trainer import Trainer
+
+
+def robustness_of(
+    train: Trainer, policy: Policy | Composite, own: Result, folder: Path
+) -> tuple[float | None, float]:
+    """Return the mean change of the accuracy on "val" at 0.1, 0.5, 5 and 10 times a policy's rates.
+
+    A run that diverges counts as an accuracy of 0. Each is kept in `folder/times-<factor>`.
+
+    Args:
+        train: Trains.
+        policy: What is repeated.
+        own: The result of its own run, whose seed the others have too.
+        folder: Of these runs alone.
+
+    Returns:
+        The robustness (None where the task has no accuracy), and what the four runs cost.
+    """
+    accuracies, cost = {SCALES[0]: _accuracy(own)}, 0.0
+    for factor in SCALES[1:]:
+        facts = {"policy": label(policy), "scale": factor}
+        place = folder / f"times-{factor:g}"
+        result = train(Scaled(policy, factor), place, seed=own.seed, facts=facts)
+        accuracies[factor] = _accuracy(result)
+        cost += result.cost
+    known = {factor: value for factor, value in accuracies.items() if value is not None}
+    return robustness(known), cost
+
+
+def _accuracy(result: Result) -> float | None:
+    return 0.0 if result.diverged else result.val_accuracy
