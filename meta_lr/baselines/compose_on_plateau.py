@@ -30,11 +30,11 @@ class ComposeOnPlateau:
 
     Update:
         rate(t) = candidate_i(t - s_i), for s_i <= t < s_(i+1), as of a composite;
-        after every `check_every` steps v, the loss on `val`, is measured. There is a plateau where
-        the last `patience` values are not below (1 - threshold) times the lowest one before. There,
-        and at t = 0, each candidate and the present policy (as it goes on) steer a copy of the run
-        for `trial_steps` steps, all from the same point and on the same batches; the one with the
-        lowest loss on `val` steers from then on
+        after every `check_every` steps v, the loss on `val`, is measured. It has fallen where it is
+        below (1 - threshold) times the last one that had, in this part. There is a plateau where
+        the last `patience` have not. There, and at t = 0, each candidate and the present policy (as
+        it goes on) steer a copy of the run for `trial_steps` steps, all from the same point and on
+        the same batches; the one with the lowest loss on `val` steers from then on
     Reference:
         Wu & Liu 2022, arXiv 2210.12936, composes policies by dynamic tuning; their code has no
         search

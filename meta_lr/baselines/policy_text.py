@@ -65,8 +65,8 @@ def from_text(policy: str, *, per: Literal["step", "epoch"] = "step") -> Policy 
 def label(controller: Controller) -> str:
     """Return the text by which records and results know what chose the rates.
 
-    It is LRBench's form where there is one, with what it counts unless that is steps; else the
-    controller's repr.
+    It is LRBench's form where there is one, with what it counts unless that is steps; else, for a
+    policy of LRBench, its JSON; else the controller's repr.
 
     >>> label(Policy("fix", 0.1, per="epoch"))
     'lrPolicy_FIX+k0_0.1 per epoch'
@@ -74,6 +74,8 @@ def label(controller: Controller) -> str:
     if isinstance(controller, Policy | Composite):
         with suppress(TypeError, ValueError):
             return to_text(controller) + (_PER_EPOCH if controller.per == "epoch" else "")
+        with suppress(TypeError, ValueError):
+            return to_json(controller)
     return repr(controller)
 
 
@@ -82,13 +84,18 @@ def from_label(text: str) -> Policy | Composite | None:
     written = text.removesuffix(_PER_EPOCH)
     with suppress(ValueError):
         return from_text(written, per="step" if written == text else "epoch")
+    with suppress(ValueError):
+        return from_json(text)
     return None
 
 
 def overrides(text: str) -> str:
     """Return what chooses a policy on the command line, by its label; "" if nothing does."""
-    if from_label(text) is None:
+    policy = from_label(text)
+    if policy is None:
         return ""
+    if text.startswith("{"):
+        return _by_number(policy) if isinstance(policy, Policy) else ""
     written = text.removesuffix(_PER_EPOCH)
     return f"lr=lrbench lr.policy={written}" + ("" if written == text else " lr.per=epoch")
 
@@ -136,6 +143,14 @@ def from_json(text: str) -> Policy | Composite:
     raise ValueError(
         f"the policy has format {version}, this meta_lr reads {FORMAT}; install a newer meta_lr"
     )
+
+
+def _by_number(policy: Policy) -> str:
+    numbers = {**_fields(policy), "per": policy.per}
+    kind = numbers.pop("kind")
+    shown = {name: list(v) if isinstance(v, tuple) else v for name, v in numbers.items()}
+    words = (f"{'+' * (name == 'period')}lr.{name}={value}" for name, value in shown.items())
+    return f"lr={kind} {' '.join(words)}".replace(", ", ",")
 
 
 def _parts(policy: Policy | Composite) -> Sequence[Policy]:

@@ -40,25 +40,28 @@ def seeds_of(cfg: DictConfig) -> list[int]:
         raise ValueError(f"seeds={found}; a list of whole numbers is needed: seeds=[{found}]")
     if not found or any(type(seed) is not int or seed < 0 for seed in found):
         raise ValueError(f"seeds={found}; a list of whole numbers is needed, such as seeds=[0,1,2]")
+    if len(set(found)) < len(found):
+        raise ValueError(f"seeds={found}; each seed may be there once")
     return list(found)
 
 
 def peaks(cfg: DictConfig) -> list[float]:
     """Return the peaks to tune over; none if the baselines are not tuned."""
-    num = len(_listed(cfg, "tune.peaks"))
+    num = len(listed(cfg, "tune.peaks"))
     return [parts.positive(cfg, f"tune.peaks.{index}") for index in range(num)]
 
 
 def baselines(cfg: DictConfig) -> list[str]:
     """Return the names of the baselines, each once."""
-    names = list(dict.fromkeys(_listed(cfg, "baselines")))
+    names = list(dict.fromkeys(listed(cfg, "baselines")))
     for name in (LEARNED, CONTROL):
         if name in names:
             raise ValueError(f"baselines={names}; {name} is compared anyway, leave it out")
     return names
 
 
-def _listed(cfg: DictConfig, key: str) -> list[Any]:
+def listed(cfg: DictConfig, key: str) -> list[Any]:
+    """Return the list at `key`, or raise a ValueError that names it."""
     found = OmegaConf.select(cfg, key)
     if not isinstance(found, ListConfig):
         raise ValueError(f"{key}={found}; a list is needed: {key}=[{found}]")

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
+from meta_lr.baselines.formula import Policy
 from meta_lr.baselines.policy_text import label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.plain import counted
@@ -22,7 +23,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
     problem.refuse_misplaced(cfg, "compose")
     with graceful_stop() as stop, problem.opened(cfg, "compose", stop) as this:
         target = None if cfg.target is None else problem.target_of(cfg, this)
-        policies = list(cfg.candidates)
+        policies: Sequence[Policy | str] = asked.listed(cfg, "candidates")
         range_cost = 0.0
         if not policies:
             _, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
@@ -38,20 +39,21 @@ def command(cfg: DictConfig, folder: Path) -> int:
         )
     report = write_report(folder / "finals", folder / "report", target=target)
     print(report.markdown)
-    print("\n".join(_lines(done)))
+    print("\n".join(_lines(done, range_cost)))
     print(f"report: {report.page}; every trial: {folder / 'search'}; store: {cfg.store}")
     return 0
 
 
-def _composer(cfg: DictConfig, policies: Sequence[object]) -> ComposeOnPlateau:
+def _composer(cfg: DictConfig, policies: Sequence[Policy | str]) -> ComposeOnPlateau:
     names = ("trial_steps", "check_every", "patience", "val_batches")
     numbers = {name: parts.whole(cfg, name, least=0) for name in names}
     threshold = parts.positive(cfg, "threshold")
-    return ComposeOnPlateau(policies, threshold=threshold, **numbers)  # pyright: ignore[reportArgumentType] - texts and policies; it looks itself
+    return ComposeOnPlateau(policies, threshold=threshold, **numbers)
 
 
-def _lines(done: Composition) -> Iterator[str]:
+def _lines(done: Composition, range_cost: float) -> Iterator[str]:
     """Yield each phase with its trials, what each entry is, and how to use the composite."""
+    with_range = ", those of the range test among them" if range_cost else ""
     trials: list[Row] = []
     for row in done.search:
         if row["what"] == "trial":
@@ -68,5 +70,5 @@ def _lines(done: Composition) -> Iterator[str]:
         policy = label(entry.controller)
         what = policy if overrides(policy) else "it chooses along each run"
         yield f"{entry.name}: {what}"
-        yield f"  found for {entry.search_cost:,.0f} steps, those of the range test among them"
+        yield f"  found for {entry.search_cost:,.0f} steps{with_range}"
     yield f"to use what was composed: {overrides(label(done.policy))}"

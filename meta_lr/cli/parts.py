@@ -56,6 +56,14 @@ def whole(cfg: DictConfig, key: str, *, least: int) -> int:
     return value
 
 
+def flag(cfg: DictConfig, key: str) -> bool:
+    """Return the truth value at `key`, or raise a ValueError that names it."""
+    value = OmegaConf.select(cfg, key)
+    if type(value) is not bool:
+        raise ValueError(f"{key}={value}; true or false is needed")
+    return value
+
+
 def positive(cfg: DictConfig, key: str) -> float:
     """Return the positive number at `key`, or raise a ValueError that names it."""
     value = OmegaConf.select(cfg, key)
@@ -84,6 +92,7 @@ def run(
     header: Mapping[str, Any],
     stop: Callable[[], bool],
     until: Until | None = None,
+    test: bool = True,
 ) -> Outcome:
     """Train as `cfg` says, with progress and logging; a finished run is only read.
 
@@ -99,7 +108,9 @@ def run(
     with listening(cfg, folder, title, show) as listen:
         facts = {"policy": label(controller), **header}
         places = {"folder": folder, "header": facts, "listener": listen, "stop": stop}
-        return train(task, build(cfg.optimizer), controller, **options, **places, until=until)
+        return train(
+            task, build(cfg.optimizer), controller, **options, **places, until=until, test=test
+        )
 
 
 def set_threads(cfg: DictConfig) -> None:

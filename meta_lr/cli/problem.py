@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import rules
-from meta_lr.baselines.policy_text import label
+from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.cli import asked, parts
 from meta_lr.cli.range_test import swept
 from meta_lr.cli.signals import StopFlag
@@ -61,14 +61,17 @@ def opened(cfg: DictConfig, command: str, stop: StopFlag) -> Iterator[Problem]:
         *,
         seed: int,
         until: Until | None,
+        test: bool,
         facts: Mapping[str, object],
     ) -> object:
-        own = _at(cfg, seed)
-        name = label(controller).removeprefix("lrPolicy_")
+        own, text = _at(cfg, seed), label(controller)
+        name = text.removeprefix("lrPolicy_") if from_label(text) else type(controller).__name__
         header = {**parts.header(own, command, name), **facts}
-        places: dict[str, Any] = {"header": header, "stop": stop, "until": until}
+        places: dict[str, Any] = {"header": header, "stop": stop, "until": until, "test": test}
         return parts.run(own, task_of(seed), controller, folder, **places)
 
+    if not isinstance(cfg.store, str):
+        raise ValueError(f"store={cfg.store}; the name of a file is needed")
     with Store(Path(cfg.store)) as store:
         yield Problem(trainer_of(run, task, total_steps, store), accurate, store)
 
@@ -100,9 +103,9 @@ def rates_of(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[float, floa
 
     Where the config has no k0, k1 alone may be given.
     """
-    names = [name for name in ("k0", "k1") if name in cfg]
-    given = [parts.positive(cfg, name) for name in names if cfg[name] is not None]
-    if given and len(given) == len(names):
+    ends = [name for name in ("k0", "k1") if name in cfg]
+    given = [parts.positive(cfg, name) for name in ends if cfg[name] is not None]
+    if given and len(given) == len(ends):
         return given[0], given[-1], 0.0
     if given:
         raise ValueError("of k0 and k1 one is set; set both, or neither for a range test")

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli import parts
 from meta_lr.cli.signals import StopFlag, graceful_stop
-from meta_lr.lrbench.range_test import SHORTEST, RangeTest, refuse, suggest
+from meta_lr.lrbench.range_test import SHORTEST, RangeTest, highest, refuse, suggest
 from meta_lr.lrbench.sweep import Sweep
 from meta_lr.report.files import write_file, write_pictures
 from meta_lr.report.range_figure import range_picture
@@ -66,12 +66,10 @@ def _refuse_misplaced(cfg: DictConfig) -> None:
 
 
 def _sweep(cfg: DictConfig) -> Sweep:
-    names = ("low", "high", "smoothing")
-    return parts.build(
-        OmegaConf.create(
-            {"_target_": "meta_lr.lrbench.sweep.Sweep", **{name: cfg[name] for name in names}}
-        )
-    )
+    values = {name: cfg[name] for name in ("low", "high", "smoothing")}
+    if values["high"] is None:
+        values["high"] = highest(parts.build(cfg.optimizer))
+    return parts.build(OmegaConf.create({"_target_": "meta_lr.lrbench.sweep.Sweep", **values}))
 
 
 def _records(
@@ -83,7 +81,7 @@ def _records(
         own.seed = seed
         place = folder / f"seed-{seed}"
         facts = parts.header(own, "range-test", "range_test")
-        parts.run(own, parts.build(own.task), sweep, place, header=facts, stop=stop)
+        parts.run(own, parts.build(own.task), sweep, place, header=facts, stop=stop, test=False)
         yield read_rows(place)
 
 

@@ -12,6 +12,7 @@ from meta_lr.baselines.policy_text import from_label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.plain import counted
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.lrbench.exchange import read, write
 from meta_lr.lrbench.known import Known, stored
 from meta_lr.lrbench.recommend import Recommendation, recommend
 from meta_lr.lrbench.result import Result
@@ -20,38 +21,52 @@ from meta_lr.lrbench.search import loaded
 from meta_lr.lrbench.space import Space
 from meta_lr.report import write_report
 
+KNOWN = (
+    "known.json"  # what the store knew at first: a command that is repeated begins with the same
+)
+
 
 def command(cfg: DictConfig, folder: Path) -> int:
     """Find the range, search, compare, say what is best, report, and return 0."""
     problem.refuse_misplaced(cfg, "recommend")
-    if parts.whole(cfg, "trials", least=0):
+    trials = parts.whole(cfg, "trials", least=0)
+    if trials:
         loaded()  # or it is missed after the range test
     with graceful_stop() as stop, problem.opened(cfg, "recommend", stop) as this:
         target = None if cfg.target is None else problem.target_of(cfg, this)
+        robust = _wants_robustness(cfg, this)
         known = _known(cfg, this, folder)
-        if known:
-            print(f"{cfg.store} knows {counted(len(known), 'run')} of this problem", flush=True)
-        k0, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
+        space, range_cost = None, 0.0
+        if trials:
+            k0, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
+            space = Space(k0, k1, this.train.total_steps, asked.listed(cfg, "kinds"))
         done = recommend(
             this.train,
-            Space(k0, k1, this.train.total_steps, cfg.kinds),
+            space,
             folder=folder,
             known=known,
             target=target,
-            trials=cfg.trials,
+            trials=trials,
             halving=parts.whole(cfg, "halving", least=1),
             finalists=parts.whole(cfg, "finalists", least=1),
             search_seed=parts.whole(cfg, "search_seed", least=0),
             seeds=asked.seeds_of(cfg),
         )
-        robust = _robustness(cfg, this, done, folder) if cfg.robustness else ""
+        told = _robustness(this, done, folder) if robust else ""
     report = write_report(folder / "finals", folder / "report", target=target)
-    print("\n".join(_lines(done, range_cost, target)) + robust)
+    print("\n".join(_lines(done, range_cost, target)) + told)
     print(f"report: {report.page}; store: {cfg.store}")
     return 0
 
 
-def _robustness(cfg: DictConfig, this: problem.Problem, done: Recommendation, folder: Path) -> str:
+def _wants_robustness(cfg: DictConfig, this: problem.Problem) -> bool:
+    wanted = parts.flag(cfg, "robustness")
+    if wanted and not this.accurate:
+        raise ValueError("robustness=true is for tasks with an accuracy; leave it out")
+    return wanted
+
+
+def _robustness(this: problem.Problem, done: Recommendation, folder: Path) -> str:
     """Return a line on the best policy at other base rates."""
     best = done.ranked[0]
     policy = from_label(best.policy)
@@ -63,9 +78,15 @@ def _robustness(cfg: DictConfig, this: problem.Problem, done: Recommendation, fo
 
 
 def _known(cfg: DictConfig, this: problem.Problem, folder: Path) -> list[Result]:
-    """Return what the store knows of the problem, but for what this very command has found."""
-    found = stored(this.store, **problem.names(cfg), budget=this.train.total_steps)
-    return [result for result in found if not Path(result.folder).is_relative_to(folder)]
+    """Return what the store knew of the problem when this command first began."""
+    place = folder / KNOWN
+    if not place.exists():
+        found = stored(this.store, **problem.names(cfg), budget=this.train.total_steps)
+        write(found, place)
+    known = read(place)
+    if known:
+        print(f"{cfg.store} knew {counted(len(known), 'run')} of this problem", flush=True)
+    return known
 
 
 def _lines(done: Recommendation, range_cost: float, target: float | None) -> Iterator[str]:

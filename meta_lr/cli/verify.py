@@ -35,7 +35,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
             target=target,
             seeds=asked.seeds_of(cfg),
             folder=folder,
-            gives_up=cfg.gives_up,
+            gives_up=parts.flag(cfg, "gives_up"),
         )
     picture = target_picture([result.curve for result in verdict.results], target)
     write_pictures([picture], folder)
@@ -51,7 +51,12 @@ def _lines(verdict: Verdict, policy: str, budget: int) -> Iterator[str]:
     times = f"{len(reached)} of {counted(len(verdict.results), 'seed')}"
     answer = "met" if verdict.met else "not met"
     yield f"{answer}: {policy} reaches {verdict.target:g} on val of {where}"
-    yield f"  within {budget:,} steps with {times}; to know it cost {verdict.cost:,.0f} steps"
+    yield f"  within {budget:,} steps with {times}"
+    met, hopeless = verdict.saved
+    yield (
+        f"  to know it cost {verdict.cost:,.0f} steps of {budget * len(verdict.results):,}: "
+        f"{met:,} saved where it was met, {hopeless:,} where there was no hope"
+    )
     for result, at in zip(verdict.results, verdict.reached, strict=True):
         yield f"  seed {result.seed}: {_evidence(result, at)}"
     if verdict.better:
@@ -63,10 +68,7 @@ def _lines(verdict: Verdict, policy: str, budget: int) -> Iterator[str]:
 
 
 def _evidence(result: Result, at: tuple[int, float] | None) -> str:
-    last = result.curve[-1] if result.curve else None
-    value = (
-        "" if last is None else f", val {last.loss if last.accuracy is None else last.accuracy:.4f}"
-    )
+    value = _last(result)
     if at is not None:
         return f"met at step {at[0]:,}, cost {at[1]:,.0f}{value}"
     status = "the budget is spent" if result.status == "finished" else result.status
@@ -77,6 +79,13 @@ def _of(known: Known) -> str:
     seeds = counted(len(known.results), "seed")
     if known.cost_to_target < math.inf:
         return f"met at cost {known.cost_to_target:,.0f} (mean of {seeds})"
-    last = known.results[0].curve[-1]
-    value = -known.score if last.accuracy is None else 1 + known.score
+    accurate = known.results[0].val_accuracy is not None
+    value = 1 + known.score if accurate else -known.score
     return f"not met either, but {value:.4f} in the end (mean of {seeds})"
+
+
+def _last(result: Result) -> str:
+    """Return what the last evaluation found, if it is a number."""
+    last = result.curve[-1] if result.curve else None
+    value = None if last is None else last.loss if last.accuracy is None else last.accuracy
+    return "" if value is None else f", val {value:.4f}"

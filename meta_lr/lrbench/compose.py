@@ -179,5 +179,6 @@ def _changing(composer: ComposeOnPlateau) -> ChangeOnPlateau:
 def _finals(train: Trainer, entry: Entry, folder: Path, seeds: Sequence[int]) -> tuple[Result, ...]:
     facts = {"method": entry.name, "search_cost_before": entry.search_cost}
     return tuple(
-        train(entry.controller, folder / f"seed-{seed}", seed=seed, facts=facts) for seed in seeds
+        train(entry.controller, folder / f"seed-{seed}", seed=seed, test=True, facts=facts)
+        for seed in seeds
     )

@@ -37,18 +37,26 @@ class Rates(NamedTuple):
         after = float(self.means[past:].min()) if past < len(self.means) else before
         return min(1.0, after / before) if before > 0 else 1.0
 
+    def rise(self, now: int) -> float:
+        """Return the mean rate to come over that of late, at least 1."""
+        past = min(max(0, now - self.width), len(self.means) - 1)
+        before, after = self.means[min(now // 2, past) : past + 1].mean(), self.means[past:].mean()
+        return max(1.0, float(after / before)) if before > 0 else 1.0
+
 
 def lowest_error(
     curve: Sequence[Point], total_steps: int, rates: Rates | None, *, examples: int = 0
 ) -> float | None:
     """Return the error that a run may come to at best; None where it is too early to say.
 
-    The forecast continues the lowest error so far as a power of the number of steps, with a slope
-    two standard errors steeper than that of the second half of the evaluations, and at least 1,
-    since learning comes in stages. It grants two standard deviations of log errors about that slope
-    (or, if that is more, of the error of so many examples), and what a rate that has yet to fall
-    may bring: (lowest rate to come / lowest rate of late)^0.4, but no less than 0.4 unless next to
-    nothing has been learned yet. The numbers were chosen on runs of digits and Fashion-MNIST;
+    The forecast continues the lowest error so far as a power of the number of steps, and as an
+    exponential, and takes what is lower. Their slopes are two standard errors steeper than those of
+    the second half of the evaluations, that of the power is at least 1, since learning comes in
+    stages; if the mean rate to come is higher than of late, steps count for more by as much. It
+    grants two standard deviations of log errors about the power (or, if that is more, of the error
+    of so many examples), and what a rate that has yet to fall may bring:
+    (lowest rate to come / lowest rate of late)^0.4, but no less than 0.4 unless next to nothing has
+    been learned yet. The numbers were chosen on runs of digits and Fashion-MNIST;
     `benchmarks/hopeless.py` tells on any others how often they are wrong.
 
     Args:
@@ -60,16 +68,18 @@ def lowest_error(
     steps = np.array([point.step for point in curve], dtype=float)
     errors = np.array([error_of(point) for point in curve])
     now = int(steps[-1]) if len(steps) else 0
-    if len(steps) < FEWEST or now < EARLIEST * total_steps or not np.isfinite(errors).all():
+    early = len(steps) < FEWEST or now < EARLIEST * total_steps
+    if early or now >= total_steps or not (np.isfinite(errors) & (errors > 0)).all():
         return None
-    lowest = float(errors.min())
-    if lowest <= 0 or now >= total_steps:
-        return lowest
-    half = slice(len(steps) // 2, None)
+    lowest, half = float(errors.min()), slice(len(steps) // 2, None)
     slope, noise = _steepest(np.log(steps[half]), np.log(errors[half]))
+    decay, _ = _steepest(steps[half], np.log(errors[half]))
+    to_come = (total_steps - now) * (1.0 if rates is None else rates.rise(now))
+    ahead = min(
+        (1 + to_come / now) ** -max(slope, _LEAST_SLOPE), math.exp(-max(decay, 0.0) * to_come)
+    )
     if examples and curve[-1].accuracy is not None and lowest < 1:
         noise = max(noise, math.sqrt((1 - lowest) / (lowest * examples)))
-    ahead = (total_steps / now) ** -max(slope, _LEAST_SLOPE)
     learned = lowest < _LEARNED * errors[0]
     return lowest * ahead * math.exp(-_SIGMAS * noise) * _settling(rates, now, learned=learned)
 
@@ -100,7 +110,7 @@ def error_of(point: Point) -> float:
 
 
 def _steepest(times: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how fast log errors may fall per log time, and their standard deviation about that.
+    """Return how fast log errors may fall per unit of time, and their deviation about that.
 
     The first is a least-squares fit, and two standard errors.
     """

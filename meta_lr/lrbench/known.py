@@ -17,7 +17,8 @@ class Known:
 
     Attributes:
         policy: Its label.
-        results: The runs.
+        results: The runs: those that tell, see `by_policy`, or all where none does.
+        tells: Whether some do.
         cost_to_target: In plain steps; inf unless each run met the target.
         steps_to_target: In optimizer steps; inf likewise.
         score: The last error on "val" (1 - accuracy, or the loss), negated; -inf if one diverged.
@@ -26,32 +27,43 @@ class Known:
 
     policy: str
     results: tuple[Result, ...]
+    tells: bool
     cost_to_target: float
     steps_to_target: float
     score: float
     loss_difference: float
 
     @property
-    def rank(self) -> tuple[float, float, float]:
+    def met(self) -> bool:
+        """Whether each run met the target."""
+        return self.cost_to_target < math.inf
+
+    @property
+    def rank(self) -> tuple[float, ...]:
         """What policies are compared by, the lowest first: cost, accuracy, loss difference."""
-        return self.cost_to_target, -self.score, self.loss_difference
+        return not self.tells, self.cost_to_target, -self.score, self.loss_difference
 
 
 def by_policy(results: Sequence[Result], target: float | None = None) -> list[Known]:
     """Return what results of one problem say of each policy, the best first.
 
+    A run tells if it met the target, went to its end, or diverged. One that ended early, for
+    another target or by a forecast, does not say whether it would have met this one. Of runs of
+    several lengths those of the length that does best are taken.
+
     Args:
         results: Those at another base rate are left out.
         target: An accuracy, or a loss, on "val"; without one, no cost to it is known.
     """
-    groups: dict[str, list[Result]] = {}
+    groups: dict[tuple[str, int], list[Result]] = {}
     for result in results:
         if result.scale == 1:
-            groups.setdefault(result.policy, []).append(result)
-    return sorted(
-        (_summary(policy, group, target) for policy, group in groups.items()),
-        key=lambda known: known.rank,
-    )
+            groups.setdefault((result.policy, result.total_steps), []).append(result)
+    known = [_summary(policy, group, target) for (policy, _), group in groups.items()]
+    best: dict[str, Known] = {}
+    for one in sorted(known, key=lambda one: one.rank):
+        best.setdefault(one.policy, one)
+    return list(best.values())
 
 
 def stored(
@@ -65,21 +77,31 @@ def stored(
 
 
 def _summary(policy: str, results: Sequence[Result], target: float | None) -> Known:
-    reached = [None if target is None else result.to_target(target) for result in results]
+    telling = [result for result in results if _tells(result, target)]
+    told = telling or results
+    reached = [None if target is None else result.to_target(target) for result in told]
     steps, costs = zip(*((math.inf, math.inf) if at is None else at for at in reached), strict=True)
-    differences = [result.val_loss_difference for result in results]
+    differences = [result.val_loss_difference for result in told]
     return Known(
         policy,
-        tuple(results),
+        tuple(told),
+        bool(telling),
         cost_to_target=_mean(costs),
         steps_to_target=_mean(steps),
-        score=_mean([_score(result) for result in results]),
+        score=_mean([_score(result) for result in told]),
         loss_difference=_mean([math.inf if d is None else d for d in differences]),
     )
 
 
+def _tells(result: Result, target: float | None) -> bool:
+    if result.status == "finished" or result.diverged:
+        return True
+    return target is not None and result.to_target(target) is not None
+
+
 def _score(result: Result) -> float:
-    return -math.inf if result.diverged or not result.curve else -error_of(result.curve[-1])
+    error = math.inf if result.diverged or not result.curve else error_of(result.curve[-1])
+    return -math.inf if math.isnan(error) else -error
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -9,16 +9,20 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
+from meta_lr import rules
 from meta_lr.lrbench.sweep import Sweep, smooth, start_of
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import train
 from meta_lr.training.record import Row, read_rows
 
 SMOOTHING, SAFETY = 0.9, 4.0
+HIGHEST = {"adagrad": 100.0, "adadelta": 1e4}
+"""Where a sweep ends, by the optimizer's family; 10 for all others."""
 SHORTEST = 20  # steps of a sweep that says anything
 _CLEAR = 0.1  # of the whole fall: what makes a fall or a rise clear
 _FALL, _SIGMAS = 0.01, 4.0  # of the loss at the start, of the noise: less is no fall
@@ -53,7 +57,7 @@ def range_test(
     optimizer: Callable[[list[nn.Parameter]], Optimizer],
     *,
     low: float = 1e-5,
-    high: float = 10.0,
+    high: float | None = None,
     steps: int = 300,
     seed: int = 0,
     smoothing: float = SMOOTHING,
@@ -68,7 +72,8 @@ def range_test(
         task: What is trained.
         optimizer: Makes the optimizer from the model's parameters.
         low: The first rate.
-        high: The last rate; the sweep stops before it where the loss diverges (see `Sweep`).
+        high: The last rate; the sweep stops before it where the loss diverges (see `Sweep`). None
+            is that of the optimizer's family in `HIGHEST`, or 10.
         steps: Length of the sweep.
         seed: Of all that is random in the sweep besides the task's own seed.
         smoothing: Of the losses; see `Sweep`.
@@ -85,7 +90,7 @@ def range_test(
     train(
         task,
         optimizer,
-        Sweep(low, high, smoothing),
+        Sweep(low, highest(optimizer) if high is None else high, smoothing),
         total_steps=steps,
         seed=seed,
         folder=folder,
@@ -93,9 +98,16 @@ def range_test(
         clip=clip,
         device=device,
         listener=rows.append,
+        test=False,
     )
     record = rows if folder is None else read_rows(folder)
     return suggest([record], smoothing=smoothing, safety=safety)
+
+
+def highest(optimizer: Callable[[list[nn.Parameter]], Optimizer]) -> float:
+    """Return the rate at which a sweep ends unless told otherwise."""
+    family = rules.family(optimizer([nn.Parameter(torch.zeros(1))]))
+    return HIGHEST.get(family, 10.0)
 
 
 def refuse(*, steps: int, safety: float) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meta_lr.baselines.policy_text import from_label
+from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.lrbench.known import Known, by_policy
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.search import search
 from meta_lr.lrbench.space import Space
 from meta_lr.lrbench.trainer import Trainer
+from meta_lr.protocol import Controller
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Recommendation:
 
 def recommend(
     train: Trainer,
-    space: Space,
+    space: Space | None,
     *,
     folder: Path,
     known: Sequence[Result] = (),
@@ -55,11 +57,11 @@ def recommend(
 
     The order is by cost to the target, then accuracy (or loss), then loss difference, all on "val".
     Each trial is kept in `folder/search/trial-<n>`, each run of the comparison, which goes to its
-    end, in `folder/finals/policy-<n>/seed-<m>`.
+    end, in `folder/finals/<hash>/seed-<m>`.
 
     Args:
         train: Trains; its budget is a run's length.
-        space: What is searched.
+        space: What is searched; None where `trials` is 0.
         folder: Where all runs are kept.
         known: Results of this problem; of their policies those that met the target are compared,
             or else the best one.
@@ -77,20 +79,24 @@ def recommend(
     if search_seed in seeds:
         raise ValueError(f"the search's seed {search_seed} is one of seeds; search with another")
     options = {"target": target, "trials": trials, "halving": halving, "seed": search_seed}
-    found = search(train, space, folder=folder / "search", **options) if trials else []
+    found = [] if space is None else search(train, space, folder=folder / "search", **options)
     best = [*by_policy(found, target)[:finalists], *_good(by_policy(known, target))[:finalists]]
     good = dict.fromkeys(one.policy for one in best if one.score > -math.inf)
     policies = [policy for policy in map(from_label, good) if policy is not None]
     if not policies:
-        why = "every run of the search diverged; lower k1" if trials else "no policy is known"
+        why = "every run of the search diverged; lower k1" if found else "no policy is known"
         raise ValueError(f"there is nothing to recommend: {why}")
     finals = [
-        train(policy, folder / "finals" / f"policy-{index}" / f"seed-{seed}", seed=seed)
-        for index, policy in enumerate(policies)
+        train(policy, folder / "finals" / _hash(policy) / f"seed-{seed}", seed=seed, test=True)
+        for policy in policies
         for seed in seeds
     ]
     return Recommendation(tuple(by_policy(finals, target)), tuple(found))
 
 
 def _good(known: Sequence[Known]) -> Sequence[Known]:
-    return [one for one in known if one.cost_to_target < math.inf] or known[:1]
+    return [one for one in known if one.met] or known[:1]
+
+
+def _hash(policy: Controller) -> str:
+    return hashlib.blake2b(label(policy).encode(), digest_size=4).hexdigest()

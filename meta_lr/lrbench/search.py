@@ -34,8 +34,8 @@ def search(
 ) -> list[Result]:
     """Return the results of a search, in its order; each trial is kept in `folder/trial-<n>`.
 
-    All trials have one seed. A trial ends where it meets the target. Its rungs, where successive
-    halving looks whether it goes on, are at T / halving^2 and T / halving steps of T. Repeated
+    All trials have one seed. A trial ends where it meets the target. Its two rungs, where
+    successive halving looks whether it goes on, are at T / halving^2 and T / halving. Repeated
     after an interruption, the search is told again what its runs recorded, and so takes the same
     way.
 
@@ -58,29 +58,34 @@ def search(
     study = optuna.create_study(
         direction="maximize",
         sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=_pruner(optuna, train.total_steps, halving),
+        pruner=_pruner(optuna, _first_rung(train, halving), halving),
     )
-    results = []
+    results, worst = [], -1.0
     for number in range(trials):
         trial = study.ask()
-        ends = _UntilPruned(trial, target, [])
+        ends = _UntilPruned(trial, target, _first_rung(train, halving) * halving**2, [])
         place = folder / f"trial-{number:03d}"
         result = train(space.choose(trial), place, seed=seed, until=ends)
         ends.hear(result.curve)  # all of it, if the run was only read
-        if result.diverged or result.status.startswith(PRUNED):
+        if result.status.startswith(PRUNED):
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            study.tell(trial, _goodness(result, target))
+            study.tell(trial, worst - 1 if result.diverged else _goodness(result, target))
+            worst = min(worst, study.trials[-1].value)
         results.append(result)
     return results
 
 
 @dataclass(frozen=True, eq=False)
 class _UntilPruned:
-    """Ends a run that met its target, or that the search gives up."""
+    """Ends a run that met its target, or that the search gives up; it serves one run alone.
+
+    The search is told each point once, in order, whether the run is trained or only read.
+    """
 
     trial: Trial
     target: float | None
+    last: int  # the step from which on nothing is pruned
     heard: list[Point]
 
     def __call__(self, evaluations: Sequence[Row]) -> str | None:
@@ -98,7 +103,8 @@ class _UntilPruned:
         if self.target is not None and to_target([point], self.target) is not None:
             return f"{MET} at step {point.step}"
         self.trial.report(-error_of(point), point.step)
-        return f"{PRUNED} at step {point.step}" if self.trial.should_prune() else None
+        prunes = point.step < self.last and self.trial.should_prune()
+        return f"{PRUNED} at step {point.step}" if prunes else None
 
 
 def _goodness(result: Result, target: float | None) -> float:
@@ -109,10 +115,13 @@ def _goodness(result: Result, target: float | None) -> float:
     return -error_at(target, result.curve) + 1 - met[0] / result.total_steps
 
 
-def _pruner(optuna: ModuleType, total_steps: int, halving: int) -> object:
+def _first_rung(train: Trainer, halving: int) -> int:
+    return max(1, train.total_steps // halving**2)
+
+
+def _pruner(optuna: ModuleType, first: int, halving: int) -> object:
     if halving == 1:
         return optuna.pruners.NopPruner()
-    first = max(1, total_steps // halving**2)
     return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=halving)
 
 

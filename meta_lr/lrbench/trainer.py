@@ -30,6 +30,7 @@ class Run(Protocol):
         *,
         seed: int,
         until: Until | None,
+        test: bool,
         facts: Mapping[str, object],
     ) -> object:
         """Train; data, first weights and length depend on `seed` alone; a header has `facts`."""
@@ -61,6 +62,7 @@ class Trainer:
         *,
         seed: int,
         until: Until | None = None,
+        test: bool = False,
         facts: Mapping[str, object] | None = None,
     ) -> Result:
         """Train with a controller in `folder`, unless that was done before; return the result.
@@ -70,9 +72,10 @@ class Trainer:
             folder: Of this run alone.
             seed: Of the run.
             until: May end it early.
+            test: Whether to measure on "test" in the end: for what is reported, not what is tried.
             facts: More fields of the record's header, such as the `method` that a report names.
         """
-        self.run(controller, folder, seed=seed, until=until, facts=facts or {})
+        self.run(controller, folder, seed=seed, until=until, test=test, facts=facts or {})
         result = result_of(folder)
         assert result is not None, "the run has just ended"
         if self.store is not None:
@@ -108,6 +111,7 @@ def trainer(
         *,
         seed: int,
         until: Until | None,
+        test: bool,
         facts: Mapping[str, object],
     ) -> None:
         train(
@@ -122,6 +126,7 @@ def trainer(
             device=device,
             header={"policy": label(controller), **facts},
             until=until,
+            test=test,
         )
 
     return trainer_of(run, task(0), total_steps, store)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meta_lr.baselines.policy_text import from_label
 from meta_lr.lrbench import forecast
 from meta_lr.lrbench.known import Known, by_policy, stored
 from meta_lr.lrbench.metrics import Point, curve_of, to_target
@@ -85,6 +86,13 @@ class Verdict:
         """What it took to know, in plain steps."""
         return sum(result.cost for result in self.results)
 
+    @property
+    def saved(self) -> tuple[int, int]:
+        """Steps of the budget that were not taken: as the target was met, and without hope."""
+        left = [(r.status, r.total_steps - r.steps) for r in self.results if not r.diverged]
+        met = sum(steps for status, steps in left if status.startswith(MET))
+        return met, sum(steps for status, steps in left if status.startswith(HOPELESS))
+
 
 def verify(
     train: Trainer,
@@ -120,11 +128,21 @@ def verify(
 
 
 def better_than(verdict: Verdict, others: Sequence[Result]) -> tuple[Known, ...]:
-    """Return the policies in `others` that do better than that of the verdict, the best first."""
+    """Return the policies in `others` that do better than that of the verdict, the best first.
+
+    Those that can be used, and of which some run tells: they met the target, for less if this one
+    did too; or, where none has, they came nearer.
+    """
     (own,) = by_policy(verdict.results, verdict.target)
-    found = [known for known in by_policy(others, verdict.target) if known.policy != own.policy]
-    if verdict.met or any(known.cost_to_target < math.inf for known in found):
-        return tuple(known for known in found if known.cost_to_target < own.cost_to_target)
+    cost = own.cost_to_target if verdict.met else math.inf
+    found = [
+        known
+        for known in by_policy(others, verdict.target)
+        if known.tells and known.policy != own.policy and from_label(known.policy) is not None
+    ]
+    cheaper = tuple(known for known in found if known.cost_to_target < cost)
+    if verdict.met or cheaper:
+        return cheaper
     return tuple(known for known in found if known.score > own.score)
 
 

@@ -53,6 +53,7 @@ def train(
     header: Mapping[str, object] | None = None,
     listener: Listener | None = None,
     until: Until | None = None,
+    test: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train the task's model with rates from `controller`; resume what `folder` holds.
@@ -75,6 +76,7 @@ def train(
         until: Asked after each evaluation on "val", with the rows of all of them so far, a pure
             function of these; a text ends the run there, untested, and is its status. None never
             does.
+        test: Whether to measure on "test" at the end; not for what is only tried out.
         stop: Asked at every step; true saves the state and raises `StoppedError`.
 
     Raises:
@@ -107,6 +109,7 @@ def train(
             eval_every=eval_every or epoch,
             save_every=save_every or epoch,
             until=until or (lambda curve: None),
+            test=test,
             stop=stop,
         )
         with closing(recorder):
@@ -127,6 +130,7 @@ class _Run:
     eval_every: int
     save_every: int
     until: Until
+    test: bool
     stop: Callable[[], bool]
 
     step: int = 0
@@ -183,7 +187,9 @@ class _Run:
                     self.save()
         if not math.isfinite(self.val["loss"]):  # the last update was one too many
             return self.diverge(self.step)
-        return self.finish() if self.enough is None else self.end(self.enough, [])
+        if self.test and self.enough is None:
+            return self.finish()
+        return self.end(self.enough or "finished", [])
 
     def one_step(self) -> bool:
         """Take one optimizer step; return False, before it, if the loss is known not finite."""

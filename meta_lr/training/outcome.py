@@ -29,7 +29,8 @@ class Outcome:
         model: The model at the last weights.
         state: The controller's last state.
         val: Metrics of the last evaluation on "val".
-        test: Metrics on "test" at the weights "last" and "best" (on val); empty unless finished.
+        test: Metrics on "test" at the weights "last" and "best" (on val); empty if it ended before
+            its last step, or was not to be tested.
         folder: Where the record is, if it was kept.
     """
 
