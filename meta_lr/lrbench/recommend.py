@@ -79,7 +79,9 @@ def recommend(
     if search_seed in seeds:
         raise ValueError(f"the search's seed {search_seed} is one of seeds; search with another")
     options = {"target": target, "trials": trials, "halving": halving, "seed": search_seed}
-    found = [] if space is None else search(train, space, folder=folder / "search", **options)
+    found: list[Result] = []
+    if space is not None and trials:
+        found = search(train, space, folder=folder / "search", **options)
     best = [*by_policy(found, target)[:finalists], *_good(by_policy(known, target))[:finalists]]
     good = dict.fromkeys(one.policy for one in best if one.score > -math.inf)
     policies = [policy for policy in map(from_label, good) if policy is not None]
