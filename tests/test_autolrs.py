@@ -13,7 +13,9 @@ import pytest
 import torch
 import yaml
 
+from meta_lr.baselines import autolrs_forecast as forecasts
 from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS
+from meta_lr.baselines.autolrs_forecast import Forecast
 from meta_lr.baselines.compose import Wrapper
 from meta_lr.baselines.policies import Constant
 from meta_lr.cli.places import conf_dir
@@ -85,10 +87,21 @@ def test_the_seed_decides():
 def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with_it():
     scaled = replace(SHORT, tau=None, tau_max=None, trials=1, initial=1)
     assert scaled.needs == Need.TRIALS | Need.HORIZON and SHORT.needs == Need.TRIALS
+    scaled = replace(scaled, ratio=2)
     for total, begins in ((95, [0, 40]), (110, [0, 40, 80]), (420, [0, 40, *range(92, 400, 52)])):
         outcome, stages, _ = run(scaled, steps=total)
         assert [notes[0]["step"] for notes in stages] == begins
         assert outcome.state.end == total
+
+
+def test_no_forecast_looks_beyond_a_run_of_known_length(monkeypatch):
+    asked = []
+    monkeypatch.setattr(forecasts, "robust", lambda *given: asked.append(given[2]) or Forecast(1.0))
+    run(replace(SHORT, tau=None, trials=1, initial=1, ratio=1, look=3.0), steps=90)
+    assert asked == [3 * 20, 70, 30]
+    asked.clear()
+    run(replace(SHORT, trials=1, initial=1, look=3.0), steps=90)
+    assert asked == [3 * 20, 3 * 40, 3 * 40]
 
 
 def test_a_warm_up_comes_first():
@@ -107,19 +120,19 @@ def test_the_file_of_the_paper_s_mode_has_the_published_options():
         return AutoLRS(**{key: value for key, value in given.items() if key != "_target_"})
 
     assert options("autolrs_paper") == AutoLRS(1e-3, 1.0, **PUBLISHED)
-    assert options("autolrs") == AutoLRS(1e-3, 1.0, tau=None, tau_max=None)
+    assert options("autolrs") == AutoLRS(1e-3, 1.0, tau=None, tau_max=None), "our defaults"
 
 
-ALSO = ("tau", "tau_max", "ratio", "trials", "max_fall")  # have tests of their own
+ALSO = ("tau", "tau_max", "ratio", "trials", "max_fall", "max_rise")  # have tests of their own
 SWITCHES = {name: value for name, value in PUBLISHED.items() if name not in ALSO}
 OURS = AutoLRS(1e-3, 30.0, tau=20, tau_max=20, ratio=3, trials=5, initial=3, keep=0.3)
 
 
 def took(controller):
-    """The rates tried, what was forecast, and the rates of a short run on noisy data."""
-    _, stages, rates = run(controller, steps=40, task=Toy(batch_size=4), optimizer=SGD)
+    """What a short run on noisy data tried, what was forecast, its rates, and their cost."""
+    outcome, stages, rates = run(controller, steps=40, task=Toy(batch_size=4), optimizer=SGD)
     tried = [(note["rate"], note["forecast"]) for notes in stages for note in notes]
-    return tried, rates
+    return tried, rates, outcome.search_cost
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +153,24 @@ def test_the_model_remembers_one_stage():
 def test_a_large_fall_of_the_rate_asks_for_evidence():
     """Trials of one step see the noise of the step fall, and nothing of what a rate will reach."""
     greedy = AutoLRS(1e-4, 1.0, tau=10, tau_max=10, search="grid", choose="forecast", look=1.0)
+    greedy = replace(greedy, max_rise=None)
     task = Quadratic(noise=3.0)
     free, held = (run(replace(greedy, max_fall=fall), 50, task)[2] for fall in (None, 4.0))
     falls = [before / after for before, after in zip(held, held[10:], strict=False)]
     assert max(falls) <= 4.0 < max(a / b for a, b in zip(free, free[10:], strict=False))
+
+
+@pytest.mark.parametrize("search", ["gp", "gp_published", "grid", "random"])
+def test_a_large_rise_of_the_rate_is_not_tried(search):
+    low = AutoLRS(1e-3, 10.0, tau=10, tau_max=10, search=search, trials=5, initial=2)
+    largest = []
+    for factor in (2.0, None):
+        _, stages, rates = run(replace(low, max_rise=factor), 40, Toy(), SGD)
+        before = rates[9:30:10]
+        tried = [max(note["rate"] for note in notes) for notes in stages[1:]]
+        largest.append(max(new / old for new, old in zip(tried, before, strict=True)))
+    assert largest[0] == pytest.approx(2.0) or largest[0] < 2.0
+    assert largest[1] > 2.5
 
 
 def test_trials_see_the_same_batches_or_their_own():
@@ -367,7 +394,8 @@ def test_the_example_goes_on_after_an_interruption_in_a_search(example, tmp_path
         ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
         ({"look": 0.5}, "look=0.5; it needs a finite number >= 1"),
         ({"keep": 0.0}, "keep=0.0; it needs a finite number > 0, or null"),
-        ({"max_fall": 0.5}, "max_fall=0.5; it needs a finite factor >= 1, or null"),
+        ({"max_fall": 0.5}, "max_fall=0.5; it needs a finite factor > 1, or null"),
+        ({"max_rise": 1.0}, "max_rise=1.0; it needs a finite factor > 1, or null"),
         ({"warmup_steps": 3}, "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a rise"),
         ({"search": "bo"}, "search='bo'; it needs one of gp, gp_published, grid, random"),
         ({"steps": "wrong"}, "steps='wrong'; it needs one of exact, published"),

@@ -48,7 +48,7 @@ def test_a_small_kappa_searches():
 def test_a_rate_that_was_tried_is_told_again_until_another_is_asked_for(monkeypatch):
     asked = []
 
-    def stubborn(told, kappa, random):
+    def stubborn(told, kappa, random, top):
         asked.append([point.place for point in told])
         return 0.0 if len(asked) < 4 else 0.3
 
@@ -56,7 +56,7 @@ def test_a_rate_that_was_tried_is_told_again_until_another_is_asked_for(monkeypa
     told = [Told(0.0, 0.0, 0.0), Told(1.0, 5.0, 0.0)]
     assert published(told, 0.0, seed=0) == 0.3
     assert asked == [[0.0, 1.0] + again * [0.0] for again in range(4)]
-    monkeypatch.setattr(autolrs_search, "_least_bound", lambda told, kappa, random: 0.0)
+    monkeypatch.setattr(autolrs_search, "_least_bound", lambda told, kappa, random, top: 0.0)
     assert published(told, 0.0, seed=0) not in (0.0, 1.0), "no model insists for ever"
 
 
@@ -69,6 +69,8 @@ def test_a_failed_trial_counts_as_the_worst_and_ends_the_search_above_it():
     assert all(math.isfinite(point.loss) for point in standardised([told[2]] * 2))
     assert math.isfinite(published(told, 1.0, seed=0))
     assert by_bound(told, [], 1e6, noisy=True) < 0.5 < by_bound(told[:2], [], 1e6, noisy=True)
+    assert 0.0 <= by_bound(told[:1], [], 1e6, noisy=True, top=0.2) <= 0.2
+    assert 0.0 <= published(told[:1], 1e6, seed=0, top=0.2) <= 0.2
     assert by_bound([Told(0.0, math.inf, 0.0)], [], 1.0, noisy=True) > 0.0, "all have failed"
 
 

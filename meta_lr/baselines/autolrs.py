@@ -6,37 +6,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from meta_lr.baselines import autolrs_forecast as forecasts
 from meta_lr.baselines import autolrs_search as searches
 from meta_lr.baselines.autolrs_forecast import Forecast
+from meta_lr.baselines.autolrs_options import PUBLISHED, refuse_unusable
 from meta_lr.baselines.autolrs_search import Told
 from meta_lr.baselines.autolrs_stages import POINTS, Stage, lengths, stage
 from meta_lr.baselines.autolrs_trials import Seen, limit_at, observe
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
 
-# The authors' algorithm with their constants: AutoLRS(min_lr=..., max_lr=..., **PUBLISHED).
-PUBLISHED: dict[str, Any] = {
-    "tau": 1000,
-    "tau_max": 8000,
-    "ratio": 10,
-    "trials": 10,
-    "search": "gp_published",
-    "kappa": 1000.0,
-    "initial": 1,
-    "noisy": False,
-    "keep": None,
-    "choose": "forecast",
-    "forecast": "published",
-    "look": 1.0,
-    "common_batches": False,
-    "stop_above": None,
-    "max_fall": None,
-    "steps": "published",
-    "val_guard": True,
-}
+__all__ = ["PUBLISHED", "AutoLRS", "AutoLRSState"]
+
 _EVIDENCE = 2.0  # standard deviations by which a forecast must be lower to be believed so
 
 
@@ -83,7 +66,8 @@ class AutoLRS:
         3. failed trials are stopped; 4. the forecast is a robust fit with an error, and 5. that is
         the model's noise; 6. the model remembers the last stage; 7. kappa is small, the first
         rates are spread out; 8. the trials of a stage see the same batches; 9. forecasts look
-        beyond the stage, and a large fall of the rate asks for evidence; 10. the choice is by the
+        beyond the stage, a large fall of the rate asks for evidence, a large rise is
+        not tried; 10. the choice is by the
         model's mean.
         Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run; 2. what
         ended the published server does not: a loss that is no number, or is huge, is told as 1e6
@@ -101,7 +85,8 @@ class AutoLRS:
     Args:
         min_lr: The smallest rate.
         max_lr: The largest rate; both ends may be tried.
-        tau: Length of the first stage, in steps.
+        tau: Length of the first stage, in steps: its trials should outlast the momentum, as 20
+            steps do.
         tau_max: Length of the longest stage, in steps.
         ratio: A stage's length over a trial's.
         trials: k, per stage.
@@ -116,12 +101,15 @@ class AutoLRS:
             standard deviations of its forecasts; None forgets.
         choose: Take the rate of the least forecast, or of the model's least mean.
         forecast: By a robust fit of the exponential, or as published.
-        look: How far ahead a forecast looks, in lengths of the stage.
+        look: How far ahead a forecast looks, in lengths of the stage; where the run's length is
+            asked for, no further than its end.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the start's by more than so many times the
             start's; None lets it run.
         max_fall: The rate falls from stage to stage by no larger factor, unless a forecast is lower
             by two standard deviations; None lets it fall.
+        max_rise: The search reaches no further above the stage before than this factor: a rate may
+            be unstable only after many more steps than a trial has; None lets it rise.
         steps: How steps are counted: "exact"; or "published", where a rate is only set after a
             step, so the first one of the run, of each trial and of each stage is at the rate
             before, and a stage is two steps longer.
@@ -142,8 +130,8 @@ class AutoLRS:
 
     min_lr: float
     max_lr: float
-    tau: int | None = 100
-    tau_max: int | None = 800
+    tau: int | None = 200
+    tau_max: int | None = 1600
     ratio: int = 10
     trials: int = 10
     search: Literal["gp", "gp_published", "grid", "random"] = "gp"
@@ -157,6 +145,7 @@ class AutoLRS:
     common_batches: bool = True
     stop_above: float | None = 3.0
     max_fall: float | None = 4.0
+    max_rise: float | None = 2.0
     steps: Literal["exact", "published"] = "exact"
     val_guard: bool = False
     val_batches: int = 1
@@ -165,10 +154,7 @@ class AutoLRS:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for names, holds, needed in self._rules():
-            if not holds:
-                came = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
-                raise ValueError(f"AutoLRS got {came}; it needs {needed}")
+        refuse_unusable(self)
 
     @cached_property
     def needs(self) -> Need:
@@ -233,7 +219,7 @@ class AutoLRS:
         with view.sandbox.trial(0 if self.common_batches else index * (plan.trial + 1)) as trial:
             start = trial.fingerprint()
             seen = observe(trial, plan, rates, limit=limit, val_batches=self.val_batches)
-        ahead = self._forecast(seen, plan, state)
+        ahead = self._forecast(seen, plan, state, self._ahead(view, plan))
         view.sandbox.note(
             stage=state.num_stages,
             trial=index,
@@ -258,11 +244,10 @@ class AutoLRS:
             num_steps -= 1
         yield from (rate for _ in range(num_steps))
 
-    def _forecast(self, seen: Seen, plan: Stage, state: AutoLRSState) -> Forecast:
-        """Return the loss that a trial's losses lead to; infinity if it has failed."""
+    def _forecast(self, seen: Seen, plan: Stage, state: AutoLRSState, at: int) -> Forecast:
+        """Return the loss at step `at` that a trial's losses lead to; infinity if it has failed."""
         if seen.failed:
             return Forecast(math.inf)
-        at = round(self.look * plan.tau)
         if self.val_guard and plan.period and max(seen.losses) >= state.first_loss:
             return Forecast(seen.losses[-1])
         if self.forecast == "robust":
@@ -273,17 +258,25 @@ class AutoLRS:
 
     def _ask(self, told: list[Told], state: AutoLRSState) -> float:
         """Return the place of the next rate to try."""
-        index = len(told)
+        index, top = len(told), self._top(state)
         seed = derive(self.seed, "autolrs", state.num_stages, index)
         if self.search == "grid":
-            return searches.log_spaced(index, self.trials)
+            return top * searches.log_spaced(index, self.trials)
         if self.search == "random":
-            return searches.spread_out(0, 1, seed)
+            return top * searches.spread_out(0, 1, seed)
         if index < self.initial:
-            return searches.spread_out(index, self.initial, seed)
+            return top * searches.spread_out(index, self.initial, seed)
         if self.search == "gp_published":
-            return searches.published(told, self.kappa, seed)
-        return searches.by_bound(told, self._known(state), self.kappa, noisy=self.noisy)
+            return searches.published(told, self.kappa, seed, top=top)
+        known = self._known(state)
+        return searches.by_bound(told, known, self.kappa, noisy=self.noisy, top=top)
+
+    def _top(self, state: AutoLRSState) -> float:
+        """Return the place of the largest rate that may be tried."""
+        if self.max_rise is None or state.num_stages == 0:
+            return 1.0
+        rise = math.log(state.chosen * self.max_rise / self.min_lr)
+        return min(1.0, rise / math.log(self.max_lr / self.min_lr))
 
     def _best(self, told: list[Told], state: AutoLRSState) -> Told:
         """Return the trial whose rate to take; the one of the smallest rate if all have failed."""
@@ -311,9 +304,15 @@ class AutoLRS:
     def _plan(self, view: StepView, state: AutoLRSState) -> Stage:
         """Return the stage that begins; the last one of a run of known length ends with it."""
         total_steps = view.total_steps if Need.HORIZON in self.needs else 0
-        tau, tau_max = lengths(self.tau, self.tau_max, total_steps)
+        tau, tau_max = lengths(self.tau, self.tau_max, total_steps, self.ratio)
         plan, left = stage(state.num_stages, tau, tau_max, self.ratio), total_steps - view.step
         return plan._replace(tau=left) if 0 < left < 1.5 * plan.tau else plan
+
+    def _ahead(self, view: StepView, plan: Stage) -> int:
+        """Return the step to forecast, counted from the stage's start: none beyond the run."""
+        at = round(self.look * plan.tau)
+        left = view.total_steps - view.step if Need.HORIZON in self.needs else 0
+        return min(at, left) if left >= plan.tau else at
 
     @property
     def _first(self) -> int:
@@ -333,32 +332,3 @@ class AutoLRS:
         """Return the rate at a place in [0, 1]."""
         low, high = math.log10(self.min_lr), math.log10(self.max_lr)
         return min(max(10 ** (low + place * (high - low)), self.min_lr), self.max_lr)
-
-    def _rules(self) -> Iterator[tuple[tuple[str, ...], bool, str]]:
-        """Yield names of options, whether their values will do, and what they need to be."""
-        yield ("min_lr", "max_lr"), 0 < self.min_lr < self.max_lr < math.inf, "0 < min_lr < max_lr"
-        known = [length for length in (self.tau, self.tau_max) if length is not None]
-        rising = all(length >= 1 for length in known) and known == sorted(known)
-        yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
-        for name in ("ratio", "trials", "initial", "val_batches"):
-            yield (name,), getattr(self, name) >= 1, "a whole number >= 1"
-        yield ("kappa",), 0 <= self.kappa < math.inf, "a finite number >= 0"
-        yield ("look",), 1 <= self.look < math.inf, "a finite number >= 1"
-        for name in ("keep", "stop_above"):
-            value = getattr(self, name)
-            yield (name,), value is None or 0 < value < math.inf, "a finite number > 0, or null"
-        fall = self.max_fall
-        yield ("max_fall",), fall is None or 1 <= fall < math.inf, "a finite factor >= 1, or null"
-        steps, peak = self.warmup_steps, self.warmup_lr
-        rises = 0 <= peak < math.inf and steps >= 0 and (peak > 0 or steps == 0)
-        yield ("warmup_steps", "warmup_lr"), rises, "steps >= 0 and, for a rise, a finite rate > 0"
-        for name, choices in _CHOICES.items():
-            yield (name,), getattr(self, name) in choices, "one of " + ", ".join(choices)
-
-
-_CHOICES = {
-    "search": ("gp", "gp_published", "grid", "random"),
-    "choose": ("forecast", "model"),
-    "forecast": ("robust", "published"),
-    "steps": ("exact", "published"),
-}

@@ -58,7 +58,9 @@ def spread_out(index: int, count: int, seed: int) -> float:
     return (index + float(_random(seed).uniform())) / count
 
 
-def by_bound(told: Sequence[Told], known: Sequence[Told], kappa: float, *, noisy: bool) -> float:
+def by_bound(
+    told: Sequence[Told], known: Sequence[Told], kappa: float, *, noisy: bool, top: float = 1.0
+) -> float:
     """Return the place of the least lower bound, mean - kappa * deviation.
 
     It is apart from those told, and below all that have failed: a larger rate would fail too.
@@ -68,8 +70,9 @@ def by_bound(told: Sequence[Told], known: Sequence[Told], kappa: float, *, noisy
         known: What is known from before, in standard deviations.
         kappa: How much is not to know worth.
         noisy: Whether the model is told the forecasts' errors.
+        top: The largest place to try.
     """
-    places = np.linspace(0.0, 1.0, 301)
+    places = np.linspace(0.0, top, 301)
     mean, deviation = _posterior(told, known, noisy)(places)
     apart = np.abs(places[:, None] - [point.place for point in told]).min(axis=1) >= _SAME
     below = places < min((point.place for point in told if point.failed), default=math.inf)
@@ -94,21 +97,24 @@ def standardised(told: Sequence[Told]) -> list[Told]:
     ]
 
 
-def published(told: Sequence[Told], kappa: float, seed: int) -> float:
+def published(told: Sequence[Told], kappa: float, seed: int, *, top: float = 1.0) -> float:
     """Return the place of the least lower bound by L-BFGS, from the best 5 of 10,000 random ones.
 
-    A rate that was tried already is told once more, until the model asks for another one.
+    It is at most `top`. A rate that was tried already is told once more, until the model asks for
+    another one.
     """
     told, before, rng = list(told), {point.place: point for point in told}, _random(seed)
     for _ in range(_TIRED):
-        place = _least_bound(told, kappa, rng)
+        place = _least_bound(told, kappa, rng, top)
         if place not in before:
             return place
         told.append(before[place])
-    return float(rng.uniform())
+    return float(rng.uniform(high=top))
 
 
-def _least_bound(told: Sequence[Told], kappa: float, rng: np.random.RandomState) -> float:
+def _least_bound(
+    told: Sequence[Told], kappa: float, rng: np.random.RandomState, top: float
+) -> float:
     from scipy.optimize import minimize
 
     losses = np.array([min(point.loss, WORST) for point in told])
@@ -120,10 +126,10 @@ def _least_bound(told: Sequence[Told], kappa: float, rng: np.random.RandomState)
         mean, deviation = model(at)
         return mean - kappa * deviation
 
-    candidates = rng.uniform(size=10_000)
+    candidates = rng.uniform(high=top, size=10_000)
     starts = candidates[np.argsort(bound(candidates))[:5]]
     found = [
-        minimize(lambda at: bound(at)[0], [start], method="L-BFGS-B", bounds=[(0.0, 1.0)])
+        minimize(lambda at: bound(at)[0], [start], method="L-BFGS-B", bounds=[(0.0, top)])
         for start in starts
     ]
     return float(min(found, key=lambda result: result.fun).x[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 POINTS = 16  # validation losses of a trial
-_SHORTEST = 40  # steps of a stage whose length is chosen by that of the run
+_SHORTEST = 20  # steps of a trial in a stage whose length follows from the run's
 
 
 class Stage(NamedTuple):
@@ -40,16 +40,19 @@ def stage(index: int, tau: int, tau_max: int, ratio: int = 10) -> Stage:
     return Stage(tau, trial, max(1, trial // POINTS) if index > num_doubled else 0)
 
 
-def lengths(tau: int | None, tau_max: int | None, total_steps: int) -> tuple[int, int]:
+def lengths(
+    tau: int | None, tau_max: int | None, total_steps: int, ratio: int = 10
+) -> tuple[int, int]:
     """Return the shortest and the longest stage; None is an eighth of the next longer length.
 
     That is of the run for tau_max, and of tau_max for tau: as in a run of 64,000 steps with the
-    published 1000 and 8000, whose stages are then the same parts of it. But no stage is chosen
-    shorter than 40 steps.
+    published 1000 and 8000, whose stages are then the same parts of it. But no stage is chosen so
+    short that its trials have fewer than 20 steps: momentum alone hides for ten what a rate does.
 
-    >>> lengths(None, None, 64_000), lengths(None, None, 160), lengths(50, 400, 0)
-    ((1000, 8000), (40, 40), (50, 400))
+    >>> lengths(None, None, 64_000), lengths(None, None, 800), lengths(50, 400, 0)
+    ((1000, 8000), (200, 200), (50, 400))
     """
+    least = _SHORTEST * ratio
     if tau_max is None:
-        tau_max = max(total_steps // 8, _SHORTEST, tau or 0)
-    return tau or min(max(tau_max // 8, _SHORTEST), tau_max), tau_max
+        tau_max = max(total_steps // 8, least, tau or 0)
+    return tau or min(max(tau_max // 8, least), tau_max), tau_max
