@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import random
 import weakref
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,10 +23,11 @@ from meta_lr.cli.places import conf_dir
 from meta_lr.protocol import Controller, Need
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.testing.compare import difference, leaves
-from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
+from meta_lr.training.loop import STATE, StoppedError, train
+from meta_lr.training.record import finished, read_rows
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox, Trial
 from meta_lr.training.scheduler import ControlledLR
+from tests.killing import kill, record, start, timeless
 from tests.toys import Toy
 from tests.training import SGD, ends, record_of, steps_of, stop_when
 
@@ -320,7 +322,7 @@ def test_there_is_at_most_one_copy_at_a_time():
     for step in range(41):
         task.loss(model, task.batch("train", step)).backward()
         optimizer.step()
-    assert scheduler.state_dict()["state"]["num_stages"] == 3
+    assert scheduler.state_dict()["state"]["num_stages"] == 2
     assert max(most) == 2 and len(most) > 40
 
 
@@ -414,3 +416,34 @@ def test_without_a_sandbox_or_a_length_it_says_what_to_pass():
     scaled = replace(SHORT, tau=None)
     with pytest.raises(ValueError, match=r"the length of the run: pass .* and total_steps="):
         ControlledLR(optimizer, scaled)
+
+
+# The command
+
+COMMAND = [
+    *("train", "task=digits", "model=resnet8", "optimizer=adam", "total_steps=60", "threads=1"),
+    *("lr=autolrs", "lr.min_lr=1e-4", "lr.max_lr=0.03", "lr.tau=30", "lr.tau_max=30"),
+    *("lr.ratio=5", "lr.trials=6", "save_every=10", "eval_every=30"),
+]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_in_its_searches_ends_as_if_nothing_had_happened(tmp_path):
+    """Two of three seconds are spent in a search, in which the record does not grow."""
+    draw, whole, parts = random.Random(0), tmp_path / "whole", tmp_path / "parts"
+    for place in (whole, parts):
+        place.mkdir()
+    for _ in range(4):
+        kill(parts, COMMAND, lines=draw.randint(1, 12), seconds=draw.uniform(0.0, 0.5))
+        assert not finished(record(parts).parent)
+    for place in (parts, whole):
+        with start(place, COMMAND) as process:
+            assert process.wait() == 0
+    states = [
+        torch.load(record(place).parent / STATE, weights_only=True) for place in (whole, parts)
+    ]
+    for state in states:
+        del state["seconds"], state["offset"]
+    assert states[0]["state"]["num_stages"] == 2
+    assert difference(*map(leaves, states)) == ""
+    assert timeless(parts) == timeless(whole)

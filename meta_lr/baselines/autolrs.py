@@ -61,19 +61,20 @@ class AutoLRS:
     Reference:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
-        of the options' defaults, each of which PUBLISHED (lr=autolrs_paper) takes back:
+        of the defaults, each an option that PUBLISHED (lr=autolrs_paper) takes back:
         1. a stage may be shorter; 2. after a return to a stage's start the new rate holds at once;
         3. failed trials are stopped; 4. the forecast is a robust fit with an error, and 5. that is
         the model's noise; 6. the model remembers the last stage; 7. kappa is small, the first
         rates are spread out; 8. the trials of a stage see the same batches; 9. forecasts look
-        beyond the stage, a large fall of the rate asks for evidence, a large rise is
-        not tried; 10. the choice is by the
-        model's mean.
-        Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run; 2. what
-        ended the published server does not: a loss that is no number, or is huge, is told as 1e6
-        and never chosen, a fit without a unique answer is taken as least squares gives it; 3. all
-        that is random follows from the seed; 4. groups of parameters keep their ratios; 5. below
-        32 steps a trial validates at each one.
+        beyond the stage; 10. a large fall of the rate asks for evidence, a large rise is not
+        tried; 11. the choice is by the model's mean, and not the least forecast.
+        Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run, and begin
+        after the forward pass of the run's own, which BatchNorm has seen; 2. what ended the
+        published server does not: a loss that is no number, or is huge, is told as 1e6 and never
+        chosen, and a fit without a unique answer is that of least squares; 3. all that is random
+        follows from the seed; 4. groups of parameters keep their ratios; 5. below 32 steps a trial
+        validates after each one; 6. where its authors' texts leave it open, the forecast is of a
+        trial's last tau' losses, and the last validation is after its last step.
     Cost:
         k tau / ratio steps per stage: with k = ratio as many as are trained with, and with
         validation 16 k evaluations more
