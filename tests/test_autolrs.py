@@ -121,8 +121,8 @@ def test_the_file_of_the_paper_s_mode_has_the_published_options():
         given = yaml.safe_load(text) | {"seed": 0}
         return AutoLRS(**{key: value for key, value in given.items() if key != "_target_"})
 
-    assert options("autolrs_paper") == AutoLRS(1e-3, 1.0, **PUBLISHED)
-    assert options("autolrs") == AutoLRS(1e-3, 1.0, tau=None, tau_max=None), "our defaults"
+    assert options("autolrs_paper") == AutoLRS(1e-3, 0.1, **PUBLISHED)
+    assert options("autolrs") == AutoLRS(1e-3, 0.1, tau=None, tau_max=None), "our defaults"
 
 
 ALSO = ("tau", "tau_max", "ratio", "trials", "max_fall", "max_rise")  # have tests of their own
@@ -162,7 +162,7 @@ def test_a_large_fall_of_the_rate_asks_for_evidence():
     assert max(falls) <= 4.0 < max(a / b for a, b in zip(free, free[10:], strict=False))
 
 
-@pytest.mark.parametrize("search", ["gp", "gp_published", "grid", "random"])
+@pytest.mark.parametrize("search", ["gp", "grid", "random"])
 def test_a_large_rise_of_the_rate_is_not_tried(search):
     low = AutoLRS(1e-3, 10.0, tau=10, tau_max=10, search=search, trials=5, initial=2)
     largest = []
@@ -322,7 +322,7 @@ def test_there_is_at_most_one_copy_at_a_time():
     for step in range(41):
         task.loss(model, task.batch("train", step)).backward()
         optimizer.step()
-    assert scheduler.state_dict()["state"]["num_stages"] == 2
+    assert scheduler.state_dict()["state"]["num_stages"] == 3
     assert max(most) == 2 and len(most) > 40
 
 

@@ -9,6 +9,7 @@ from meta_lr.baselines import autolrs_search
 from meta_lr.baselines.autolrs_search import (
     Told,
     by_bound,
+    confirmed,
     log_spaced,
     means,
     published,
@@ -86,6 +87,15 @@ def test_errors_make_the_model_smooth():
     told_losses = np.array([point.loss for point in told])
     assert np.abs(np.diff(smooth, 2)).sum() < np.abs(np.diff(rough, 2)).sum()
     assert abs(np.corrcoef(smooth, bend)[0, 1]) > abs(np.corrcoef(told_losses, bend)[0, 1])
+
+
+def test_a_lucky_forecast_is_not_enough_and_an_unlucky_one_too_much():
+    places = np.linspace(0, 1, 9)
+    told = [Told(place, (place - 0.5) ** 2, 0.2) for place in places]
+    told[0], told[5] = Told(0.0, -0.05, 0.2), Told(places[5], 0.3, 0.2)
+    scores, alone = confirmed(told, [], noisy=True), standardised(told)
+    assert scores[0] > alone[0].loss + 0.1, "the model doubts it"
+    assert scores[5] == alone[5].loss == max(scores), "though the model would forgive it"
 
 
 def test_what_is_known_from_before_moves_the_search():

@@ -67,7 +67,7 @@ class AutoLRS:
         the model's noise; 6. the model remembers the last stage; 7. kappa is small, the first
         rates are spread out; 8. the trials of a stage see the same batches; 9. forecasts look
         beyond the stage; 10. a large fall of the rate asks for evidence, a large rise is not
-        tried; 11. the choice is by the model's mean, and not the least forecast.
+        tried; 11. the least forecast is not taken unless the model's mean confirms it.
         Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run, and begin
         after the forward pass of the run's own, which BatchNorm has seen; 2. what ended the
         published server does not: a loss that is no number, or is huge, is told as 1e6 and never
@@ -100,7 +100,8 @@ class AutoLRS:
         noisy: Whether the model is told the forecasts' errors.
         keep: Whether the model remembers what the stage before found, as if this were its error, in
             standard deviations of its forecasts; None forgets.
-        choose: Take the rate of the least forecast, or of the model's least mean.
+        choose: Take the rate of the least forecast, or, by the model, the rate where the larger of
+            forecast and the model's mean is least: one lucky trial is not enough.
         forecast: By a robust fit of the exponential, or as published.
         look: How far ahead a forecast looks, in lengths of the stage; where the run's length is
             asked for, no further than its end.
@@ -286,7 +287,7 @@ class AutoLRS:
             return min(told)
         scores = [point.loss for point in usable]
         if self.choose == "model":
-            scores = searches.means(usable, self._known(state), noisy=self.noisy)
+            scores = searches.confirmed(usable, self._known(state), noisy=self.noisy)
         ranked = [point for _, point in sorted(zip(scores, usable, strict=True))]
         return ranked[0] if self.max_fall is None else self._held_up(ranked, state.chosen)
 

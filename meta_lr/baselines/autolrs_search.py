@@ -80,8 +80,17 @@ def by_bound(
     return float(places[np.argmin(np.where(useful, mean - kappa * deviation, np.inf))])
 
 
+def confirmed(told: Sequence[Told], known: Sequence[Told], *, noisy: bool) -> list[float]:
+    """Return the larger of forecast and the model's mean, in standard deviations.
+
+    None of the trials told has failed.
+    """
+    forecasts = np.array([point.loss for point in standardised(told)])
+    return np.maximum(forecasts, means(told, known, noisy=noisy)).tolist()
+
+
 def means(told: Sequence[Told], known: Sequence[Told], *, noisy: bool) -> list[float]:
-    """Return the model's means at the places told, none of which failed, in standard deviations."""
+    """Return the model's means at the places told, in standard deviations."""
     places = np.array([point.place for point in told])
     return _posterior(told, known, noisy)(places)[0].tolist()
 
