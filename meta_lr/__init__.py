@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_lr.baselines.autolrs import AutoLRS
     from meta_lr.baselines.compose import Composite, Warmup
     from meta_lr.baselines.formula import Policy
     from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoLRS",
     "Average",
     "Composite",
     "Constant",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoLRS": "baselines.autolrs",
     "Average": "protocol",
     "Composite": "baselines.compose",
     "Constant": "baselines.policies",

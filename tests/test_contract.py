@@ -33,6 +33,10 @@ METHODS = sorted(path.stem for path in (conf_dir() / "lr").glob("*.yaml"))
 POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
+SHORT = {  # what a method needs in order to do all that it can within the runs
+    "autolrs": ["lr.tau=40", "lr.tau_max=40", "lr.trials=6"],
+    "autolrs_paper": ["lr.tau=40", "lr.tau_max=40", "lr.trials=3"],
+}
 OPTIMIZER = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
 
@@ -52,7 +56,7 @@ def build(name, place):
     if name in WRAPPERS:
         return wrapped(build("learned", place))[name]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        chosen = [f"lr.name={place}"] if name == "learned" else []
+        chosen = [f"lr.name={place}"] if name == "learned" else SHORT.get(name, [])
         return instantiate(compose("train", [f"lr={name}", *chosen]).lr, _convert_="all")
 
 
@@ -90,6 +94,11 @@ def test_the_methods_do_all_that_they_can_within_the_runs(place):
     online = build("mlr_snet_online", place)
     outcome = train(Problem(), OPTIMIZER, online, total_steps=testing.contract.STEPS)
     assert float(outcome.state.updates) >= 1
+    for name in ("autolrs", "autolrs_paper"):
+        outcome = train(
+            Problem(), OPTIMIZER, build(name, place), total_steps=testing.contract.STEPS
+        )
+        assert outcome.state.num_stages == 3, "the later ones validate"
 
 
 # A child process takes over

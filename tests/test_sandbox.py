@@ -83,6 +83,38 @@ def test_a_trial_is_a_training_run_of_its_own():
         assert torch.equal(a, b)
 
 
+def test_a_trial_may_begin_at_a_later_batch():
+    _, _, _, sandbox = live(seed=3)
+    losses = []
+    for first_draw in (0, 2):
+        with sandbox.trial(first_draw) as trial:
+            losses.append([float(trial.step(0.0)) for _ in range(4)])
+    assert losses[0][2:] == losses[1][:2] and losses[0] != losses[1]
+
+
+def test_validation_is_on_the_first_batches_or_on_random_ones_of_the_step():
+    task, model, _, sandbox = live()
+    sandbox.at(5)
+    drawn = [task.loss(model.eval(), task.batch("val", 5, draw)).item() for draw in range(2)]
+    first = [task.loss(model.eval(), task.batch("val", index)).item() for index in range(2)]
+    model.train()
+    with sandbox.trial() as trial:
+        assert trial.val_loss(2) == pytest.approx(sum(first) / 2)
+        assert trial.val_loss(2, drawn=True) == pytest.approx(sum(drawn) / 2)
+        assert trial.model.training
+    assert sandbox.cost == pytest.approx(4 / 3)
+
+
+@pytest.mark.parametrize("scale", [None, 0.5])
+def test_the_rate_is_that_of_the_last_step_for_the_controller(scale):
+    _, _, optimizer, sandbox = live()
+    if scale is not None:
+        optimizer.param_groups[0]["lr_scale"] = scale
+    assert sandbox.rate == 0.1 / (scale or 1)
+    optimizer.param_groups[0]["lr"] = torch.tensor(0.25)
+    assert sandbox.rate == 0.25 / (scale or 1)
+
+
 def test_a_stop_ends_an_experiment_and_random_numbers_are_restored():
     _, _, _, sandbox = live(stop=lambda: True)
     before = torch.get_rng_state()

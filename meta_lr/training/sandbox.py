@@ -88,6 +88,11 @@ class Sandbox:
                 "build the Sandbox with the module that holds all of them"
             ) from None
 
+    @property
+    def rate(self) -> float:
+        """The rate of the run's last step; before its first, the one the optimizer came with."""
+        return float(self.optimizer.param_groups[0]["lr"]) / group_scales(self.optimizer)[0]
+
     def at(self, step: int) -> None:
         """Say which step the run is at."""
         self.step = step
@@ -131,14 +136,18 @@ class Sandbox:
             return functional_call(self._lossy, tensors, (batch,))
 
     @contextmanager
-    def trial(self) -> Iterator[Trial]:
-        """Give a private copy of model and optimizer to train; one more copy in memory."""
+    def trial(self, first_draw: int = 0) -> Iterator[Trial]:
+        """Give a private copy of model and optimizer to train; one more copy in memory.
+
+        Its steps are on this step's fresh batches from number `first_draw` on: trials that begin
+        at the same one see the same batches.
+        """
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         for p in model.parameters():  # what the run does not train has no part in clipping
             p.requires_grad_(p.requires_grad and id(p) in trained)
         with self._forked():
-            yield Trial(self, model, optimizer)
+            yield Trial(self, model, optimizer, first_draw)
 
     def loss_of(self, model: nn.Module, split: Split, draw: int | None) -> Tensor:
         """Return the loss () of `model`, a copy or a patched one, on a batch of this step.
@@ -182,9 +191,11 @@ class Trial:
         steps: Steps taken so far.
     """
 
-    def __init__(self, sandbox: Sandbox, model: nn.Module, optimizer: Optimizer) -> None:
+    def __init__(
+        self, sandbox: Sandbox, model: nn.Module, optimizer: Optimizer, first_draw: int = 0
+    ) -> None:
         self.sandbox, self.model, self.optimizer = sandbox, model, optimizer
-        self.steps = 0
+        self.steps, self._first_draw = 0, first_draw
         self._scales = group_scales(sandbox.optimizer)
         self._scaler = _twin(sandbox.scaler)
 
@@ -198,7 +209,7 @@ class Trial:
     def step(self, rate: float) -> Tensor:
         """Take one training step at `rate`; return its loss ()."""
         with torch.enable_grad():
-            loss = self.loss(self.model, self.steps)
+            loss = self.loss(self.model, self._first_draw + self.steps)
             self.optimizer.zero_grad()
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()
         set_rate(self.optimizer, rate, self._scales)
@@ -215,14 +226,20 @@ class Trial:
         """Return the training loss () of `model`, say a patched copy, on the draw-th batch."""
         return self.sandbox.loss_of(model, "train", draw)
 
-    def val_loss(self, num_batches: int) -> float:
-        """Return the mean loss over the first batches of split "val", or all, in eval mode."""
+    def val_loss(self, num_batches: int, *, drawn: bool = False) -> float:
+        """Return the mean loss over batches of split "val", in eval mode.
+
+        They are its first ones, or all if there are no more, or, if `drawn`, the first random ones
+        of this step: where a set is sorted by class, its first batches do not speak for it.
+        """
         sandbox, total, examples = self.sandbox, 0.0, 0
-        num_batches = min(num_batches, sandbox.val_batches or num_batches)
+        if not drawn:
+            num_batches = min(num_batches, sandbox.val_batches or num_batches)
         self.model.eval()
         with torch.no_grad():
             for index in range(num_batches):
-                batch = sandbox.batch("val", index, None)
+                place = (sandbox.step, index) if drawn else (index, None)
+                batch = sandbox.batch("val", *place)
                 sandbox.charge(FORWARD, batch)
                 total += float(sandbox.loss_fn(self.model, batch)) * len(batch[0])
                 examples += len(batch[0])

@@ -1,0 +1,78 @@
+"""AutoLRS's options: those of the authors, and which cannot be used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meta_lr.baselines.autolrs import AutoLRS
+
+# The authors' algorithm with their constants: AutoLRS(min_lr=..., max_lr=..., **PUBLISHED).
+PUBLISHED: dict[str, Any] = {
+    "tau": 1000,
+    "tau_max": 8000,
+    "ratio": 10,
+    "trials": 10,
+    "search": "gp_published",
+    "kappa": 1000.0,
+    "initial": 1,
+    "noisy": False,
+    "keep": None,
+    "choose": "forecast",
+    "forecast": "published",
+    "look": 1.0,
+    "common_batches": False,
+    "stop_above": None,
+    "max_fall": None,
+    "max_rise": None,
+    "steps": "published",
+    "val_guard": True,
+}
+_CHOICES = {
+    "search": ("gp", "gp_published", "grid", "random"),
+    "choose": ("forecast", "model"),
+    "forecast": ("robust", "published"),
+    "steps": ("exact", "published"),
+}
+
+Rule = tuple[tuple[str, ...], bool, str]  # names of options, whether they will do, what they need
+
+
+def refuse_unusable(method: AutoLRS) -> None:
+    """Raise a ValueError that says which of the method's options came, and what they need."""
+    for names, holds, needed in (*_lengths(method), *_numbers(method), *_choices(method)):
+        if not holds:
+            came = ", ".join(f"{name}={getattr(method, name)!r}" for name in names)
+            raise ValueError(f"AutoLRS got {came}; it needs {needed}")
+
+
+def _lengths(method: AutoLRS) -> Iterator[Rule]:
+    known = [length for length in (method.tau, method.tau_max) if length is not None]
+    rising = all(length >= 1 for length in known) and known == sorted(known)
+    yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
+    for name in ("ratio", "trials", "initial", "val_batches"):
+        yield (name,), getattr(method, name) >= 1, "a whole number >= 1"
+    steps, peak = method.warmup_steps, method.warmup_lr
+    rises = 0 <= peak < math.inf and steps >= 0 and (peak > 0 or steps == 0)
+    needed = "steps >= 0 and, for a rise, a finite rate > 0"
+    yield ("warmup_steps", "warmup_lr"), rises, needed
+
+
+def _numbers(method: AutoLRS) -> Iterator[Rule]:
+    rates = 0 < method.min_lr < method.max_lr < math.inf
+    yield ("min_lr", "max_lr"), rates, "0 < min_lr < max_lr"
+    yield ("kappa",), 0 <= method.kappa < math.inf, "a finite number >= 0"
+    yield ("look",), 1 <= method.look < math.inf, "a finite number >= 1"
+    for name in ("keep", "stop_above"):
+        value = getattr(method, name)
+        yield (name,), value is None or 0 < value < math.inf, "a finite number > 0, or null"
+    for name in ("max_fall", "max_rise"):
+        value = getattr(method, name)
+        yield (name,), value is None or 1 < value < math.inf, "a finite factor > 1, or null"
+
+
+def _choices(method: AutoLRS) -> Iterator[Rule]:
+    for name, choices in _CHOICES.items():
+        yield (name,), getattr(method, name) in choices, "one of " + ", ".join(choices)
