@@ -29,7 +29,7 @@ KNOWN = (
 def command(cfg: DictConfig, folder: Path) -> int:
     """Find the range, search, compare, say what is best, report, and return 0."""
     problem.refuse_misplaced(cfg, "recommend")
-    trials = parts.whole(cfg, "trials", least=0)
+    trials, kinds = parts.whole(cfg, "trials", least=0), asked.listed(cfg, "kinds")
     if trials:
         loaded()  # or it is missed after the range test
     with graceful_stop() as stop, problem.opened(cfg, "recommend", stop) as this:
@@ -39,7 +39,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
         space, range_cost = None, 0.0
         if trials:
             k0, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
-            space = Space(k0, k1, this.train.total_steps, asked.listed(cfg, "kinds"))
+            space = Space(k0, k1, this.train.total_steps, kinds)
         done = recommend(
             this.train,
             space,
