@@ -21,9 +21,7 @@ from meta_lr.lrbench.search import loaded
 from meta_lr.lrbench.space import Space
 from meta_lr.report import write_report
 
-KNOWN = (
-    "known.json"  # what the store knew at first: a command that is repeated begins with the same
-)
+KNOWN = "known.json"  # what the store knew at first
 
 
 def command(cfg: DictConfig, folder: Path) -> int:
@@ -35,11 +33,13 @@ def command(cfg: DictConfig, folder: Path) -> int:
     with graceful_stop() as stop, problem.opened(cfg, "recommend", stop) as this:
         target = None if cfg.target is None else problem.target_of(cfg, this)
         robust = _wants_robustness(cfg, this)
-        known = _known(cfg, this, folder)
+        known = _known(cfg, this, folder / KNOWN)
         space, range_cost = None, 0.0
         if trials:
             k0, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
             space = Space(k0, k1, this.train.total_steps, kinds)
+        if known or trials:
+            write(known, folder / KNOWN)  # a command that is repeated begins with the same
         done = recommend(
             this.train,
             space,
@@ -77,13 +77,12 @@ def _robustness(this: problem.Problem, done: Recommendation, folder: Path) -> st
     return f"\nrobustness of the first: {change} {times}; {cost:,.0f} steps"
 
 
-def _known(cfg: DictConfig, this: problem.Problem, folder: Path) -> list[Result]:
-    """Return what the store knew of the problem when this command first began."""
-    place = folder / KNOWN
-    if not place.exists():
-        found = stored(this.store, **problem.names(cfg), budget=this.train.total_steps)
-        write(found, place)
-    known = read(place)
+def _known(cfg: DictConfig, this: problem.Problem, place: Path) -> list[Result]:
+    """Return what the store knew of the problem when this command first began to train."""
+    if place.exists():
+        known = read(place)
+    else:
+        known = stored(this.store, **problem.names(cfg), budget=this.train.total_steps)
     if known:
         print(f"{cfg.store} knew {counted(len(known), 'run')} of this problem", flush=True)
     return known
