@@ -26,12 +26,8 @@ from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import NAME as RECORDS
 from meta_lr.training.record import Listener, LockedError, finished
 
-_OF_MANY = (
-    "transfer",
-    "verify",
-    "recommend",
-    "compose",
-)  # commands of many runs, each shown in short
+# Commands of many runs, each of which is shown in short.
+_OF_MANY = ("transfer", "verify", "recommend", "compose")
 
 
 def build(config: DictConfig) -> Any:

@@ -24,6 +24,7 @@ from meta_lr.lrbench.scored import Scored
 from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import Trainer, trainer_of
 from meta_lr.protocol import Controller
+from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Until
 
 
@@ -32,11 +33,13 @@ class Problem:
     """What policies are tried on.
 
     Attributes:
+        task: With the first seed.
         train: Trains, shows progress, and puts results into the store.
         accurate: Whether the task has an accuracy; a target is a loss where it has none.
         store: Of results.
     """
 
+    task: Task
     train: Trainer
     accurate: bool
     store: Store
@@ -73,7 +76,7 @@ def opened(cfg: DictConfig, command: str, stop: StopFlag) -> Iterator[Problem]:
     if not isinstance(cfg.store, str):
         raise ValueError(f"store={cfg.store}; the name of a file is needed")
     with Store(Path(cfg.store)) as store:
-        yield Problem(trainer_of(run, task, total_steps, store), accurate, store)
+        yield Problem(task, trainer_of(run, task, total_steps, store), accurate, store)
 
 
 def target_of(cfg: DictConfig, problem: Problem) -> float:
@@ -85,11 +88,10 @@ def target_of(cfg: DictConfig, problem: Problem) -> float:
     return float(cfg.target)
 
 
-def names(cfg: DictConfig) -> dict[str, str]:
-    """Return the values by which the store knows the problem."""
+def names(cfg: DictConfig, task: Task) -> dict[str, str]:
+    """Return the values by which the store knows the problem of a task."""
     header = parts.header(cfg, "", "")
     optimizer = parts.build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
-    task = parts.build(cfg.task)
     return {
         "task": task.name,
         "model": header.get("model", type(task.model()).__name__),

@@ -82,7 +82,7 @@ def _known(cfg: DictConfig, this: problem.Problem, place: Path) -> list[Result]:
     if place.exists():
         known = read(place)
     else:
-        known = stored(this.store, **problem.names(cfg), budget=this.train.total_steps)
+        known = stored(this.store, **problem.names(cfg, this.task), budget=this.train.total_steps)
     if known:
         print(f"{cfg.store} knew {counted(len(known), 'run')} of this problem", flush=True)
     return known

@@ -134,5 +134,6 @@ def trainer(
 
 def trainer_of(run: Run, task: Task, total_steps: int, store: Store | None) -> Trainer:
     """Return a trainer of a task that `run` trains."""
-    sizes = [len(task.batch("val", index)[0]) for index in range(task.num_batches("val"))]
-    return Trainer(run, total_steps, task.num_batches("train"), sum(sizes), store)
+    last = task.num_batches("val") - 1  # the only one that may be smaller
+    examples = last * len(task.batch("val", 0)[0]) + len(task.batch("val", last)[0])
+    return Trainer(run, total_steps, task.num_batches("train"), examples, store)
