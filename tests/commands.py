@@ -39,7 +39,9 @@ def timeless(folder):
     """Return a record without what differs between two equal runs."""
     rows = read_rows(folder)
     rows[0]["config"].pop("logger")
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+    return [
+        {key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows
+    ]
 
 
 def write_checkpoint(folder, *, net=None, seed=0):

@@ -61,6 +61,7 @@ def write_run(
             )
     if ends:
         rows.append({"kind": "end", "status": status, "steps": steps, **costs, "seconds": 2.5})
+        rows[-1]["search_seconds"] = 0.1 * costs["search_cost"]
     folder.mkdir(parents=True)
     path = folder / "records.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

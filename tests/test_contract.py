@@ -122,8 +122,12 @@ for name in IN_FULL:
 def ends(folder):
     """Return the last state and the record of a run, without what differs between any two."""
     saved = torch.load(folder / STATE, weights_only=True)
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_rows(folder)]
-    return leaves({k: v for k, v in saved.items() if k not in ("seconds", "offset")}), rows
+    rows = [
+        {k: v for k, v in row.items() if not k.endswith("seconds")} for row in read_rows(folder)
+    ]
+    return leaves(
+        {k: v for k, v in saved.items() if k not in ("seconds", "search_seconds", "offset")}
+    ), rows
 
 
 @pytest.mark.slow

@@ -141,7 +141,10 @@ def test_a_scored_run_is_the_plain_run_and_its_record_has_the_metrics(tmp_path):
         train(task, SGD, Cosine(0.3), total_steps=30, eval_every=10, folder=folder)
         for task, folder in zip(tasks, folders, strict=True)
     )
-    untimed = [[row | {"seconds": 0} for row in steps_of(folder)] for folder in folders]
+    untimed = [
+        [row | {"seconds": 0, "search_seconds": 0} for row in steps_of(folder)]
+        for folder in folders
+    ]
     assert untimed[0] == untimed[1]
     for name in ("last", "best"):
         added = {key: scored.test[name].pop(key) for key in ADDED}

@@ -83,6 +83,18 @@ def test_the_outcome_table_says_what_it_cost(tmp_path):
     )
 
 
+def test_the_time_of_the_search_is_told_where_something_was_searched(tmp_path):
+    write_run(tmp_path / "searched" / "a", method="autolr", search=5.0)
+    write_run(tmp_path / "searched" / "b", method="cosine")
+    rows = table(only(tmp_path / "searched"), "Validation, loss and time")
+    names = ("steps", "seconds", "of it search")
+    assert [rows["autolr"][name] for name in names] == ["60", "2.5", "1.5"]
+    assert [rows["cosine"][name] for name in names] == ["60", "2.5", "0"]
+    write_run(tmp_path / "plain" / "b", method="cosine")
+    plain = table(only(tmp_path / "plain"), "Validation, loss and time")["cosine"]
+    assert plain["seconds"] == "2.5" and "of it search" not in plain
+
+
 def test_columns_without_anything_to_say_are_left_out(tmp_path):
     methods(tmp_path, {"cosine": [0.9, 0.8], "constant": [0.7, 0.7]})
     analysis = only(tmp_path)

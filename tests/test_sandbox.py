@@ -1,6 +1,7 @@
 """Experiments leave no trace, and see exactly what the run sees."""
 
 import copy
+import time
 from functools import partial
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 from meta_lr.baselines.compose import Composite
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.loop import train
+from meta_lr.training.outcome import StoppedError
+from meta_lr.training.record import read_rows
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 from tests.toys import Fixed, HeavyProber, LossRate, Toy
+from tests.training import stop_when
 
 OPTIMIZERS = [
     partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3),
@@ -35,6 +39,21 @@ def test_heavy_probing_leaves_the_run_bit_identical(optimizer, clip):
     # of the same size
     assert probed.search_cost == pytest.approx(12 * (1 / 3 + 2 + 3 + 2 / 3))
     assert plain.search_cost == 0.0
+
+
+def test_the_seconds_of_experiments_are_told_apart_and_go_on_after_a_stop(tmp_path):
+    class Slow(HeavyProber):
+        def __call__(self, view, state):
+            time.sleep(0.02)  # its own thinking counts as well
+            return super().__call__(view, state)
+
+    plain = train(Toy(), OPTIMIZERS[0], Fixed(), total_steps=6)
+    assert plain.search_seconds == 0.0 < plain.seconds
+    with pytest.raises(StoppedError):
+        train(Toy(), OPTIMIZERS[0], Slow(), total_steps=6, folder=tmp_path, stop=stop_when(4))
+    before = read_rows(tmp_path)[-1]["search_seconds"]
+    outcome = train(Toy(), OPTIMIZERS[0], Slow(), total_steps=6, folder=tmp_path)
+    assert before >= 4 * 0.02 and before + 2 * 0.02 <= outcome.search_seconds < outcome.seconds
 
 
 def test_the_loss_at_the_present_weights_is_the_run_s_loss_with_dropout_on():

@@ -36,6 +36,15 @@ CALLS = [
 ]
 
 
+def test_digits_can_be_enlarged():
+    small, large = (digits(MLP, size=size) for size in (8, 16))
+    means = [task.images.double().mean().item() for task in (small, large)]
+    assert large.images.shape == (1797, 1, 16, 16) and large.images.dtype == torch.uint8
+    assert means[1] == pytest.approx(means[0], rel=0.01)
+    corners = large.images[..., 0, 0], small.images[..., 0, 0]
+    assert torch.equal(*corners), "what lies beyond the outermost centres is as they are"
+
+
 # Batches ------------------------------------------------------------------------------------------
 
 

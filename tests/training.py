@@ -15,7 +15,7 @@ from meta_lr.training.record import NAME, read_rows
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 ADAM = partial(torch.optim.Adam, lr=0.1)
-SECONDS = re.compile(rb',"seconds":[-+.e0-9]+')
+SECONDS = re.compile(rb',"(search_)?seconds":[-+.e0-9]+')
 
 
 def online(look_ahead=1, **options):

@@ -146,7 +146,10 @@ def summary(outcome: Outcome, title: str) -> str:
         name = "accuracy" if "accuracy" in outcome.test["last"] else "loss"
         last, best = (outcome.test[weights][name] for weights in ("last", "best"))
         result = f"test {name} {last:.4f} (last weights), {best:.4f} (best on val)"
-    return f"{title}: {result}; cost {outcome.cost:,.0f} steps, {outcome.seconds:.1f} s"
+    spent = f"{outcome.cost:,.0f} steps, {outcome.seconds:.1f} s"
+    if outcome.search_cost:
+        spent += f" (of it search {outcome.search_cost:,.0f}, {outcome.search_seconds:.1f} s)"
+    return f"{title}: {result}; cost {spent}"
 
 
 def report(folder: Path) -> Path:

@@ -45,6 +45,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # the last ones are t
     "seed": ("seed", str),
     "status": ("status", str),
     "cost": ("cost", _whole),
+    "search_cost": ("of it\nsearch", _whole),
     "steps_to_target": ("steps to\ntarget", _whole),
     "cost_to_target": ("cost to\ntarget", _whole),
     "val_accuracy": ("val %", _per_cent),
@@ -57,6 +58,8 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # the last ones are t
     "test_confidence": ("confidence", _decimals),
     "test_confidence_spread": ("its\nspread", _decimals),
     "test_class_spread": ("across\nclasses", _decimals),
+    "seconds": ("seconds", _whole),
+    "search_seconds": ("of them\nsearch", _whole),
 }
 _SHARED = ("task", "model", "optimizer", "total_steps", "setting", "scale", "status")
 _TEXT = ("task", "model", "optimizer", "setting", "policy", "status")
@@ -90,7 +93,8 @@ def _is_idle(name: str, rows: Sequence[Row]) -> bool:
     """Return whether a column says nothing: nobody knows it, or it can only be so."""
     if name in ("val_loss", "test_loss"):  # where there is a score, it is enough
         return any(row["val_accuracy"] is not None for row in rows)
-    return all(row[name] in ((1,) if name == "scale" else (None, "")) for row in rows)
+    usual = {"scale": (1,), "search_cost": (0,), "search_seconds": (None, 0)}
+    return all(row[name] in usual.get(name, (None, "")) for row in rows)
 
 
 def _num_fitting(columns: Sequence[str], rows: Sequence[Row], width: int) -> int:

@@ -91,6 +91,7 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
         total_steps=header["total_steps"],
         setting=setting(header.get("config") or {}),
         **{name: end[name] for name in ("status", "steps", "cost", "search_cost", "seconds")},
+        search_seconds=end.get("search_seconds"),
         train_loss=train_loss(rows) if ended_well else None,
         **_metrics("val", val[-1] if ended_well and val else {}),
         **_metrics("test", test.get("last", {})),

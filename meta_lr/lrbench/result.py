@@ -32,7 +32,8 @@ class Result:
         steps: Optimizer steps taken.
         cost: All that was spent, in plain steps; `search_cost` is the part of experiments.
         search_cost: See `cost`.
-        seconds: Wall-clock time.
+        seconds: Wall-clock time; `search_seconds` is the part of experiments.
+        search_seconds: See `seconds`.
         train_loss: Mean of the training losses of the last pass over the training data.
         val_loss: At the last evaluation, as all on `val`, for choices.
         val_accuracy: Top-1, in [0, 1].
@@ -68,6 +69,7 @@ class Result:
     cost: float
     search_cost: float = 0.0
     seconds: float | None = None
+    search_seconds: float | None = None
     train_loss: float | None = None
     val_loss: float | None = None
     val_accuracy: float | None = None

@@ -55,6 +55,7 @@ class Outcome:
     search_cost: float
     tuning_cost: float
     seconds: float
+    search_seconds: float
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def outcome(run: Run, metric: Metric, limits: Limits) -> Outcome:
         search_cost=run.search_cost,
         tuning_cost=run.header.search_cost_before,
         seconds=run.seconds,
+        search_seconds=run.search_seconds,
     )
 
 

@@ -83,6 +83,7 @@ class Run:
     cost: float
     search_cost: float
     seconds: float
+    search_seconds: float
 
     @property
     def diverged(self) -> bool:
@@ -147,6 +148,7 @@ def _read(path: Path) -> Run | None:
         cost=number(end, "cost"),
         search_cost=number(end, "search_cost"),
         seconds=number(end, "seconds"),
+        search_seconds=number(end, "search_seconds"),
     )
 
 

@@ -78,15 +78,18 @@ def detail_table(analysis: Analysis) -> Table:
     measured = [(f"val {unit(metric)}, last", "val", metric)]
     if metric is not LOSS:
         measured.append(("test loss", "test_loss", LOSS))
+    spent = {"num_steps": "steps", "seconds": "seconds"}
+    if analysis.searched:
+        spent["search_seconds"] = "of it search"
     rows = tuple(
         (
             method.label,
             *(spread_score(method.values(name), unit_of) for _, name, unit_of in measured),
-            *(mean_amount(method.values(name)) for name in ("num_steps", "seconds")),
+            *(mean_amount(method.values(name)) for name in spent),
         )
         for method in analysis.methods
     )
-    columns = ("method", *(column for column, _, _ in measured), "steps", "seconds")
+    columns = ("method", *(column for column, _, _ in measured), *spent.values())
     note = f"Mean {PLUS_MINUS} standard deviation over seeds; steps and seconds are means."
     return Table("Validation, loss and time", note, columns, rows)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.noise import Noise, named
@@ -15,6 +16,7 @@ from meta_lr.tasks.splits import balanced_cut, redrawn
 def digits(
     model: Callable[..., nn.Module],
     *,
+    size: int = 8,
     batch_size: int = 64,
     seed: int = 0,
     meta_size: int = 180,
@@ -31,7 +33,9 @@ def digits(
     Kaynak, 1998), 17 levels of grey.
 
     Args:
-        model: Called as `model(in_channels=1, image_size=8, num_classes=10)`.
+        model: Called as `model(in_channels=1, image_size=size, num_classes=10)`.
+        size: Height and width in pixels that the images are enlarged to (bilinear), for networks
+            that need more than 8, such as LeNet.
         batch_size: Examples per batch.
         seed: The run's seed.
         meta_size: Examples for `meta`; of the 1,797, what no part takes is `train`.
@@ -43,9 +47,16 @@ def digits(
         noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
             `meta_lr.tasks.noise`.
         noise_share: Of wrong labels in `train`, in [0, 1].
+
+    Raises:
+        ValueError: `size` is below 8, or the parts do not fit.
     """
     from sklearn.datasets import load_digits
 
+    if size < 8:
+        raise ValueError(
+            f"digits got size={size}; its images have 8 pixels and can only be enlarged"
+        )
     pixels, classes = load_digits(return_X_y=True)
     labels = torch.as_tensor(classes, dtype=torch.int64)
     splits = balanced_cut(labels, {"test": test_size, "val": val_size, "meta": meta_size})
@@ -53,7 +64,7 @@ def digits(
         name=named("digits", noise, noise_share),
         num_classes=10,
         network=model,
-        images=torch.as_tensor(pixels).to(torch.uint8).view(-1, 1, 8, 8),
+        images=_enlarged(torch.as_tensor(pixels).view(-1, 1, 8, 8), size).to(torch.uint8),
         labels=labels,
         splits=redrawn(labels, splits) if meta_overlap else splits,
         batch_size=batch_size,
@@ -63,3 +74,7 @@ def digits(
         noise=noise,
         noise_share=noise_share,
     )
+
+
+def _enlarged(images: Tensor, size: int) -> Tensor:
+    return F.interpolate(images, (size, size), mode="bilinear").round() if size > 8 else images

@@ -211,6 +211,7 @@ class _Run:
             "cost": steps + self.stepper.sandbox.cost,
             "search_cost": self.stepper.sandbox.cost,
             "seconds": round(self.elapsed(), 4),
+            "search_seconds": round(self.stepper.sandbox.seconds, 4),
         }
 
     def elapsed(self) -> float:
@@ -271,6 +272,7 @@ class _Run:
             cost=rows[-1]["cost"],
             search_cost=rows[-1]["search_cost"],
             seconds=rows[-1]["seconds"],
+            search_seconds=rows[-1]["search_seconds"],
             model=self.stepper.model,
             state=self.stepper.state,
             val=self.val,

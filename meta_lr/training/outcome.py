@@ -25,7 +25,7 @@ class Outcome:
         status: "finished", "diverged at step n", or why it ended before its last step.
         steps: Optimizer steps taken.
         cost: All that was spent, in plain steps; search_cost is the controller's part of it.
-        seconds: Wall-clock time, over all resumes.
+        seconds: Wall-clock time, over all resumes; search_seconds is the part of experiments.
         model: The model at the last weights.
         state: The controller's last state.
         val: Metrics of the last evaluation on "val".
@@ -39,6 +39,7 @@ class Outcome:
     cost: float
     search_cost: float
     seconds: float
+    search_seconds: float
     model: nn.Module
     state: Any
     val: dict[str, float]

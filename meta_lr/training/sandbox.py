@@ -1,13 +1,14 @@
 """Experiments that leave no trace: losses at other weights, and training on a private copy.
 
 Whatever happens here leaves the run untouched, bit for bit: parameters, buffers, optimizer state,
-gradients, random state and data order. Only `cost` moves.
+gradients, random state and data order. Only `cost` and `seconds` move.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -53,6 +54,7 @@ class Sandbox:
 
     Attributes:
         cost: What experiments have cost so far, in plain training steps.
+        seconds: Wall-clock time that the controller has spent on them, its own thinking included.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Sandbox:
         self.loss_fn, self.batch = loss_fn, batch
         self.clip, self.scaler, self.seed = clip, scaler, seed
         self.val_batches = val_batches
-        self.cost = 0.0
+        self.cost, self.seconds = 0.0, 0.0
         self.step = 0
         self._stop, self._listener = stop, listener
         self._examples = 0
@@ -96,6 +98,14 @@ class Sandbox:
     def at(self, step: int) -> None:
         """Say which step the run is at."""
         self.step = step
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time of what happens inside to `seconds`, if there are experiments in it."""
+        before, began = self.cost, time.perf_counter()
+        yield
+        if self.cost != before:
+            self.seconds += time.perf_counter() - began
 
     def note(self, **facts: object) -> None:
         """Say something of an experiment, in plain values; a run's record keeps it as a row."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -222,7 +223,7 @@ class ControlledLR(LRScheduler):
         if self.sandbox is not None:
             self.sandbox.at(self.last_epoch)
         state = self.controller.init() if self.last_epoch == 0 else self._state
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if self.sandbox is None else self.sandbox.timed():
             rate, state = self.controller(self._view(loss), state)
         number = float(rate.rate if isinstance(rate, Average) else rate)
         protocol.check_rate(self.controller, self.last_epoch, number)

@@ -151,6 +151,7 @@ class Stepper:
             "optimizer": self.optimizer.state_dict(),
             "state": protocol.pack(self.state),
             "search_cost": self.sandbox.cost,
+            "search_seconds": self.sandbox.seconds,
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
@@ -159,6 +160,7 @@ class Stepper:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.state = protocol.unpack(self.state, saved["state"])
         self.sandbox.cost = saved["search_cost"]
+        self.sandbox.seconds = saved["search_seconds"]
 
     def _gradient(self, step: int) -> Tensor:
         batch = self.batch("train", step)
@@ -198,7 +200,7 @@ class Stepper:
             direction=lambda: rules.direction(self.optimizer),
             sandbox=self.sandbox,
         )
-        with torch.no_grad():
+        with torch.no_grad(), self.sandbox.timed():
             rate, self.state = self.controller(view, self.state)
         number = rate.rate if isinstance(rate, protocol.Average) else rate
         self.lr = protocol.check_rate(self.controller, step, float(number))
