@@ -21,7 +21,7 @@ from meta_lr import AutoLRS, ControlledLR, Controller, Sandbox
 
 CLIP = 1.0
 SAVE_EVERY = 20
-AUTOLRS = AutoLRS(min_lr=1e-3, max_lr=1.0, tau=40, tau_max=80)
+AUTOLRS = AutoLRS(min_lr=1e-3, max_lr=1.0)
 
 
 class Stripes(Dataset):
@@ -81,13 +81,13 @@ def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 160) -> dict[str, object]:
+def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dict[str, object]:
     """Train, from the last save in the folder on if there is one; return all that has a state."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
     sandbox = Sandbox(model, optimizer, loss_fn, experiment_batch, clip=CLIP, scaler=scaler)
-    scheduler = ControlledLR(optimizer, controller, sandbox=sandbox)
+    scheduler = ControlledLR(optimizer, controller, sandbox=sandbox, total_steps=steps)
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "scheduler": scheduler}
     step, sandbox.cost = load(folder / "state.pt", parts)
     for batch in batches(step):

@@ -14,26 +14,26 @@ PUBLISHED: dict[str, Any] = {
     "tau": 1000,
     "tau_max": 8000,
     "ratio": 10,
+    "shortest": 1,
     "trials": 10,
+    "first_trials": None,
     "search": "gp_published",
     "kappa": 1000.0,
     "initial": 1,
     "noisy": False,
-    "keep": None,
-    "choose": "forecast",
+    "choose": "least",
     "forecast": "published",
-    "look": 1.0,
+    "cooldown": 0.0,
     "common_batches": False,
     "stop_above": None,
-    "max_fall": None,
-    "max_rise": None,
+    "max_change": None,
     "steps": "published",
     "val_guard": True,
 }
 _CHOICES = {
-    "search": ("gp", "gp_published", "grid", "random"),
-    "choose": ("forecast", "model"),
-    "forecast": ("robust", "published"),
+    "search": ("grid", "random", "gp", "gp_published"),
+    "choose": ("least", "mean"),
+    "forecast": ("end", "robust", "published"),
     "steps": ("exact", "published"),
 }
 
@@ -52,8 +52,10 @@ def _lengths(method: AutoLRS) -> Iterator[Rule]:
     known = [length for length in (method.tau, method.tau_max) if length is not None]
     rising = all(length >= 1 for length in known) and known == sorted(known)
     yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
-    for name in ("ratio", "trials", "initial", "val_batches"):
+    for name in ("ratio", "shortest", "trials", "initial", "batches", "val_batches"):
         yield (name,), getattr(method, name) >= 1, "a whole number >= 1"
+    first = method.first_trials
+    yield ("first_trials",), first is None or first >= 1, "a whole number >= 1, or null"
     steps, peak = method.warmup_steps, method.warmup_lr
     rises = 0 <= peak < math.inf and steps >= 0 and (peak > 0 or steps == 0)
     needed = "steps >= 0 and, for a rise, a finite rate > 0"
@@ -64,13 +66,11 @@ def _numbers(method: AutoLRS) -> Iterator[Rule]:
     rates = 0 < method.min_lr < method.max_lr < math.inf
     yield ("min_lr", "max_lr"), rates, "0 < min_lr < max_lr"
     yield ("kappa",), 0 <= method.kappa < math.inf, "a finite number >= 0"
-    yield ("look",), 1 <= method.look < math.inf, "a finite number >= 1"
-    for name in ("keep", "stop_above"):
-        value = getattr(method, name)
-        yield (name,), value is None or 0 < value < math.inf, "a finite number > 0, or null"
-    for name in ("max_fall", "max_rise"):
-        value = getattr(method, name)
-        yield (name,), value is None or 1 < value < math.inf, "a finite factor > 1, or null"
+    yield ("cooldown",), 0 <= method.cooldown < 1, "a part of the run: a number in [0, 1)"
+    above, change = method.stop_above, method.max_change
+    finite = "a finite number > 0, or null"
+    yield ("stop_above",), above is None or 0 < above < math.inf, finite
+    yield ("max_change",), change is None or 1 < change < math.inf, "a finite factor > 1, or null"
 
 
 def _choices(method: AutoLRS) -> Iterator[Rule]:

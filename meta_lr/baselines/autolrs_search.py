@@ -14,20 +14,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from meta_lr.baselines.autolrs_trials import Seen
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Posterior = Callable[[Array], tuple[Array, Array]]  # places to means and standard deviations
 
 WORST = 1e6  # what the published code tells the model of a loss that is not a number
 _SAME = 0.01  # places that are closer tell nothing new of each other
 _TIRED = 20  # times that a model may insist on a rate which it knows
+ALIKE = 0.01  # part of the loss within which two are alike
+_DRAWS = 4000  # of forecasts, to see which is the least
+
+Range = tuple[float, float]  # of places
+WHOLE: Range = (0.0, 1.0)
 
 
 class Told(NamedTuple):
-    """What a trial found: a forecast and its error; a trial that failed forecasts infinity."""
+    """What a trial found.
+
+    Attributes:
+        place: Of its rate.
+        loss: That it promises; infinity if it has failed.
+        error: Standard deviation of its error, as far as others do not share it.
+        seen: On the way.
+    """
 
     place: float
     loss: float
-    error: float
+    error: float = 0.0
+    seen: Seen = Seen()
 
     @property
     def failed(self) -> bool:
@@ -58,41 +73,61 @@ def spread_out(index: int, count: int, seed: int) -> float:
     return (index + float(_random(seed).uniform())) / count
 
 
-def by_bound(
-    told: Sequence[Told], known: Sequence[Told], kappa: float, *, noisy: bool, top: float = 1.0
-) -> float:
+def paired(told: Sequence[Told]) -> list[Told]:
+    """Return what was told with errors by the losses after the trials, which saw the same batches.
+
+    What a batch has in common with itself in all trials is no error. Once more, the trials would
+    have met other batches on their way too: so the error is twice that of the mean. And whatever
+    the batches say, a hundredth of a loss is no difference: where nothing is learned yet, on the
+    plateau at the start, a small rate seems the best because it does nothing.
+    """
+    fine = [point for point in told if point.seen.after and not point.failed]
+    if len(fine) < 2 or len(fine[0].seen.after) < 2:
+        return list(told)
+    losses = np.array([point.seen.after for point in fine])
+    apart = losses - losses.mean(axis=0)
+    errors = np.hypot(
+        2 * apart.std(axis=1, ddof=1) / losses.shape[1] ** 0.5, ALIKE * losses.mean(axis=1)
+    )
+    found = {point.place: error for point, error in zip(fine, errors.tolist(), strict=True)}
+    return [point._replace(error=found.get(point.place, point.error)) for point in told]
+
+
+def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range = WHOLE) -> float:
     """Return the place of the least lower bound, mean - kappa * deviation.
 
     It is apart from those told, and below all that have failed: a larger rate would fail too.
 
     Args:
         told: What the trials of this stage found, at least one.
-        known: What is known from before, in standard deviations.
         kappa: How much is not to know worth.
         noisy: Whether the model is told the forecasts' errors.
-        top: The largest place to try.
+        within: The smallest and the largest place to try.
     """
-    places = np.linspace(0.0, top, 301)
-    mean, deviation = _posterior(told, known, noisy)(places)
-    apart = np.abs(places[:, None] - [point.place for point in told]).min(axis=1) >= _SAME
+    places = np.linspace(*within, 301)
+    points = standardised(told)
+    known, values, errors = (
+        np.array([getattr(point, name) for point in points]) for name in ("place", "loss", "error")
+    )
+    bounds = NOISY if noisy else SURE
+    model = _fitted(known, values, bounds, errors=errors * noisy, restarts=0)
+    mean, deviation = model(places)
+    apart = np.abs(places[:, None] - known).min(axis=1) >= _SAME
     below = places < min((point.place for point in told if point.failed), default=math.inf)
     useful = apart & below if (apart & below).any() else apart
     return float(places[np.argmin(np.where(useful, mean - kappa * deviation, np.inf))])
 
 
-def confirmed(told: Sequence[Told], known: Sequence[Told], *, noisy: bool) -> list[float]:
-    """Return the larger of forecast and the model's mean, in standard deviations.
+def likely(told: Sequence[Told], seed: int) -> float:
+    """Return where the best place is to be expected: each counts by how probably it is the best.
 
-    None of the trials told has failed.
+    Where the forecasts do not tell the rates apart, that is in the middle of those tried; where
+    there are no errors, it is the place of the least forecast. None of those told has failed.
     """
-    forecasts = np.array([point.loss for point in standardised(told)])
-    return np.maximum(forecasts, means(told, known, noisy=noisy)).tolist()
-
-
-def means(told: Sequence[Told], known: Sequence[Told], *, noisy: bool) -> list[float]:
-    """Return the model's means at the places told, in standard deviations."""
-    places = np.array([point.place for point in told])
-    return _posterior(told, known, noisy)(places)[0].tolist()
+    losses, errors = (np.array([getattr(p, name) for p in told]) for name in ("loss", "error"))
+    drawn = _random(seed).standard_normal((_DRAWS, len(told))) * errors + losses
+    chances = np.bincount(drawn.argmin(axis=1), minlength=len(told)) / _DRAWS
+    return float(chances @ [point.place for point in told])
 
 
 def standardised(told: Sequence[Told]) -> list[Told]:
@@ -101,28 +136,29 @@ def standardised(told: Sequence[Told]) -> list[Told]:
     losses = [worst if point.failed else point.loss for point in told]
     mean, scale = float(np.mean(losses)), float(np.std(losses)) or 1.0
     return [
-        Told(point.place, (loss - mean) / scale, 1.0 if point.failed else point.error / scale)
+        point._replace(
+            loss=(loss - mean) / scale, error=1.0 if point.failed else point.error / scale
+        )
         for point, loss in zip(told, losses, strict=True)
     ]
 
 
-def published(told: Sequence[Told], kappa: float, seed: int, *, top: float = 1.0) -> float:
+def published(told: Sequence[Told], kappa: float, seed: int, *, within: Range = WHOLE) -> float:
     """Return the place of the least lower bound by L-BFGS, from the best 5 of 10,000 random ones.
 
-    It is at most `top`. A rate that was tried already is told once more, until the model asks for
-    another one.
+    A rate that was tried already is told once more, until the model asks for another one.
     """
     told, before, rng = list(told), {point.place: point for point in told}, _random(seed)
     for _ in range(_TIRED):
-        place = _least_bound(told, kappa, rng, top)
+        place = _least_bound(told, kappa, rng, within)
         if place not in before:
             return place
         told.append(before[place])
-    return float(rng.uniform(high=top))
+    return float(rng.uniform(*within))
 
 
 def _least_bound(
-    told: Sequence[Told], kappa: float, rng: np.random.RandomState, top: float
+    told: Sequence[Told], kappa: float, rng: np.random.RandomState, within: Range
 ) -> float:
     from scipy.optimize import minimize
 
@@ -135,21 +171,13 @@ def _least_bound(
         mean, deviation = model(at)
         return mean - kappa * deviation
 
-    candidates = rng.uniform(high=top, size=10_000)
+    candidates = rng.uniform(*within, size=10_000)
     starts = candidates[np.argsort(bound(candidates))[:5]]
     found = [
-        minimize(lambda at: bound(at)[0], [start], method="L-BFGS-B", bounds=[(0.0, top)])
+        minimize(lambda at: bound(at)[0], [start], method="L-BFGS-B", bounds=[within])
         for start in starts
     ]
     return float(min(found, key=lambda result: result.fun).x[0])
-
-
-def _posterior(told: Sequence[Told], known: Sequence[Told], noisy: bool) -> Posterior:
-    """Return the model that `told`, in standard deviations, and `known` make."""
-    points = [*standardised(told), *known]
-    places, values, errors = (np.array(numbers) for numbers in zip(*points, strict=True))
-    bounds = NOISY if noisy else SURE
-    return _fitted(places, values, bounds, errors=errors * noisy, restarts=0)
 
 
 def _fitted(

@@ -1,11 +1,10 @@
-"""AutoLRS's plan: how long its stages and their trials are, and which loss they read."""
+"""AutoLRS's plan: how long its stages and their trials are, and where the rate falls to zero."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 POINTS = 16  # validation losses of a trial
-_SHORTEST = 20  # steps of a trial in a stage whose length follows from the run's
 
 
 class Stage(NamedTuple):
@@ -22,11 +21,12 @@ class Stage(NamedTuple):
     period: int
 
 
-def stage(index: int, tau: int, tau_max: int, ratio: int = 10) -> Stage:
+def stage(index: int, tau: int, tau_max: int, ratio: int = 10, shortest: int = 1) -> Stage:
     """Return the stage of number `index`: tau doubles up to tau_max, a trial is tau / ratio.
 
     All stages until the first that is tau_max long, and that one, read the training loss; those
     after it read the validation loss 16 times per trial, or after each step of a shorter one.
+    No trial is shorter than `shortest`.
 
     >>> [stage(index, 1000, 8000).tau for index in range(5)]
     [1000, 2000, 4000, 8000, 8000]
@@ -36,23 +36,29 @@ def stage(index: int, tau: int, tau_max: int, ratio: int = 10) -> Stage:
     num_doubled = 0
     while num_doubled < index and tau < tau_max:
         tau, num_doubled = min(2 * tau, tau_max), num_doubled + 1
-    trial = max(1, tau // ratio)
+    trial = max(shortest, tau // ratio)
     return Stage(tau, trial, max(1, trial // POINTS) if index > num_doubled else 0)
 
 
-def lengths(
-    tau: int | None, tau_max: int | None, total_steps: int, ratio: int = 10
-) -> tuple[int, int]:
-    """Return the shortest and the longest stage; None is an eighth of the next longer length.
+def lengths(tau: int | None, tau_max: int | None, total_steps: int) -> tuple[int, int]:
+    """Return the shortest and the longest stage, None by default.
 
-    That is of the run for tau_max, and of tau_max for tau: as in a run of 64,000 steps with the
-    published 1000 and 8000, whose stages are then the same parts of it. But no stage is chosen so
-    short that its trials have fewer than 20 steps: momentum alone hides for ten what a rate does.
+    By default the first is a twentieth of the run, and the longest eight of these: four stages,
+    and a quarter of the run in which the rate falls.
 
-    >>> lengths(None, None, 64_000), lengths(None, None, 800), lengths(50, 400, 0)
-    ((1000, 8000), (200, 200), (50, 400))
+    >>> lengths(None, None, 64_000), lengths(None, 500, 800), lengths(50, None, 0)
+    ((3200, 25600), (40, 500), (50, 400))
     """
-    least = _SHORTEST * ratio
-    if tau_max is None:
-        tau_max = max(total_steps // 8, least, tau or 0)
-    return tau or min(max(tau_max // 8, least), tau_max), tau_max
+    if tau is None:
+        tau = max(1, total_steps // 20)
+        tau = tau if tau_max is None else min(tau, tau_max)
+    return tau, 8 * tau if tau_max is None else tau_max
+
+
+def fall(step: int, total_steps: int, part: float) -> float:
+    """Return the factor on a rate that falls linearly to zero over the last `part` of the steps.
+
+    >>> [fall(step, 8, 0.5) for step in range(9)]
+    [1.0, 1.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
+    """
+    return min(1.0, max(0.0, (total_steps - step) / (round(part * total_steps) + 1)))

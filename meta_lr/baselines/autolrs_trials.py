@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -24,18 +24,28 @@ class Seen(NamedTuple):
     Attributes:
         steps: The trial's steps after which a loss was seen.
         losses: Of training or validation, as the stage has it.
+        after: Losses of the same kind after its last step, on one batch each.
         num_steps: That the trial took.
         failed: Whether a loss was no number, or huge, or far above the start.
+        start: Fingerprint of where it began.
     """
 
-    steps: list[int]
-    losses: list[float]
-    num_steps: int
-    failed: bool
+    steps: Sequence[int] = ()
+    losses: Sequence[float] = ()
+    after: Sequence[float] = ()
+    num_steps: int = 0
+    failed: bool = False
+    start: str = ""
 
 
 def observe(
-    trial: Trial, stage: Stage, rates: Iterable[float], *, limit: float | None, val_batches: int
+    trial: Trial,
+    stage: Stage,
+    rates: Sequence[float],
+    *,
+    limit: float | None,
+    val_batches: int,
+    after: int,
 ) -> Seen:
     """Take a step at each of the rates; with a limit, stop as soon as the trial has failed.
 
@@ -46,20 +56,25 @@ def observe(
         limit: Above which the mean of the last three training losses is a failure; None lets a
             trial take all its steps.
         val_batches: Of a validation loss.
+        after: Batches on which to read the loss after the last step; if there are any, validation
+            losses are read then alone.
     """
+    start = trial.fingerprint()
     seen, recent, taken, failed = list[tuple[int, float]](), list[float](), 0, False
     for taken, rate in enumerate(rates, start=1):
         loss = float(trial.step(rate))
         recent = [*recent[1 - _RECENT :], loss]
         if not stage.period:
             seen.append((taken - 1, loss))  # it is the loss before the step
-        elif taken % stage.period == 0:
+        elif taken % stage.period == 0 and not after:
             seen.append((taken, trial.val_loss(val_batches, drawn=True)))
         failed = limit is not None and not _fine(recent, limit)
         if failed:
             break
+    ended = [] if failed else _ended(trial, stage, after)
     steps, losses = [step for step, _ in seen], [loss for _, loss in seen]
-    return Seen(steps, losses, taken, failed or not all(abs(loss) < _HUGE for loss in losses))
+    fine = not failed and all(abs(loss) < _HUGE for loss in (*losses, *ended))
+    return Seen(steps, losses, ended, taken, not fine, start)
 
 
 def limit_at(sandbox: Sandbox, above: float) -> float:
@@ -68,11 +83,18 @@ def limit_at(sandbox: Sandbox, above: float) -> float:
     That is the mean over four fresh batches; where it is near zero, their spread takes its place.
     """
     with sandbox.trial() as trial:
-        losses = [float(trial.loss(trial.model, draw)) for draw in range(_START)]
+        losses = trial.train_losses(_START)
     mean = math.fsum(losses) / _START
     spread = float(torch.tensor(losses, dtype=torch.float64).std())
     return mean + above * max(abs(mean), spread)
 
 
-def _fine(recent: list[float], limit: float) -> bool:
-    return all(abs(loss) < _HUGE for loss in recent) and math.fsum(recent) <= limit * len(recent)
+def _ended(trial: Trial, stage: Stage, count: int) -> list[float]:
+    if stage.period:
+        return [trial.val_loss(1, drawn=True, first=index) for index in range(count)]
+    return trial.train_losses(count)
+
+
+def _fine(recent: Iterable[float], limit: float) -> bool:
+    losses = list(recent)
+    return all(abs(loss) < _HUGE for loss in losses) and math.fsum(losses) <= limit * len(losses)

@@ -236,18 +236,25 @@ class Trial:
         """Return the training loss () of `model`, say a patched copy, on the draw-th batch."""
         return self.sandbox.loss_of(model, "train", draw)
 
-    def val_loss(self, num_batches: int, *, drawn: bool = False) -> float:
+    def train_losses(self, count: int) -> list[float]:
+        """Return the losses on the next `count` training batches of the trial, one by one."""
+        first = self._first_draw + self.steps
+        with torch.no_grad():
+            return [float(self.loss(self.model, first + index)) for index in range(count)]
+
+    def val_loss(self, num_batches: int, *, drawn: bool = False, first: int = 0) -> float:
         """Return the mean loss over batches of split "val", in eval mode.
 
-        They are its first ones, or all if there are no more, or, if `drawn`, the first random ones
-        of this step: where a set is sorted by class, its first batches do not speak for it.
+        They are its first ones, or all if there are no more, or, if `drawn`, random ones of this
+        step from number `first` on: where a set is sorted by class, its first batches do not speak
+        for it.
         """
         sandbox, total, examples = self.sandbox, 0.0, 0
         if not drawn:
             num_batches = min(num_batches, sandbox.val_batches or num_batches)
         self.model.eval()
         with torch.no_grad():
-            for index in range(num_batches):
+            for index in range(first, first + num_batches):
                 place = (sandbox.step, index) if drawn else (index, None)
                 batch = sandbox.batch("val", *place)
                 sandbox.charge(FORWARD, batch)

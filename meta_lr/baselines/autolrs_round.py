@@ -1,0 +1,144 @@
+"""AutoLRS's search at the start of one stage: trials at k rates, and the rate that they favour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meta_lr.baselines import autolrs_forecast as forecasts
+from meta_lr.baselines import autolrs_search as searches
+from meta_lr.baselines.autolrs_forecast import Forecast
+from meta_lr.baselines.autolrs_search import WHOLE, Range, Told
+from meta_lr.baselines.autolrs_stages import POINTS, Stage, fall
+from meta_lr.baselines.autolrs_trials import Seen, limit_at, observe
+from meta_lr.protocol import StepView
+from meta_lr.seeds import derive
+
+if TYPE_CHECKING:
+    from meta_lr.baselines.autolrs import AutoLRS, AutoLRSState
+
+
+@dataclass(frozen=True)
+class Round:
+    """The search of one stage.
+
+    Args:
+        method: Its options.
+        view: Of the step at which the stage begins.
+        state: Before it.
+        plan: Of the stage.
+        old: The rate that the optimizer has.
+    """
+
+    method: AutoLRS
+    view: StepView
+    state: AutoLRSState
+    plan: Stage
+    old: float
+
+    def search(self) -> tuple[float, list[Told]]:
+        """Return the rate to hold, and what each trial told."""
+        method, told = self.method, list[Told]()
+        above = method.stop_above
+        limit = None if above is None else limit_at(self.view.sandbox, above)
+        for index in range(self._num_trials):
+            place = self._ask(told)
+            told = searches.paired([*told, self._tell(place, self._try(place, index, limit))])
+            self._note(index, told[-1])
+        return method.rate_at(self._best(told)), told
+
+    def _try(self, place: float, index: int, limit: float | None) -> Seen:
+        """Train a copy at a rate, and return what it sees."""
+        method = self.method
+        after = method.batches if method.forecast == "end" else 0
+        draw = 0 if method.common_batches else index * (self.plan.trial + 1 + after)
+        rates = list(self._rates(method.rate_at(place), index))
+        with self.view.sandbox.trial(draw) as trial:
+            return observe(
+                trial, self.plan, rates, limit=limit, val_batches=method.val_batches, after=after
+            )
+
+    def _rates(self, rate: float, index: int) -> Iterator[float]:
+        """Yield the rates of a trial's steps."""
+        num_steps, method = self.plan.trial, self.method
+        if method.steps == "published" and self.state.num_stages + index == 0:
+            num_steps += 1
+        elif method.steps == "published":
+            yield self.old
+            num_steps -= 1
+        part = method.cooldown if method.forecast == "end" else 0.0
+        yield from (rate * fall(step, num_steps, part) for step in range(num_steps))
+
+    def _tell(self, place: float, seen: Seen) -> Told:
+        """Return what a trial found."""
+        if seen.failed:
+            return Told(place, math.inf, seen=seen)
+        ahead = self._forecast(seen)
+        return Told(place, ahead.loss, ahead.own, seen)
+
+    def _forecast(self, seen: Seen) -> Forecast:
+        """Return the loss that a trial promises."""
+        method, plan = self.method, self.plan
+        if seen.after:
+            return Forecast(math.fsum(seen.after) / len(seen.after))
+        if method.val_guard and plan.period and max(seen.losses) >= self.state.first_loss:
+            return Forecast(seen.losses[-1])
+        if method.forecast == "robust":
+            return forecasts.robust(seen.steps, seen.losses, plan.tau)
+        last = POINTS if plan.period else plan.trial
+        losses, validates = seen.losses[-last:], plan.period > 0
+        return forecasts.published(losses, plan.tau // (plan.period or 1), validates=validates)
+
+    def _note(self, index: int, told: Told) -> None:
+        self.view.sandbox.note(
+            stage=self.state.num_stages,
+            trial=index,
+            rate=self.method.rate_at(told.place),
+            forecast=None if told.failed else told.loss,
+            error=None if told.failed else told.error,
+            steps=told.seen.num_steps,
+            failed=told.failed,
+            start=told.seen.start,
+        )
+
+    @property
+    def _num_trials(self) -> int:
+        first = self.method.first_trials
+        return self.method.trials if self.state.num_stages or first is None else first
+
+    def _ask(self, told: list[Told]) -> float:
+        """Return the place of the next rate to try."""
+        method, index, (low, high) = self.method, len(told), self._within
+        seed = derive(method.seed, "autolrs", self.state.num_stages, index)
+        if method.search == "grid":
+            return low + (high - low) * searches.log_spaced(index, self._num_trials)
+        if method.search == "random":
+            return low + (high - low) * searches.spread_out(0, 1, seed)
+        initial = min(method.initial, self._num_trials)
+        if index < initial:
+            return low + (high - low) * searches.spread_out(index, initial, seed)
+        if method.search == "gp_published":
+            return searches.published(told, method.kappa, seed, within=(low, high))
+        return searches.by_bound(told, method.kappa, noisy=method.noisy, within=(low, high))
+
+    @property
+    def _within(self) -> Range:
+        """The places that may be tried: those near the last rate, if that has to be."""
+        method = self.method
+        if method.max_change is None or self.state.num_stages == 0:
+            return WHOLE
+        decades = math.log(method.max_lr / method.min_lr)
+        place = math.log(self.state.chosen / method.min_lr) / decades
+        reach = math.log(method.max_change) / decades
+        return max(0.0, place - reach), min(1.0, place + reach)
+
+    def _best(self, told: list[Told]) -> float:
+        """Return the place of the rate to hold; that of the smallest one if all have failed."""
+        usable = [point for point in told if not point.failed]
+        if not usable:
+            return min(point.place for point in told)
+        if self.method.choose == "least":
+            return min((point.loss, point.place) for point in usable)[1]
+        return searches.likely(usable, derive(self.method.seed, "likely", self.state.num_stages))
