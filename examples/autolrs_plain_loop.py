@@ -53,7 +53,9 @@ def experiment_batch(split: str, step: int, draw: int | None) -> tuple[Tensor, T
     data = VAL if split == "val" else TRAIN
     random = torch.Generator().manual_seed(1_000_003 * step + (draw or 0))
     index = torch.randint(len(data), (32,), generator=random)
-    return data.images[index], data.labels[index]
+    turned = torch.rand(32, 1, 1, 1, generator=random) < 0.5  # augmented as the run's own
+    images = data.images[index]
+    return torch.where(turned, images.flip(-1, -2), images), data.labels[index]
 
 
 def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS
+from meta_lr.baselines.autolrs_trials import Start
 from meta_lr.baselines.policies import Constant
 from meta_lr.cli.places import conf_dir
 from meta_lr.protocol import Need
@@ -86,7 +87,7 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
     assert scaled.needs == Need.TRIALS | Need.HORIZON and SHORT.needs == Need.TRIALS
     for total, begins in (
         (100, [0, 5, 15, 35, 75]),
-        (30, [0, 1, 3, 7, 15, 23]),
+        (30, [0, 2, 6, 14]),
         (94, [0, 4, 12, 28, 60]),
     ):
         outcome, stages, _ = run(scaled, steps=total)
@@ -108,6 +109,27 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypa
     tried.clear()
     run(replace(falling, forecast="robust"), steps=20, task=Toy())
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
+
+
+def test_a_warm_up_may_reach_into_the_fall_at_the_end():
+    warm = replace(SHORT, cooldown=0.5, warmup_steps=30, warmup_lr=0.5)
+    outcome, (notes,), rates = run(warm, steps=40, task=Toy(), optimizer=SGD)
+    assert notes[0]["step"] == 30 and outcome.state.num_stages == 1
+    assert rates[29] == 0.5 and rates[39] == pytest.approx(rates[30] / 10)
+
+
+@pytest.mark.parametrize("options", [{"batches": 3}, {"forecast": "robust", "val_batches": 3}])
+def test_only_stages_after_the_first_long_one_read_the_validation_loss(options):
+    for steps, draws in ((20, set()), (21, {0, 1, 2})):
+        seen = set()
+
+        class Watched(Toy):
+            def batch(self, split, index, draw=None, seen=seen):
+                seen.add((split, draw))
+                return super().batch(split, index, draw)
+
+        run(replace(SHORT, tau_max=20, **options), steps=steps, task=Watched())
+        assert {draw for split, draw in seen if split == "val"} - {None} == draws
 
 
 def test_the_first_stage_has_trials_of_its_own_number():
@@ -149,7 +171,7 @@ OURS = AutoLRS(1e-3, 30.0, tau=20, tau_max=20, ratio=3, shortest=1, trials=5, se
 def took(controller):
     """What a short run on noisy data tried, what was forecast, its rates, and their cost."""
     outcome, stages, rates = run(controller, steps=40, task=Toy(batch_size=4), optimizer=SGD)
-    tried = [(note["rate"], note["forecast"]) for notes in stages for note in notes]
+    tried = [(note["rate"], note["loss"]) for notes in stages for note in notes]
     return tried, rates, outcome.search_cost
 
 
@@ -165,12 +187,12 @@ def test_each_option_of_ours_can_be_switched_off_by_itself(by_default, name):
 
 @pytest.mark.parametrize("search", ["gp", "gp_published", "grid", "random"])
 def test_the_next_stage_tries_rates_near_the_last_one_s(search):
-    wide = AutoLRS(1e-4, 10.0, tau=10, tau_max=10, ratio=5, trials=5, search=search, cooldown=0.0)
+    wide = replace(SHORT, min_lr=1e-4, max_lr=10.0, tau=10, tau_max=10, search=search)
     largest = []
     for factor in (2.0, None):
-        _, stages, rates = run(replace(wide, max_change=factor), 40, Toy(), SGD)
+        _, stages, rates = run(replace(wide, max_change=factor), 30, Toy(), SGD)
         tried = [[math.log(note["rate"]) for note in notes] for notes in stages[1:]]
-        before = map(math.log, rates[9:30:10])
+        before = map(math.log, rates[9:20:10])
         largest.append(max(abs(x - y) for y, row in zip(before, tried, strict=True) for x in row))
     assert largest[0] <= math.log(2.0) + 1e-9 and largest[1] > math.log(2.5)
 
@@ -199,7 +221,7 @@ def test_failed_trials_stop_early_and_are_never_chosen():
     outcome, (notes, *_), rates = run(controller, steps=40)
     failed = [note for note in notes if note["failed"]]
     assert [note["rate"] for note in failed] == pytest.approx([10.0, 100.0, 1e3, 1e4])
-    assert all(note["steps"] < 5 and note["forecast"] is None for note in failed)
+    assert all(note["steps"] < 5 and note["loss"] is None for note in failed)
     assert all(note["steps"] == 20 for note in notes if not note["failed"])
     assert outcome.state.num_failed == 4 and rates[0] == pytest.approx(1.0)
 
@@ -217,6 +239,21 @@ def test_if_all_fail_the_smallest_rate_is_taken():
     _, (notes,), rates = run(controller, steps=1)
     assert all(note["failed"] for note in notes)
     assert rates == [1e3]
+
+
+def test_what_failed_is_far_above_this_stage_and_the_first():
+    """Of a network that has learned, a few hard examples are far above the mean."""
+    learned, fresh = Start(0.01, 0.02), Start(2.3, 0.1)
+    assert learned.limit(3.0, first=2.3) == 2.3
+    assert learned.limit(3.0, first=0.02) == pytest.approx(0.01 + 3 * 0.02)
+    assert fresh.limit(3.0, first=2.3) == pytest.approx(4 * 2.3)
+    assert Start(-5.0, 0.1).limit(3.0, first=-5.0) == pytest.approx(-5.0 + 3 * 5.0)
+
+
+def test_the_first_stage_s_loss_is_remembered():
+    outcome, stages, _ = run(SHORT, steps=60, task=Toy(), optimizer=SGD)
+    first, _, _ = run(SHORT, steps=1, task=Toy(), optimizer=SGD)
+    assert len(stages) > 1 and outcome.state.first_mean == first.state.first_mean > 0.0
 
 
 def test_a_loss_that_is_no_number_fails():

@@ -11,9 +11,9 @@ from meta_lr.baselines.autolrs_search import (
     Told,
     by_bound,
     likely,
-    paired,
     published,
     standardised,
+    with_errors,
 )
 from meta_lr.baselines.autolrs_trials import Seen
 
@@ -109,11 +109,25 @@ def seen(place, *losses):
 def test_what_all_trials_have_in_common_is_no_error():
     """The batches differ by whole units, the rates by hundredths, and the same on each batch."""
     hard = np.array([1.0, 2.0, 3.0, 4.0])
-    sure = paired([seen(0.1, *hard), seen(0.5, *(hard - 0.05)), seen(0.9, *(hard + 0.01))])
-    unsure = paired([seen(0.1, *hard), seen(0.5, *hard[::-1])])
+    told = [seen(0.1, *hard), seen(0.5, *(hard - 0.05)), seen(0.9, *(hard + 0.01))]
+    sure, unsure = (with_errors(told, paired=paired) for paired in (True, False))
     least = ALIKE * 2.5
     assert [point.error for point in sure] == pytest.approx([least] * 3, rel=0.05)
-    assert all(point.error > 10 * least for point in unsure)
-    alone, failed = [seen(0.1, *hard)], Told(0.95, math.inf)
-    assert paired(alone) == alone and paired([*alone, failed]) == [*alone, failed]
-    assert paired([*sure, failed])[3] == failed
+    assert all(point.error > 10 * least for point in unsure), "if each had batches of its own"
+    (alone,), failed = with_errors(told[:1], paired=True), Told(0.95, math.inf)
+    assert alone.error == pytest.approx(least) and with_errors([failed], paired=True) == [failed]
+    assert with_errors([*told, failed], paired=True) == [*sure, failed]
+
+
+def test_one_bad_trial_leaves_the_others_errors_as_they_are():
+    random = np.random.RandomState(0)
+    hard = 1 + 0.3 * random.standard_normal(8)
+    losses = [hard + 0.02 * random.standard_normal(8) + 0.2 * (p - 0.8) ** 2 for p in (0.2, 0.8)]
+    told = [seen(p, *loss) for p, loss in zip((0.2, 0.8), losses, strict=True)]
+    bad = seen(1.0, *(4 + 2.5 * random.standard_normal(8)))
+    assert with_errors([*told, bad], paired=True)[:2] == with_errors(told, paired=True)
+
+
+def test_losses_may_be_negative():
+    told = with_errors([seen(0.1, -3.0, -4.0), seen(0.5, -3.5, -4.6)], paired=True)
+    assert all(point.error > 0.0 for point in told) and likely(told, seed=0) > 0.4

@@ -108,12 +108,13 @@ def rates(monkeypatch):
 
 CASES = {
     "short trials, a warm-up and the released kappa": {
-        **{"tau": 20, "tau_max": 80, "k": 3, "kappa": 1e6},
+        **{"tau": 20, "tau_max": 70, "k": 3, "kappa": 1e6},
         **{"warmup_steps": 5, "warmup_lr": 0.3},
     },
 }
 SLOW = {
     "four stages, two of them validate every second step": {"tau": 160, "tau_max": 320, "k": 5},
+    "more than sixteen validations": {"tau": 400, "tau_max": 400, "k": 2},
     "ten trials, five stages": {"tau": 40, "tau_max": 320, "k": 10},
 }
 

@@ -34,7 +34,7 @@ POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
 SHORT = {  # what a method needs in order to do all that it can within the runs
-    "autolrs": ["lr.tau=40", "lr.tau_max=40", "lr.trials=6"],
+    "autolrs": ["lr.tau=30", "lr.tau_max=30", "lr.shortest=4"],
     "autolrs_paper": ["lr.tau=40", "lr.tau_max=40", "lr.trials=3"],
 }
 OPTIMIZER = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

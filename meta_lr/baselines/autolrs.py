@@ -23,7 +23,8 @@ class AutoLRSState(NamedTuple):
         chosen: The rate of the present stage, 0 before the first.
         begin: The step at which the stage began, -1 before the first.
         end: The step at which the next one begins.
-        first_loss: The run's loss when the first search began, nan before.
+        first_loss: The run's loss just before the first search, nan before.
+        first_mean: The mean loss over four batches where the first search began, nan before.
         num_stages: Begun so far.
         num_trials: Of all stages.
         num_failed: Of these.
@@ -34,6 +35,7 @@ class AutoLRSState(NamedTuple):
     begin: int = -1
     end: int = -1
     first_loss: float = math.nan
+    first_mean: float = math.nan
     num_stages: int = 0
     num_trials: int = 0
     num_failed: int = 0
@@ -47,10 +49,10 @@ class AutoLRS:
         at the start of each stage, for i = 1 ... k: a rate r_i by the search; tau' = tau / ratio
         steps at r_i on a copy of model and optimizer; the loss L_i that this leads to. Then tau
         steps at the r_i of the least L_i, or where it is to be expected. tau doubles from stage
-        to stage up to tau_max. As published, L_i is where an exponential through the losses of
-        the trial is at tau, and the stages after the first of length tau_max read the validation
-        loss. By default the rate falls to zero at the end of each trial, as at that of the run,
-        and L_i is the loss there.
+        to stage up to tau_max; the stages after the first of that length read the validation
+        loss. As published, L_i is where an exponential through the losses of the trial is at tau.
+        By default the rate falls to zero at the end of each trial, as at that of the run, and L_i
+        is the loss there.
     Reference:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
@@ -69,16 +71,17 @@ class AutoLRS:
         validates after each one; 6. where its authors' texts leave it open, the forecast is of a
         trial's last tau' losses, and the last validation is after its last step.
     Cost:
-        k tau / ratio steps per stage: by default a quarter of the run; as published as many as are
-        trained with, and with validation 16 k evaluations more
+        k tau / ratio steps per stage: by default a quarter of a run of 3,000 steps, a fifth of a
+        long one, and half of one of 800, as no trial is shorter than 20; as published as many as
+        are trained with, and with validation 16 k evaluations more
 
     A search happens inside one step of the run and is repeated if it is interrupted.
 
     Args:
         min_lr: The smallest rate.
         max_lr: The largest rate; both ends may be tried.
-        tau: Length of the first stage, in steps; None: a twentieth of the run.
-        tau_max: Length of the longest stage, in steps; None: eight times tau.
+        tau: Length of the first stage, in steps; None: a twentieth of the run, or `shortest`.
+        tau_max: Length of the longest stage, in steps, to which they double; None: eight tau.
         ratio: A stage's length over a trial's.
         shortest: Steps of a trial, at least: momentum alone hides for ten what a rate does.
         trials: k, per stage.
@@ -91,23 +94,25 @@ class AutoLRS:
             parts.
         noisy: Whether the process is told the errors.
         choose: Take the rate of the least loss, or the mean of the rates (of their logarithms),
-            each weighed by how probably it is the best.
+            each weighed by how probably it is the best; where they cannot be told apart, that is in
+            the middle of those tried.
         forecast: The loss after the trial, by a robust fit of the exponential, or as published.
-        batches: By which the loss after a trial is known.
+        batches: By which the loss after a trial is known, where that is what counts.
         cooldown: Part of the run in the end of which the rate falls linearly to zero; with
             `forecast` "end" of each trial too, so that a rate is judged by what it has reached, and
             not by the noise that it makes.
         common_batches: Whether all trials of a stage train on the same batches.
-        stop_above: A trial fails if its loss rises over the start's by more than so many times the
-            start's; None lets it run.
+        stop_above: A trial fails if its loss rises over the stage's first by more than so many
+            times that, and over the first one of all; None lets it run.
         max_change: The largest factor between the rate of a stage and those that the next one
             tries; None: any.
         steps: How steps are counted: "exact"; or "published", where a rate is only set after a
             step, so the first one of the run, of each trial and of each stage is at the rate
             before, and a stage is two steps longer.
         val_guard: Whether a trial whose validation losses reach the run's first training loss
-            counts with the last of them.
-        val_batches: Batches of a validation loss, random ones, the same for all trials of a stage.
+            counts with the last of them; of no effect where the loss after the trial counts.
+        val_batches: Batches of each validation loss that is extrapolated, random ones, the same for
+            all trials of a stage.
         warmup_steps: Steps that come before the first search.
         warmup_lr: To which the rate then rises, linearly.
         seed: Of the search.
@@ -184,20 +189,21 @@ class AutoLRS:
     def _search(self, view: StepView, state: AutoLRSState) -> AutoLRSState:
         """Return the state at the start of a stage, with the rate that its trials favour."""
         plan = self._plan(view, state)
-        chosen, told = Round(self, view, state, plan, self._old(view, state)).search()
+        found = Round(self, view, state, plan, self._old(view, state)).search()
         return state._replace(
-            chosen=chosen,
+            chosen=found.rate,
+            first_mean=found.first_mean,
             begin=view.step,
             end=view.step + plan.tau + 2 * (self.steps == "published"),
             num_stages=state.num_stages + 1,
-            num_trials=state.num_trials + len(told),
-            num_failed=state.num_failed + sum(point.failed for point in told),
+            num_trials=state.num_trials + len(found.told),
+            num_failed=state.num_failed + sum(point.failed for point in found.told),
         )
 
     def _plan(self, view: StepView, state: AutoLRSState) -> Stage:
         """Return the stage that begins; the last one of a run of known length ends with it."""
         total_steps = view.total_steps if Need.HORIZON in self.needs else 0
-        tau, tau_max = lengths(self.tau, self.tau_max, total_steps)
+        tau, tau_max = lengths(self.tau, self.tau_max, total_steps, self.shortest)
         plan = stage(state.num_stages, tau, tau_max, self.ratio, self.shortest)
         left = total_steps - round(self.cooldown * total_steps) - view.step
         return plan._replace(tau=total_steps - view.step) if 0 < left < 1.5 * plan.tau else plan

@@ -5,19 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meta_lr.baselines import autolrs_forecast as forecasts
 from meta_lr.baselines import autolrs_search as searches
 from meta_lr.baselines.autolrs_forecast import Forecast
 from meta_lr.baselines.autolrs_search import WHOLE, Range, Told
-from meta_lr.baselines.autolrs_stages import POINTS, Stage, fall
-from meta_lr.baselines.autolrs_trials import Seen, limit_at, observe
+from meta_lr.baselines.autolrs_stages import Stage, fall
+from meta_lr.baselines.autolrs_trials import Seen, observe, start_of
 from meta_lr.protocol import StepView
 from meta_lr.seeds import derive
 
 if TYPE_CHECKING:
     from meta_lr.baselines.autolrs import AutoLRS, AutoLRSState
+
+
+class Found(NamedTuple):
+    """What the search of a stage found.
+
+    Attributes:
+        rate: To hold.
+        told: By each trial.
+        first_mean: The mean loss where the first stage began; nan if nobody asked.
+    """
+
+    rate: float
+    told: list[Told]
+    first_mean: float
 
 
 @dataclass(frozen=True)
@@ -38,16 +52,26 @@ class Round:
     plan: Stage
     old: float
 
-    def search(self) -> tuple[float, list[Told]]:
-        """Return the rate to hold, and what each trial told."""
+    def search(self) -> Found:
+        """Try the rates, and return what was found."""
         method, told = self.method, list[Told]()
-        above = method.stop_above
-        limit = None if above is None else limit_at(self.view.sandbox, above)
+        limit, first_mean = self._limit()
         for index in range(self._num_trials):
             place = self._ask(told)
-            told = searches.paired([*told, self._tell(place, self._try(place, index, limit))])
-            self._note(index, told[-1])
-        return method.rate_at(self._best(told)), told
+            new = self._tell(place, self._try(place, index, limit))
+            told = searches.with_errors([*told, new], paired=method.common_batches)
+        for index, point in enumerate(told):
+            self._note(index, point)
+        return Found(method.rate_at(self._best(told)), told, first_mean)
+
+    def _limit(self) -> tuple[float | None, float]:
+        """Return the loss at which a trial has failed, and the mean where the first stage began."""
+        first, above = self.state.first_mean, self.method.stop_above
+        if above is None:
+            return None, first
+        start = start_of(self.view.sandbox)
+        first = start.mean if math.isnan(first) else first
+        return start.limit(above, first), first
 
     def _try(self, place: float, index: int, limit: float | None) -> Seen:
         """Train a copy at a rate, and return what it sees."""
@@ -87,16 +111,15 @@ class Round:
             return Forecast(seen.losses[-1])
         if method.forecast == "robust":
             return forecasts.robust(seen.steps, seen.losses, plan.tau)
-        last = POINTS if plan.period else plan.trial
-        losses, validates = seen.losses[-last:], plan.period > 0
-        return forecasts.published(losses, plan.tau // (plan.period or 1), validates=validates)
+        at, validates = plan.tau // (plan.period or 1), plan.period > 0
+        return forecasts.published(seen.losses, at, validates=validates)
 
     def _note(self, index: int, told: Told) -> None:
         self.view.sandbox.note(
             stage=self.state.num_stages,
             trial=index,
             rate=self.method.rate_at(told.place),
-            forecast=None if told.failed else told.loss,
+            loss=None if told.failed else told.loss,
             error=None if told.failed else told.error,
             steps=told.seen.num_steps,
             failed=told.failed,

@@ -1,4 +1,4 @@
-"""AutoLRS's search: which rate to try next, given what the trials before forecast.
+"""AutoLRS's search: which rate to try next, given what the trials before found.
 
 A rate is known by its place in [0, 1], its logarithm between those of the smallest and the largest
 rate. The Gaussian process is scikit-learn's.
@@ -20,10 +20,11 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Posterior = Callable[[Array], tuple[Array, Array]]  # places to means and standard deviations
 
 WORST = 1e6  # what the published code tells the model of a loss that is not a number
-_SAME = 0.01  # places that are closer tell nothing new of each other
+_SAME = 0.01  # part of the range; places that are closer tell nothing new of each other
 _TIRED = 20  # times that a model may insist on a rate which it knows
+_ONCE_MORE = 1.5  # how much more another run would differ than another choice of batches
 ALIKE = 0.01  # part of the loss within which two are alike
-_DRAWS = 4000  # of forecasts, to see which is the least
+_DRAWS = 4000  # of losses, to see which is the least
 
 Range = tuple[float, float]  # of places
 WHOLE: Range = (0.0, 1.0)
@@ -46,7 +47,7 @@ class Told(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """Whether there is no forecast."""
+        """Whether it promises nothing."""
         return math.isinf(self.loss)
 
 
@@ -73,22 +74,23 @@ def spread_out(index: int, count: int, seed: int) -> float:
     return (index + float(_random(seed).uniform())) / count
 
 
-def paired(told: Sequence[Told]) -> list[Told]:
-    """Return what was told with errors by the losses after the trials, which saw the same batches.
+def with_errors(told: Sequence[Told], *, paired: bool) -> list[Told]:
+    """Return what was told with errors by the losses after the trials, where there are any.
 
-    What a batch has in common with itself in all trials is no error. Once more, the trials would
-    have met other batches on their way too: so the error is twice that of the mean. And whatever
-    the batches say, a hundredth of a loss is no difference: where nothing is learned yet, on the
-    plateau at the start, a small rate seems the best because it does nothing.
+    An error is that of the difference from the least loss. If `paired`, the trials saw the same
+    batches, and what these have in common is no error. Once more, the trials would have met other
+    batches on their way too: so it is half as large again. And whatever the batches say, a
+    hundredth of a loss is no difference: where nothing is learned yet, on the plateau at the
+    start, a small rate seems the best because it does nothing.
     """
     fine = [point for point in told if point.seen.after and not point.failed]
-    if len(fine) < 2 or len(fine[0].seen.after) < 2:
+    if not fine:
         return list(told)
-    losses = np.array([point.seen.after for point in fine])
-    apart = losses - losses.mean(axis=0)
-    errors = np.hypot(
-        2 * apart.std(axis=1, ddof=1) / losses.shape[1] ** 0.5, ALIKE * losses.mean(axis=1)
-    )
+    losses, count = np.array([point.seen.after for point in fine]), len(fine[0].seen.after)
+    means = losses.mean(axis=1)
+    apart = losses - losses[means.argmin()] if paired else losses
+    spread = apart.std(axis=1, ddof=1) if count > 1 else 0.0
+    errors = np.hypot(_ONCE_MORE * spread / count**0.5, ALIKE * means)
     found = {point.place: error for point, error in zip(fine, errors.tolist(), strict=True)}
     return [point._replace(error=found.get(point.place, point.error)) for point in told]
 
@@ -101,7 +103,7 @@ def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range =
     Args:
         told: What the trials of this stage found, at least one.
         kappa: How much is not to know worth.
-        noisy: Whether the model is told the forecasts' errors.
+        noisy: Whether the model is told the errors.
         within: The smallest and the largest place to try.
     """
     places = np.linspace(*within, 301)
@@ -112,7 +114,7 @@ def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range =
     bounds = NOISY if noisy else SURE
     model = _fitted(known, values, bounds, errors=errors * noisy, restarts=0)
     mean, deviation = model(places)
-    apart = np.abs(places[:, None] - known).min(axis=1) >= _SAME
+    apart = np.abs(places[:, None] - known).min(axis=1) >= _SAME * (within[1] - within[0])
     below = places < min((point.place for point in told if point.failed), default=math.inf)
     useful = apart & below if (apart & below).any() else apart
     return float(places[np.argmin(np.where(useful, mean - kappa * deviation, np.inf))])
@@ -121,8 +123,8 @@ def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range =
 def likely(told: Sequence[Told], seed: int) -> float:
     """Return where the best place is to be expected: each counts by how probably it is the best.
 
-    Where the forecasts do not tell the rates apart, that is in the middle of those tried; where
-    there are no errors, it is the place of the least forecast. None of those told has failed.
+    Where the losses do not tell the rates apart, that is in the middle of those tried; where there
+    are no errors, it is the place of the least loss. None of those told has failed.
     """
     losses, errors = (np.array([getattr(p, name) for p in told]) for name in ("loss", "error"))
     drawn = _random(seed).standard_normal((_DRAWS, len(told))) * errors + losses

@@ -22,11 +22,11 @@ class Stage(NamedTuple):
 
 
 def stage(index: int, tau: int, tau_max: int, ratio: int = 10, shortest: int = 1) -> Stage:
-    """Return the stage of number `index`: tau doubles up to tau_max, a trial is tau / ratio.
+    """Return the stage of number `index`: tau doubles until it is tau_max, a trial is tau / ratio.
 
-    All stages until the first that is tau_max long, and that one, read the training loss; those
-    after it read the validation loss 16 times per trial, or after each step of a shorter one.
-    No trial is shorter than `shortest`.
+    It ends beyond tau_max if that is not reached by doubling. All stages until the first of the
+    last length, and that one, read the training loss; those after it read the validation loss 16
+    times per trial, or after each step of a shorter one. No trial is shorter than `shortest`.
 
     >>> [stage(index, 1000, 8000).tau for index in range(5)]
     [1000, 2000, 4000, 8000, 8000]
@@ -35,22 +35,24 @@ def stage(index: int, tau: int, tau_max: int, ratio: int = 10, shortest: int = 1
     """
     num_doubled = 0
     while num_doubled < index and tau < tau_max:
-        tau, num_doubled = min(2 * tau, tau_max), num_doubled + 1
+        tau, num_doubled = 2 * tau, num_doubled + 1
     trial = max(shortest, tau // ratio)
     return Stage(tau, trial, max(1, trial // POINTS) if index > num_doubled else 0)
 
 
-def lengths(tau: int | None, tau_max: int | None, total_steps: int) -> tuple[int, int]:
+def lengths(
+    tau: int | None, tau_max: int | None, total_steps: int, shortest: int = 1
+) -> tuple[int, int]:
     """Return the shortest and the longest stage, None by default.
 
-    By default the first is a twentieth of the run, and the longest eight of these: four stages,
-    and a quarter of the run in which the rate falls.
+    By default the first is a twentieth of the run, though no shorter than a trial, and the longest
+    eight of these: four stages, and a quarter of the run in which the rate falls.
 
     >>> lengths(None, None, 64_000), lengths(None, 500, 800), lengths(50, None, 0)
     ((3200, 25600), (40, 500), (50, 400))
     """
     if tau is None:
-        tau = max(1, total_steps // 20)
+        tau = max(shortest, total_steps // 20)
         tau = tau if tau_max is None else min(tau, tau_max)
     return tau, 8 * tau if tau_max is None else tau_max
 

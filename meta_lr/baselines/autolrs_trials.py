@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from meta_lr.baselines.autolrs_stages import Stage
+from meta_lr.baselines.autolrs_stages import POINTS, Stage
 
 if TYPE_CHECKING:
     from meta_lr.training.sandbox import Sandbox, Trial
@@ -23,7 +23,8 @@ class Seen(NamedTuple):
 
     Attributes:
         steps: The trial's steps after which a loss was seen.
-        losses: Of training or validation, as the stage has it.
+        losses: Of training or validation, as the stage has it: of its last tau' steps, or the last
+            16 validations.
         after: Losses of the same kind after its last step, on one batch each.
         num_steps: That the trial took.
         failed: Whether a loss was no number, or huge, or far above the start.
@@ -72,21 +73,36 @@ def observe(
         if failed:
             break
     ended = [] if failed else _ended(trial, stage, after)
+    seen = seen[-(POINTS if stage.period else stage.trial) :]
     steps, losses = [step for step, _ in seen], [loss for _, loss in seen]
     fine = not failed and all(abs(loss) < _HUGE for loss in (*losses, *ended))
     return Seen(steps, losses, ended, taken, not fine, start)
 
 
-def limit_at(sandbox: Sandbox, above: float) -> float:
-    """Return the loss that is `above` times the present one higher than it.
+class Start(NamedTuple):
+    """The training loss where a stage begins: mean and standard deviation over four batches."""
 
-    That is the mean over four fresh batches; where it is near zero, their spread takes its place.
-    """
+    mean: float
+    spread: float
+
+    def limit(self, above: float, first: float) -> float:
+        """Return the loss that is `above` times the mean higher than it, or `first` if larger.
+
+        Where the mean is near zero, the spread takes its place.
+
+        Args:
+            above: How many times.
+            first: The mean where the first stage began, which a network that learned is far below,
+                on hard batches too.
+        """
+        return max(self.mean + above * max(abs(self.mean), self.spread), first)
+
+
+def start_of(sandbox: Sandbox) -> Start:
+    """Return the training loss at present."""
     with sandbox.trial() as trial:
-        losses = trial.train_losses(_START)
-    mean = math.fsum(losses) / _START
-    spread = float(torch.tensor(losses, dtype=torch.float64).std())
-    return mean + above * max(abs(mean), spread)
+        losses = torch.tensor(trial.train_losses(_START), dtype=torch.float64)
+    return Start(float(losses.mean()), float(losses.std()))
 
 
 def _ended(trial: Trial, stage: Stage, count: int) -> list[float]:
