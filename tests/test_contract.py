@@ -34,6 +34,7 @@ POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
 SHORT = {  # what a method needs in order to do all that it can within the runs
+    "autolr": ["lr.period=6", "lr.batches=3"],
     # a factor of 1.8 is too much for a quadratic with momentum
     "labpal": ["lr.reuse=20", "lr.skipped=10", "lr.average=3", "lr.kappa=1.0"],
     "autolrs": ["lr.tau=40", "lr.tau_max=40", "lr.trials=6"],

@@ -37,8 +37,8 @@ class LABPAL:
     """Every thousand steps, step lengths to the minimum along the direction, averaged over the run.
 
     Update:
-        with u what the optimizer subtracts per unit of rate, L(s) the mean loss of `batches` batches
-        at w - s u / |u|, and a s^2 + b s + c through L(0), L(1.77e-4) and L(0.01):
+        with u what the optimizer subtracts per unit of rate, L(s) the mean loss over `batches` at
+        w - s u / |u|, and a s^2 + b s + c through L(0), L(1.77e-4) and L(0.01):
         r = kappa min(-b / (2 a), max_step) / |u|, if a > 0 > b and |u| is within its bounds;
         rate = the mean of the last `average` r, of those after step `skipped`; before it r itself.
         Measured at step 0, at step skipped + 1, and each time `reuse` steps later
@@ -50,8 +50,8 @@ class LABPAL:
         2. the step at a measurement is at the new rate too, not of the averaged length;
         3. u is the optimizer's, and the batch size of the run stays, where the code doubles it at
         75,000 and 112,500 steps; there, ten times its batches are measured;
-        4. while there is no rate, it is 0 and each step measures; if already the first |u| is out of
-        bounds, that is an error.
+        4. while there is no rate, it is 0 and each step measures; if the first |u| is already out
+        of bounds, that is an error.
     Cost:
         3 x `batches` forward passes per measurement: by default 1 % of the run's steps
 

@@ -1,4 +1,4 @@
-"""PAL: at each step a parabola through two losses along the direction, and a step to its minimum."""
+"""PAL: at each step a parabola along the direction, and a step to its minimum."""
 
 from __future__ import annotations
 
