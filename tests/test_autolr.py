@@ -182,7 +182,7 @@ def test_without_a_seed_rate_a_sweep_on_a_copy_finds_one(tmp_path):
     outcome = train(task, SGD, AutoLR(explore=1.0, period=9), total_steps=18, folder=tmp_path)
     (note,) = noted(tmp_path, "seed")
     assert rates_of(tmp_path) == 18 * [note["lr"]]
-    assert 0.05 < note["lr"] < 2.0, "SGD is stable below 2"
+    assert 0.02 < note["lr"] < 2.0, "SGD is stable below 2"
     assert 50 < note["search_cost"] <= 100
     assert outcome.search_cost == pytest.approx(note["search_cost"] + 2 * 10 * 4 / 3)
 
@@ -201,9 +201,9 @@ class Scripted:
         return self.loss(rate)
 
 
-def test_the_seed_rate_is_a_quarter_of_where_the_loss_is_least():
+def test_the_seed_rate_is_a_tenth_of_where_the_loss_is_least():
     scripted = Scripted(lambda rate: 2.0 if rate < 1e-3 else 1.0 if rate < 0.5 else math.inf)
-    assert 0.8 * 0.5 / 4 < sweep(scripted) < 0.5 / 4
+    assert 0.8 * 0.5 / 10 < sweep(scripted) < 0.5 / 10
     rises = Scripted(lambda rate: 2.0 if rate < 1e-3 else 1.0 if rate < 0.5 else 1.0 + rate)
     assert sweep(rises) == pytest.approx(sweep(scripted), rel=0.2)
 
@@ -211,13 +211,13 @@ def test_the_seed_rate_is_a_quarter_of_where_the_loss_is_least():
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        (lambda rate: 2.0, "the loss never falls clearly; pass seed_rate= to AutoLR"),
-        (lambda rate: 2.0 + rate, "the loss never falls clearly"),
-        (lambda rate: 1.0 / (1.0 + rate), "the loss does not rise; pass seed_rate= to AutoLR"),
+        (lambda rate: 2.0, "never falls clearly; pass seed_rate="),
+        (lambda rate: 2.0 + rate, "never falls clearly"),
+        (lambda rate: 1.0 / (1.0 + rate), "does not rise; pass seed_rate="),
     ],
 )
 def test_a_sweep_that_shows_no_seed_rate_is_refused(loss, said):
-    with pytest.raises(ValueError, match=f"between the rates 1e-05 and 10 {said}"):
+    with pytest.raises(ValueError, match=f"in a sweep from 1e-05 to 10 the loss {said}"):
         sweep(Scripted(loss))
 
 

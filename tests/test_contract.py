@@ -104,6 +104,14 @@ def test_the_methods_do_all_that_they_can_within_the_runs(place):
         assert outcome.state.num_stages == 3, "the later ones validate"
 
 
+def test_the_methods_that_fit_a_parabola_do_so_within_the_runs(place):
+    for name, least in (("autolr", 10), ("labpal", 3)):
+        steered = train(
+            Problem(), OPTIMIZER, build(name, place), total_steps=testing.contract.STEPS
+        )
+        assert steered.state.num_accepted >= least
+
+
 # A child process takes over
 
 

@@ -57,7 +57,7 @@ class AutoLR:
     those of the explore phase too, which the rate does not follow.
 
     Args:
-        seed_rate: Of the explore phase; None: a quarter of the rate at which the loss is least in a
+        seed_rate: Of the explore phase; None: a tenth of the rate at which the loss is least in a
             sweep of 100 steps from 1e-5 to 10 on a copy, at the start of the run.
         warmup: Part of the run in which the rate rises to it.
         explore: Part of the run at it, after the warm-up.

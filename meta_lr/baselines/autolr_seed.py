@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from meta_lr.training.sandbox import Sandbox
 
 LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 100
-SMOOTHING, SAFETY = 0.9, 4.0
+SMOOTHING, SAFETY = 0.9, 10.0
 _START = STEPS // 10  # steps in which nothing should move yet
 _FALL = 0.01  # of the loss at the start: less is no fall
 
 
 def sweep(sandbox: Sandbox) -> float:
-    """Return the rate of the least smoothed loss of a sweep, divided by 4.
+    """Return a tenth of the rate at which the smoothed loss of a sweep is least.
 
     The rate rises in equal ratios from 1e-5 to 10, on fresh batches, until the smoothed loss is
-    higher than its least by as much as the loss at the start. The division is for the delay: the
-    loss shows late, and smoothed even later, that a rate is too high.
+    higher than its least by as much as the loss at the start. A tenth, because a loss shows late
+    that a rate is too high, the smoothed one nine steps later, and a run has to bear it for long.
 
     Raises:
         ValueError: The loss does not fall clearly, or does not rise again.
@@ -43,11 +43,11 @@ def _least(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the rate of the least smoothed loss."""
     smoothed, start = _smoothed(losses), losses[:_START]
     least, begin = int(np.argmin(smoothed)), float(np.mean(start))
-    between = f"between the rates {rates[0]:g} and {rates[-1]:g}"
+    none = f"AutoLR found no seed rate: in a sweep from {rates[0]:g} to {rates[-1]:g} the loss"
     if not begin - smoothed[least] > max(float(np.std(start)), _FALL * abs(begin)):
-        raise ValueError(f"{between} the loss never falls clearly; pass seed_rate= to AutoLR")
+        raise ValueError(f"{none} never falls clearly; pass seed_rate=")
     if least == len(rates) - 1:
-        raise ValueError(f"{between} the loss does not rise; pass seed_rate= to AutoLR")
+        raise ValueError(f"{none} does not rise; pass seed_rate=")
     return rates[least]
 
 
