@@ -17,11 +17,11 @@ from meta_lr.baselines.policies import Constant
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.testing.compare import difference, leaves
-from meta_lr.training.loop import train
+from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows
 from tests.reference import autolr as slow
 from tests.toys import Toy
-from tests.training import steps_of
+from tests.training import record_of, steps_of, stop_when
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 OPTIMIZERS = {
@@ -146,6 +146,17 @@ def test_a_run_whose_fits_are_ignored_is_the_plain_run_bit_for_bit(tmp_path, nam
     losses = [[row["loss"] for row in steps_of(tmp_path / kind)] for kind in ("probed", "plain")]
     assert losses[0] == losses[1]
     assert difference(leaves(probed.model.state_dict()), leaves(plain.model.state_dict())) == ""
+
+
+@pytest.mark.parametrize("asks", [0, 30, 61])
+def test_a_fit_that_is_interrupted_is_made_again_bit_for_bit(tmp_path, asks):
+    method = AutoLR(0.1, explore=0.2, period=3, batches=2)
+    run = partial(train, Toy(), SGD, method, total_steps=30)
+    run(folder=tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        run(folder=tmp_path / "parts", stop=stop_when(asks, asker="loss_with"))
+    run(folder=tmp_path / "parts")
+    assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
 
 
 def test_it_explores_as_knee_does(tmp_path):

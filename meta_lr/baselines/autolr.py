@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meta_lr.baselines.autolr_fit import Fit, damped, fit
+from meta_lr.baselines.autolr_fit import damped, fit
 from meta_lr.baselines.autolr_seed import sweep
 from meta_lr.baselines.knee import phases, refuse_parts, rise
 from meta_lr.baselines.line import line
@@ -44,8 +44,8 @@ class AutoLR:
         rate <- (1 - damping) rate + damping rate clip(-b / (2 a), 1 / trust, trust)
     Reference:
         Iyer et al. 2019, AutoLR, and its revision LRTuner, of which the abstracts are known; the
-        explore phase is that of their Knee, arXiv 2003.03977; fit, clipping and averaging are as
-        in GeN, Bu & Xu 2024, but on fresh batches and without a trace
+        explore phase is that of their Knee, arXiv 2003.03977; fit, clipping and damping are as in
+        GeN, Bu & Xu 2024, arXiv 2407.02772
     Deviations:
         unknown, as this is a reconstruction: probes, batches, period, R^2, damping and trust region
         are our choices, to be varied before anything is said of AutoLR.
@@ -133,33 +133,25 @@ class AutoLR:
 
     def _fitted(self, view: StepView, state: AutoLRState) -> AutoLRState:
         """Return the state after a fit, with the rate that follows it in the exploit phase."""
-        draws = range(self.batches) if self.fresh else (None,)
-        rates = [multiple * state.lr for multiple in self.multiples]
-        losses = line(view).mean_losses(rates, draws)
+        losses = self._losses(view, state.lr)
         found = fit(self.multiples, losses)
         accepted = found.is_trusted(self.least_r2)
-        explores = view.step < phases(view.total_steps, self.warmup, self.explore)[1]
-        lr = state.lr
-        if accepted and not explores:
-            lr = damped(lr, found.optimum, self.damping, self.trust)
-        self._note(view, explores, found, accepted, losses, state.lr)
-        return AutoLRState(lr, state.num_fits + 1, state.num_accepted + accepted)
-
-    def _note(
-        self,
-        view: StepView,
-        explores: bool,
-        found: Fit,
-        accepted: bool,
-        losses: Sequence[float],
-        lr: float,
-    ) -> None:
+        exploits = view.step >= phases(view.total_steps, self.warmup, self.explore)[1]
         view.sandbox.note(
             what="fit",
-            phase="explore" if explores else "exploit",
-            lr=lr,
+            phase="exploit" if exploits else "explore",
+            lr=state.lr,
             r2=found.r2,
             accepted=accepted,
-            optimum=found.optimum * lr,
-            losses=list(losses),
+            optimum=found.optimum * state.lr,
+            losses=losses,
         )
+        lr = state.lr
+        if accepted and exploits:
+            lr = damped(lr, found.optimum, self.damping, self.trust)
+        return AutoLRState(lr, state.num_fits + 1, state.num_accepted + accepted)
+
+    def _losses(self, view: StepView, lr: float) -> list[float]:
+        """Return the mean loss where a step at each multiple of the rate leads."""
+        draws = range(self.batches) if self.fresh else (None,)
+        return line(view).mean_losses([multiple * lr for multiple in self.multiples], draws)
