@@ -4,9 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_lr.baselines.autolr import AutoLR
     from meta_lr.baselines.autolrs import AutoLRS
     from meta_lr.baselines.compose import Composite, Warmup
     from meta_lr.baselines.formula import Policy
+    from meta_lr.baselines.knee import Knee
     from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.checkpoint import load_pretrained
     from meta_lr.protocol import Average, Controller, Need, StepView
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoLR",
     "AutoLRS",
     "Average",
     "Composite",
@@ -24,6 +27,7 @@ __all__ = [
     "ControlledLR",
     "Controller",
     "Cosine",
+    "Knee",
     "MultiStep",
     "Need",
     "OneCycle",
@@ -36,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoLR": "baselines.autolr",
     "AutoLRS": "baselines.autolrs",
     "Average": "protocol",
     "Composite": "baselines.compose",
@@ -43,6 +48,7 @@ _HOMES = {
     "ControlledLR": "training.scheduler",
     "Controller": "protocol",
     "Cosine": "baselines.policies",
+    "Knee": "baselines.knee",
     "MultiStep": "baselines.policies",
     "Need": "protocol",
     "OneCycle": "baselines.policies",

@@ -38,7 +38,7 @@ def test_help_of_a_command_shows_its_choices_and_options(command, capsys):
     assert out.startswith(f"meta-lr {command}: ")
     for group in (
         "debug: tiny",
-        "lr: autolrs, autolrs_paper, change_on_plateau, compose_on_plateau, constant, ",
+        "lr: autolr, autolrs, autolrs_paper, change_on_plateau, compose_on_plateau, constant, ",
         "logger: jsonl, wandb",
     ):
         assert f"\n  {group}" in out
@@ -82,7 +82,7 @@ def test_help_lists_the_experiments_of_the_command_with_what_they_say(capsys):
     command, first, *_ = above(text)
     assert f"\n  {command}\n      {first}\n" in out
     assert "experiment=quickstart_transfer" not in out
-    assert "Experiments of this command: none" in outcome(capsys, "train", "--help")[1]
+    assert "Experiments of this command: none" in outcome(capsys, "verify", "--help")[1]
 
 
 FILES = sorted(path for group in EXPLAINED for path in (conf_dir() / group).glob("*.yaml"))

@@ -34,6 +34,9 @@ POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
 SHORT = {  # what a method needs in order to do all that it can within the runs
+    "autolr": ["lr.period=6", "lr.batches=3"],
+    # a factor of 1.8 is too much for a quadratic with momentum
+    "labpal": ["lr.reuse=20", "lr.skipped=10", "lr.average=3", "lr.kappa=1.0"],
     "autolrs": ["lr.tau=30", "lr.tau_max=30", "lr.shortest=4"],
     "autolrs_paper": ["lr.tau=40", "lr.tau_max=40", "lr.trials=3"],
 }
@@ -99,6 +102,14 @@ def test_the_methods_do_all_that_they_can_within_the_runs(place):
             Problem(), OPTIMIZER, build(name, place), total_steps=testing.contract.STEPS
         )
         assert outcome.state.num_stages == 3, "the later ones validate"
+
+
+def test_the_methods_that_fit_a_parabola_do_so_within_the_runs(place):
+    for name, least in (("autolr", 10), ("labpal", 3)):
+        steered = train(
+            Problem(), OPTIMIZER, build(name, place), total_steps=testing.contract.STEPS
+        )
+        assert steered.state.num_accepted >= least
 
 
 # A child process takes over

@@ -13,6 +13,7 @@ import meta_lr
 POLICIES = {
     "Constant": lambda: meta_lr.Constant(0.1),
     "Cosine": lambda: meta_lr.Cosine(0.1),
+    "Knee": lambda: meta_lr.Knee(0.1),
     "MultiStep": lambda: meta_lr.MultiStep(0.1),
     "OneCycle": lambda: meta_lr.OneCycle(2.5),
     "Policy": lambda: meta_lr.Policy("dtri", 0.02, k1=0.1, l=5),

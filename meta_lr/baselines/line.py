@@ -1,0 +1,56 @@
+"""The line along which the optimizer is about to step, and the loss on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from meta_lr.protocol import StepView, groups_of_params
+from meta_lr.vectors import Vector, axpy, norm
+
+if TYPE_CHECKING:
+    from meta_lr.training.sandbox import Sandbox
+
+
+class Line(NamedTuple):
+    """The points start - rate * step: where the optimizer's next step leads at each rate.
+
+    Attributes:
+        sandbox: Measures the loss without a trace.
+        start: The live parameters, in the optimizer's group order.
+        step: What is subtracted per unit of the first group's rate, shaped alike: momentum,
+            preconditioning, decay and the other groups' ratios included.
+    """
+
+    sandbox: Sandbox
+    start: Vector
+    step: Vector
+
+    def loss(self, rate: float, draw: int | None) -> float:
+        """Return the loss where a step at `rate` leads, on a fresh batch; None: the run's own.
+
+        The same draw is the same batch, augmented alike, with the same dropout, at every rate.
+        BatchNorm takes the batch's statistics, as in training, and keeps nothing of them.
+        """
+        with torch.no_grad():
+            return float(self.sandbox.loss(axpy(-rate, self.step, self.start), draw))
+
+    def mean_losses(self, rates: Sequence[float], draws: Sequence[int | None]) -> list[float]:
+        """Return for each rate the mean loss over the same batches."""
+        return [math.fsum(self.loss(rate, draw) for draw in draws) / len(draws) for rate in rates]
+
+    def norm(self) -> float:
+        """Return the length of `step`."""
+        return float(norm(self.step))
+
+
+def line(view: StepView) -> Line:
+    """Return the line of the step that is about to happen; reads params, direction and sandbox."""
+    scales = [scale for _, scale in groups_of_params(view.sandbox.optimizer)]
+    step = list(view.direction)
+    if any(scale != 1.0 for scale in scales):
+        step = list(torch._foreach_mul(step, scales))
+    return Line(view.sandbox, view.params, step)
