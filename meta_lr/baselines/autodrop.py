@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meta_lr.baselines.angles import Trail, follow, has_angle
+from meta_lr.baselines.plateaus import refuse_counts
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
 
@@ -106,10 +107,8 @@ class AutoDrop:
 
     def __post_init__(self) -> None:
         refuse_rates(self, self.peak, self.rho, self.floor)
-        for name, least in (("k", 1), ("m", 1), ("buffer", 2)):
-            value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise ValueError(f"AutoDrop got {name}={value}; it needs a whole number >= {least}")
+        refuse_counts(self, 1, "k", "m")
+        refuse_counts(self, 2, "buffer")
         for name in ("threshold", "noise"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
