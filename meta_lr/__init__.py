@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_lr.baselines.autodrop import AutoDrop
+    from meta_lr.baselines.autodrop_epochs import AutoDropEpochs
     from meta_lr.baselines.autolrs import AutoLRS
     from meta_lr.baselines.compose import Composite, Warmup
     from meta_lr.baselines.formula import Policy
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoDrop",
+    "AutoDropEpochs",
     "AutoLRS",
     "Average",
     "Composite",
@@ -36,6 +40,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoDrop": "baselines.autodrop",
+    "AutoDropEpochs": "baselines.autodrop_epochs",
     "AutoLRS": "baselines.autolrs",
     "Average": "protocol",
     "Composite": "baselines.compose",
