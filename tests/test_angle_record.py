@@ -41,9 +41,7 @@ def test_the_angles_are_those_of_the_plain_formula(tmp_path):
     told = {"steps": 40, "lr": 0.1, "rho": 0.95, "k": 3, "m": 10, "least": 10, "threshold": 0.1}
     batch = partial(plain.batch, "train")
     optimizer = SGD(model.parameters())
-    _, angles = slow.run_2024(
-        model, optimizer, plain.loss, batch, **told, floor=1e-4, signed=False
-    )
+    _, angles = slow.run_2024(model, optimizer, plain.loss, batch, **told, floor=1e-4, signed=False)
     assert list(angles_of(tmp_path).values()) == pytest.approx(angles, rel=1e-9)
     assert len(angles) == 11
 

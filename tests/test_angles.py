@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -30,8 +31,8 @@ def pieces(vector):
 def test_angles_are_those_between_moves_of_the_blocks_means(k):
     points = torch.randn(41, 12, dtype=torch.float64).cumsum(0)
     means = [points[i : i + k].mean(0) for i in range(0, 41 - k + 1, k)]
-    moves = [b - a for a, b in zip(means, means[1:], strict=False)]
-    expected = [slow.degrees(a, b) for a, b in zip(moves, moves[1:], strict=False)]
+    moves = [b - a for a, b in pairwise(means)]
+    expected = [slow.degrees(a, b) for a, b in pairwise(moves)]
     assert walk(map(pieces, points), k) == pytest.approx(expected, rel=1e-12)
     assert len(expected) == 41 // k - 2
 
