@@ -12,6 +12,7 @@ from meta_lr.baselines.policies import Cosine
 from meta_lr.testing.compare import difference
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows
+from tests.commands import SMALL, outcome, own_place, runs
 from tests.reference import autodrop as slow
 from tests.toys import Toy
 from tests.training import SGD, ends, record_of, steps_of, stop_when
@@ -58,6 +59,14 @@ def test_a_run_with_angles_that_stops_at_every_step_goes_on_exactly(tmp_path):
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
     assert whole.state.num_drops >= 1 and len(angles_of(tmp_path / "parts")) == 10
     assert len(steps_of(tmp_path / "parts")) == 24
+
+
+def test_the_command_line_switches_angles_on(tmp_path, monkeypatch, capsys):
+    place = own_place(tmp_path, monkeypatch)
+    assert outcome(capsys, "train", *SMALL, "record.angle_every=4")[0] == 0
+    assert outcome(capsys, "train", *SMALL, "record.angle_every=4", "record.angle=true")[0] == 0
+    found = [list(angles_of(folder)) for folder in runs(place)]
+    assert sorted(found) == [[], [12, 16, 20, 24, 28]]
 
 
 def test_a_folder_with_other_angles_is_refused(tmp_path):

@@ -82,7 +82,7 @@ def test_help_lists_the_experiments_of_the_command_with_what_they_say(capsys):
     command, first, *_ = above(text)
     assert f"\n  {command}\n      {first}\n" in out
     assert "experiment=quickstart_transfer" not in out
-    assert "Experiments of this command: none" in outcome(capsys, "train", "--help")[1]
+    assert "Experiments of this command: none" in outcome(capsys, "verify", "--help")[1]
 
 
 FILES = sorted(path for group in EXPLAINED for path in (conf_dir() / group).glob("*.yaml"))
