@@ -11,7 +11,9 @@ import torch
 from meta_lr.baselines.autodrop import AutoDrop, smooth
 from meta_lr.baselines.autodrop_epochs import AutoDropEpochs
 from meta_lr.baselines.formula import Policy
+from meta_lr.baselines.policy_text import from_text
 from meta_lr.protocol import Average, Need, StepView
+from meta_lr.testing import check_controller
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import train
 from tests.reference import autodrop as slow
@@ -148,6 +150,16 @@ def test_noise_is_a_function_of_seed_and_window_and_reads_nothing(tmp_path):
     assert first != second and len(set(first)) >= 3
     falls = [step for step in range(1, 120) if first[step] < first[step - 1]]
     assert all(step % 2 == 0 for step in falls), "only where a window ends"
+
+
+def test_the_control_with_noise_keeps_the_contract():
+    check_controller(AutoDrop(0.1, k=2, buffer=3, threshold=5.0, noise=5.0), steps=48)
+
+
+def test_a_decay_that_is_held_at_first_is_a_composite_of_lrbench():
+    method = from_text("lrPolicy_FIX+k0_0.1-lrPolicy_STEP+k0_0.1+l_4+gamma_0.95-AT-6")
+    rates = [method(StepView(method, step), method.init())[0] for step in range(6, 16)]
+    assert rates == pytest.approx([0.1] * 4 + [0.095] * 4 + [0.09025] * 2)
 
 
 def test_drops_that_are_replayed_at_their_steps_give_the_same_run(tmp_path):
