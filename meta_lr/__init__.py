@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from meta_lr.baselines.autodrop import AutoDrop
+    from meta_lr.baselines.autodrop_epochs import AutoDropEpochs
     from meta_lr.baselines.autolr import AutoLR
     from meta_lr.baselines.autolrs import AutoLRS
     from meta_lr.baselines.compose import Composite, Warmup
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoDrop",
+    "AutoDropEpochs",
     "AutoLR",
     "AutoLRS",
     "Average",
@@ -40,6 +44,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoDrop": "baselines.autodrop",
+    "AutoDropEpochs": "baselines.autodrop_epochs",
     "AutoLR": "baselines.autolr",
     "AutoLRS": "baselines.autolrs",
     "Average": "protocol",

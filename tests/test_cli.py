@@ -38,7 +38,7 @@ def test_help_of_a_command_shows_its_choices_and_options(command, capsys):
     assert out.startswith(f"meta-lr {command}: ")
     for group in (
         "debug: tiny",
-        "lr: autolr, autolrs, autolrs_paper, change_on_plateau, compose_on_plateau, constant, ",
+        "lr: autodrop, autodrop_epochs, autolr, autolrs, autolrs_paper, change_on_plateau, ",
         "logger: jsonl, wandb",
     ):
         assert f"\n  {group}" in out

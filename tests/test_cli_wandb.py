@@ -51,6 +51,7 @@ def test_wandb_gets_thinned_steps_all_evaluations_and_the_end(place, monkeypatch
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     arguments = ["train", *SMALL, "logger=wandb", "logger.every=7"]
+    arguments += ["record.angle=true", "record.angle_every=5"]
     assert outcome(capsys, *arguments)[0] == 0
     (started,) = fake.started
     assert (started["mode"], started["project"]) == ("offline", "meta_lr")
@@ -58,6 +59,7 @@ def test_wandb_gets_thinned_steps_all_evaluations_and_the_end(place, monkeypatch
     steps = [row["step"] for row in fake.rows if "train/loss" in row]
     assert steps == [1, 8, 15, 22, 29]
     assert [row["step"] for row in fake.rows if "val/loss" in row] == [10, 20, 30]
+    assert [row["step"] for row in fake.rows if "train/angle" in row] == [15, 20, 25, 30]
     assert {"test_last/loss", "test_best/loss"} <= {key for row in fake.rows for key in row}
     assert fake.summary == {"status": "finished"} and fake.ended == 1
     assert outcome(capsys, *arguments)[0] == 0

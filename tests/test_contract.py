@@ -34,6 +34,8 @@ POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
 SHORT = {  # what a method needs in order to do all that it can within the runs
+    "autodrop": ["lr.k=2", "lr.buffer=4", "lr.threshold=5"],
+    "autodrop_epochs": ["lr.theta=20", "lr.upper_theta=40", "lr.extra_epochs=2"],
     "autolr": ["lr.period=6", "lr.batches=3"],
     # a factor of 1.8 is too much for a quadratic with momentum
     "labpal": ["lr.reuse=20", "lr.skipped=10", "lr.average=3", "lr.kappa=1.0"],
@@ -97,6 +99,11 @@ def test_the_methods_do_all_that_they_can_within_the_runs(place):
     online = build("mlr_snet_online", place)
     outcome = train(Problem(), OPTIMIZER, online, total_steps=testing.contract.STEPS)
     assert float(outcome.state.updates) >= 1
+    for name in ("autodrop", "autodrop_epochs"):
+        outcome = train(
+            Problem(), OPTIMIZER, build(name, place), total_steps=testing.contract.STEPS
+        )
+        assert outcome.state.num_drops >= 2
     for name in ("autolrs", "autolrs_paper"):
         outcome = train(
             Problem(), OPTIMIZER, build(name, place), total_steps=testing.contract.STEPS

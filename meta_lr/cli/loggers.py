@@ -50,7 +50,7 @@ def wandb(folder: Path, *, project: str, entity: str | None, every: int) -> Iter
             steps += 1
             if steps % every != 1 and every > 1:
                 return
-        if row["kind"] in ("step", "eval", "update", "held_out"):
+        if row["kind"] in ("step", "angle", "eval", "update", "held_out"):
             run.log(_numbers(row))
         elif row["kind"] == "end":
             run.summary["status"] = row["status"]
@@ -117,6 +117,8 @@ def _numbers(row: dict[str, Any]) -> dict[str, Any]:
         part, where = row["kind"], row["update"]
     elif row["kind"] == "step":
         part, where = "train", row["step"] + 1
+    elif row["kind"] == "angle":
+        part, where = "train", row["step"]
     else:
         part = row["split"] if row["weights"] == "current" else f"{row['split']}_{row['weights']}"
         where = row["step"]

@@ -183,6 +183,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "eval_every": whole(cfg, "eval_every", least=0),
         "save_every": whole(cfg, "save_every", least=0),
         "record_every": whole(cfg, "record.every", least=1),
+        "angle_every": whole(cfg, "record.angle_every", least=1) * flag(cfg, "record.angle"),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }

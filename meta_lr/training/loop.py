@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Split, Task
 from meta_lr.training import saving
+from meta_lr.training.angle import RunningAngle
 from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
 from meta_lr.training.record import (
@@ -48,6 +49,7 @@ def train(
     eval_every: int = 0,
     save_every: int = 0,
     record_every: int = 1,
+    angle_every: int = 0,
     clip: float | None = None,
     device: str = "cpu",
     header: Mapping[str, object] | None = None,
@@ -69,6 +71,8 @@ def train(
         eval_every: Steps between evaluations on "val"; 0 is once per epoch.
         save_every: Steps between saves of the state; 0 is once per epoch.
         record_every: Record each n-th step.
+        angle_every: Steps of a block, for rows with the angle between the last two moves of the
+            parameters' mean over blocks; 0 is no such rows.
         clip: Largest norm of the gradient; None does not clip.
         device: Where model and batches live.
         header: More fields for the record's first row.
@@ -105,6 +109,7 @@ def train(
         run = _Run(
             stepper,
             recorder,
+            RunningAngle(angle_every),
             folder,
             eval_every=eval_every or epoch,
             save_every=save_every or epoch,
@@ -126,6 +131,7 @@ class _Run:
 
     stepper: Stepper
     recorder: Recorder
+    angle: RunningAngle
     folder: Path | None
     eval_every: int
     save_every: int
@@ -203,6 +209,8 @@ class _Run:
             return False
         row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.stepper.lr}
         self.recorder.add({**row, **self.spent(self.step + 1)})
+        if turned := self.angle.after_step(self.stepper.params):
+            self.recorder.add(turned)
         return True
 
     def spent(self, steps: int) -> Row:
@@ -296,8 +304,9 @@ class _Run:
         if self.folder is None:
             return
         saved = {
-            "identity": self.stepper.identity(),
+            "identity": self.identity(),
             **self.stepper.saved(),
+            **self.angle.saved(),
             "step": self.step,
             "seconds": self.elapsed(),
             "offset": self.recorder.sync(),
@@ -306,9 +315,14 @@ class _Run:
         }
         saving.save_atomically(saved, self.folder / STATE)
 
+    def identity(self) -> dict[str, Any]:
+        """Return what makes this run another one than those that may lie in its folder."""
+        return {**self.stepper.identity(), **self.angle.identity()}
+
     def load(self, path: Path) -> None:
         """Go on from what `save` saved."""
-        saved = saving.load(path, self.stepper.identity())
+        saved = saving.load(path, self.identity())
         self.stepper.load(saved)
+        self.angle.load(saved)
         self.step, self.seconds, self.offset = saved["step"], saved["seconds"], saved["offset"]
         self.best, self.val = saved["best"], saved["val"]

@@ -69,7 +69,7 @@ def provenance(device: torch.device) -> Row:
 class Recorder:
     """Collects a run's rows; writes them to its record, if it has one, and tells a listener.
 
-    Losses stay tensors until a flush, so that recording a step waits for nothing.
+    Losses and angles stay tensors until a flush, so that recording a step waits for nothing.
 
     Args:
         listener: Called with each row that is kept, in order, at a flush.
@@ -155,13 +155,12 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _on_host(rows: list[Row]) -> list[Row]:
-    """Return the rows with numbers for losses that are still tensors; the host waits once."""
-    waiting = [row for row in rows if isinstance(row.get("loss"), torch.Tensor)]
-    if not waiting:
-        return rows
-    numbers = torch.stack([row["loss"] for row in waiting]).tolist()
-    for row, number in zip(waiting, numbers, strict=True):
-        row["loss"] = number
+    """Return the rows with numbers for what is still tensors; the host waits once for each name."""
+    for name in ("loss", "angle"):
+        waiting = [row for row in rows if isinstance(row.get(name), torch.Tensor)]
+        numbers = torch.stack([row[name] for row in waiting]).tolist() if waiting else []
+        for row, number in zip(waiting, numbers, strict=True):
+            row[name] = number
     return rows
 
 

@@ -51,9 +51,10 @@ def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
             "remove its folder, and the run begins anew"
         ) from None
     for name, own in identity.items():
-        if saved["identity"][name] != own:
+        came = saved["identity"].get(name)
+        if came != own:
             raise ValueError(
-                f"{path.parent} holds a run with {name} {saved['identity'][name]}, not {own}; "
+                f"{path.parent} holds a run with {name} {came}, not {own}; "
                 "use another folder, or remove that one"
             )
     return saved

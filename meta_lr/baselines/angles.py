@@ -1,0 +1,87 @@
+"""How sharply a path through parameter space turns: the angle from one move to the next.
+
+Three copies of the parameters are kept and reused, and nothing waits for the device: an angle is a
+tensor, which whoever decides by it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Vector = tuple[Tensor, ...]
+Trail = tuple[Vector, ...]  # the mean of a block so far, the mean before it, the last direction
+
+
+def buffers(params: Sequence[Tensor], count: int) -> tuple[Vector, ...]:
+    """Return `count` zero vectors beside the parameters, in float32 or better."""
+    types = [torch.promote_types(p.dtype, torch.float32) for p in params]
+    return tuple(
+        tuple(torch.zeros_like(p, dtype=t) for p, t in zip(params, types, strict=True))
+        for _ in range(count)
+    )
+
+
+def beside(held: tuple[Vector, ...], params: Sequence[Tensor]) -> tuple[Vector, ...]:
+    """Return vectors on the devices of the parameters; a loaded state has them on the CPU."""
+    if held[0][0].device == params[0].device:
+        return held
+    return tuple(tuple(h.to(p.device) for h, p in zip(v, params, strict=True)) for v in held)
+
+
+@torch.no_grad()
+def turn(point: Sequence[Tensor], last: Vector, way: Vector) -> Tensor:
+    """Return the angle in degrees, (), between the direction `way` and the move to `point`.
+
+    The move is that from `last`, and `last` is overwritten with its direction: the next `way`. The
+    old one is used up. Where there was no move there is no direction, and the angle is 90.
+
+    As in `vectors.angle`, atan2 of the diagonals of the rhombus of unit vectors stays accurate near
+    0 and 180 degrees. Both directions point backwards, which leaves the angle as it is.
+    """
+    torch._foreach_sub_(last, list(point))
+    torch._foreach_div_(last, _norm(last).clamp(min=torch.finfo(torch.float32).tiny))
+    torch._foreach_sub_(way, last)
+    apart = _norm(way)
+    torch._foreach_add_(way, last, alpha=2)
+    along = _norm(way)
+    angle = torch.rad2deg(2 * torch.atan2(apart, along))
+    return torch.where(apart + along == 0, 90.0, angle)
+
+
+def has_angle(steps: int, k: int) -> bool:
+    """Return whether after so many points a block of `k` is full, and two came before it."""
+    return steps % k == 0 and steps >= 3 * k
+
+
+@torch.no_grad()
+def follow(
+    trail: Trail, params: Sequence[Tensor], steps: int, k: int
+) -> tuple[Trail, Tensor | None]:
+    """Add a path's point number `steps`, counted from 1; return the trail, and an angle if any.
+
+    The angle, in degrees, (), is that between the last two moves of the mean over blocks of `k`
+    points, where a block is full.
+
+    Args:
+        trail: What this returned for the point before; () at the first.
+        params: The point; read, not kept.
+        steps: Points so far, this one included.
+        k: Points per block.
+    """
+    mean, last, way = beside(trail, params) if trail else buffers(params, 3)
+    like = [p.to(m.dtype) for p, m in zip(params, mean, strict=True)]
+    # A running mean: rounding does not grow with k, and the first point overwrites what was there.
+    torch._foreach_lerp_(mean, like, 1 / ((steps - 1) % k + 1))
+    if steps % k:
+        return (mean, last, way), None
+    angle = turn(mean, last, way)
+    return (way, mean, last), angle if has_angle(steps, k) else None
+
+
+def _norm(vector: Vector) -> Tensor:
+    """Return the length, in float64 where the device has it."""
+    norms = torch.stack(torch._foreach_norm(vector))
+    return torch.linalg.vector_norm(norms if norms.device.type == "mps" else norms.double())

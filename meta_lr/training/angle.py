@@ -1,0 +1,47 @@
+"""The running angle of a run: a diagnostic for any method, that only looks on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from meta_lr.baselines.angles import Trail, follow
+
+
+class RunningAngle:
+    """The angle between moves of the mean weights, over blocks of `every` steps.
+
+    It is what `baselines.autodrop` decides by; see there. It costs three copies of the parameters.
+
+    Args:
+        every: Steps per block; 0 is none at all.
+    """
+
+    def __init__(self, every: int) -> None:
+        if type(every) is not int or every < 0:
+            raise ValueError(f"angle_every is {every}; it is a number of steps, 0 for no angles")
+        self.every, self.steps = every, 0
+        self.trail: Trail = ()
+
+    def after_step(self, params: Sequence[Tensor]) -> dict[str, Any] | None:
+        """Look at the parameters after a step; return a row of the record where a block ends."""
+        if not self.every:
+            return None
+        self.steps += 1
+        self.trail, angle = follow(self.trail, params, self.steps, self.every)
+        return None if angle is None else {"kind": "angle", "step": self.steps, "angle": angle}
+
+    def identity(self) -> dict[str, int]:
+        """Return what makes this another record; nothing where there are no angles."""
+        return {"angle_every": self.every} if self.every else {}
+
+    def saved(self) -> dict[str, Any]:
+        """Return all that the angles to come depend on; nothing where there are none."""
+        return {"angle": (self.steps, self.trail)} if self.every else {}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go on from what `saved` returned."""
+        if self.every:
+            self.steps, self.trail = saved["angle"]
