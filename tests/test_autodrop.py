@@ -53,7 +53,10 @@ def rates_of(folder):
     [
         (sgd, {}),
         (sgd, {"k": 3, "m": 4, "buffer": 4, "signed": True}),
-        (sgd, {"k": 1, "rho": 0.5, "m": 3, "buffer": 6, "floor": 0.02}),
+        pytest.param(
+            *(sgd, {"k": 1, "rho": 0.5, "m": 3, "buffer": 6, "floor": 0.02}),
+            marks=pytest.mark.slow,
+        ),
         (adam, {"peak": 0.01, "buffer": 3, "m": 30}),
     ],
     ids=["absolute", "signed", "floor", "adam"],

@@ -90,7 +90,14 @@ def test_each_probe_is_where_a_real_step_of_the_optimizer_leads(tmp_path, name, 
     assert rates[4:16] == 12 * [seed_rate], "the explore phase does not follow its fits"
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "momentum",
+        "adamw",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam")),
+    ],
+)
 def test_on_a_quadratic_the_rate_is_the_minimiser_along_the_step(tmp_path, name):
     """With noise in the batches: m* = (H e)'u / (u'Hu), e the distance to the optimum."""
     optimizer, _ = OPTIMIZERS[name]

@@ -17,6 +17,7 @@ def outcome(status="finished", cost=10.0, **val):
         cost=cost,
         search_cost=0.0,
         seconds=0.0,
+        search_seconds=0.0,
         model=None,
         state=None,
         val=val or {"loss": 1.0},
