@@ -151,6 +151,7 @@ def build_beside(root, cache, me, other):
     return hashlib.sha256(arrays.images.tobytes() + arrays.labels.tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_two_processes_build_at_once(folder, tmp_path):
     here, there, cache = tmp_path / "here", tmp_path / "there", tmp_path / "cache"
     project = Path(__file__).parents[1]

@@ -80,6 +80,7 @@ def run(folder):
     return meta_train(PLAN, Learned(net, [phi], 1.0), phi, folder=folder, save_every=0.0)
 
 
+@pytest.mark.slow
 def test_dead_before_any_of_its_writes(tmp_path):
     whole = run(tmp_path / "whole")
     rows = SECONDS.sub(b"", (tmp_path / "whole" / NAME).read_bytes())
