@@ -64,8 +64,9 @@ def warm(tmp_path_factory):
         yield run
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_the_error_table(name, tmp_path, warm):
+@pytest.mark.parametrize("name", list(ROWS)[::2])
+def test_every_second_row_of_the_error_table(name, tmp_path, warm):
+    """The others take as long again, and all are run by the next test."""
     walk(ROWS[name], tmp_path, warm)
 
 
