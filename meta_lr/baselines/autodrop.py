@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meta_lr.baselines.angles import Trail, follow, has_angle
-from meta_lr.baselines.plateaus import refuse_counts
+from meta_lr.baselines.checks import refuse_counts
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
 

@@ -10,7 +10,7 @@ import torch
 
 from meta_lr.baselines.angles import Vector, beside, buffers, turn
 from meta_lr.baselines.autodrop import refuse_rates
-from meta_lr.baselines.plateaus import refuse_counts
+from meta_lr.baselines.checks import refuse_counts
 from meta_lr.protocol import Average, Need, StepView
 
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from meta_lr.baselines.autolr_fit import damped, fit
 from meta_lr.baselines.autolr_seed import sweep
+from meta_lr.baselines.checks import refuse_counts
 from meta_lr.baselines.knee import phases, refuse_parts, rise
 from meta_lr.baselines.line import line
-from meta_lr.baselines.plateaus import refuse_counts
 from meta_lr.protocol import Need, StepView
 
 

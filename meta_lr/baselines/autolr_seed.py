@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from meta_lr.baselines.sweep import smooth, start_of
+
 if TYPE_CHECKING:
     from meta_lr.training.sandbox import Sandbox
 
 LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 100
 SMOOTHING, SAFETY = 0.9, 10.0
-_START = STEPS // 10  # steps in which nothing should move yet
+_START = start_of(STEPS)  # steps in which nothing should move yet
 _FALL = 0.01  # of the loss at the start: less is no fall
 
 
@@ -41,7 +43,7 @@ def sweep(sandbox: Sandbox) -> float:
 
 def _least(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the rate of the least smoothed loss."""
-    smoothed, start = _smoothed(losses), losses[:_START]
+    smoothed, start = smooth(np.array(losses), SMOOTHING), losses[:_START]
     least, begin = int(np.argmin(smoothed)), float(np.mean(start))
     none = f"AutoLR found no seed rate: in a sweep from {rates[0]:g} to {rates[-1]:g} the loss"
     if not begin - smoothed[least] > max(float(np.std(start)), _FALL * abs(begin)):
@@ -52,14 +54,5 @@ def _least(rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def _has_risen(losses: Sequence[float]) -> bool:
-    smoothed, size = _smoothed(losses), max(map(abs, losses[:_START]))
-    return len(losses) > _START and smoothed[-1] > min(smoothed) + size
-
-
-def _smoothed(losses: Sequence[float]) -> list[float]:
-    """Return the exponentially weighted mean of the losses up to each."""
-    total, found = 0.0, list[float]()
-    for count, loss in enumerate(losses, start=1):
-        total = SMOOTHING * total + (1 - SMOOTHING) * loss
-        found.append(total / (1 - SMOOTHING**count))
-    return found
+    smoothed, size = smooth(np.array(losses), SMOOTHING), max(map(abs, losses[:_START]))
+    return len(losses) > _START and bool(smoothed[-1] > smoothed.min() + size)

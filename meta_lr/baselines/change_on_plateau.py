@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meta_lr.baselines import plateaus
+from meta_lr.baselines.checks import refuse_counts
 from meta_lr.baselines.formula import Policy
 from meta_lr.baselines.policy_text import label
 from meta_lr.protocol import Need, StepView
@@ -68,8 +69,8 @@ class ChangeOnPlateau:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "policies", plateaus.as_policies(self.policies))
-        plateaus.refuse_counts(self, 0, "start", "check_every", "cooldown")
-        plateaus.refuse_counts(self, 1, "window", "val_batches")
+        refuse_counts(self, 0, "start", "check_every", "cooldown")
+        refuse_counts(self, 1, "window", "val_batches")
         if self.start >= len(self.policies):
             raise ValueError(f"start={self.start}; there are {len(self.policies)} policies, from 0")
         if not 0 <= self.switch <= 1:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meta_lr.baselines import plateaus
+from meta_lr.baselines.checks import refuse_counts
 from meta_lr.baselines.compose import Composite
 from meta_lr.baselines.formula import Policy
 from meta_lr.baselines.policy_text import label
@@ -69,8 +70,8 @@ class ComposeOnPlateau:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "candidates", plateaus.as_policies(self.candidates))
-        plateaus.refuse_counts(self, 0, "check_every")
-        plateaus.refuse_counts(self, 1, "trial_steps", "patience", "val_batches")
+        refuse_counts(self, 0, "check_every")
+        refuse_counts(self, 1, "trial_steps", "patience", "val_batches")
         if not 0 <= self.threshold < 1:
             raise ValueError(
                 f"threshold={self.threshold}; a share of the loss, in [0, 1), is needed"

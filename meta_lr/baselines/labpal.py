@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from meta_lr.baselines.checks import refuse_counts, refuse_not_positive
 from meta_lr.baselines.line import Line, line
-from meta_lr.baselines.plateaus import refuse_counts
 from meta_lr.protocol import Need, StepView
 
 SLOPE, CURVATURE = 1.77e-4, 0.01  # where, along a unit direction, the loss is measured besides 0
@@ -88,10 +88,7 @@ class LABPAL:
     def __post_init__(self) -> None:
         refuse_counts(self, 1, "batches", "reuse", "average")
         refuse_counts(self, 0, "skipped")
-        for name in ("max_step", "kappa"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"LABPAL got {name}={value}; it needs a finite number > 0")
+        refuse_not_positive(self, "max_step", "kappa")
         if not 0 <= self.min_norm < self.max_norm:
             bounds = f"min_norm={self.min_norm}, max_norm={self.max_norm}"
             raise ValueError(f"LABPAL got {bounds}; it needs 0 <= min_norm < max_norm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from meta_lr.baselines.checks import refuse_not_positive
 from meta_lr.baselines.line import line
 from meta_lr.protocol import Need, NoState, StepView
 from meta_lr.vectors import dot
@@ -51,10 +52,7 @@ class PAL:
     needs = Need.LOSS | Need.PARAMS | Need.GRADS | Need.DIRECTION | Need.TRIALS
 
     def __post_init__(self) -> None:
-        for name in ("mu", "max_step", "kappa"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"PAL got {name}={value}; it needs a finite number > 0")
+        refuse_not_positive(self, "mu", "max_step", "kappa")
 
     def init(self) -> NoState:
         """Return the state before the first step."""

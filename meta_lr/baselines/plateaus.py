@@ -25,15 +25,6 @@ def as_policies(given: Sequence[Policy | str]) -> tuple[Policy, ...]:
     return tuple(policy for policy in policies if isinstance(policy, Policy))
 
 
-def refuse_counts(controller: object, least: int, *names: str) -> None:
-    """Raise a ValueError unless these fields of a controller are whole numbers >= `least`."""
-    for name in names:
-        value = getattr(controller, name)
-        if type(value) is not int or value < least:
-            kind = type(controller).__name__
-            raise ValueError(f"{kind} got {name}={value}; it needs a whole number >= {least}")
-
-
 def needs_of(check_every: int) -> Need:
     """Return what is read: trials, the run's length, and that of an epoch if it is the period."""
     return Need.TRIALS | Need.HORIZON | (Need.NOTHING if check_every else Need.EPOCHS)

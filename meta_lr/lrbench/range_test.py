@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from meta_lr import rules
-from meta_lr.lrbench.sweep import Sweep, smooth, start_of
+from meta_lr.baselines.sweep import Sweep, smooth, start_of
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import train
 from meta_lr.training.record import Row, read_rows
