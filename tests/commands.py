@@ -10,6 +10,7 @@ from meta_lr.cli.main import main
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.training.record import read_rows
+from tests.times import untimed
 
 META_LR = [sys.executable, "-m", "meta_lr"]
 SMALL = ["task=quadratic", "task.steps_per_epoch=10", "lr=constant", "epochs=3"]
@@ -39,9 +40,7 @@ def timeless(folder):
     """Return a record without what differs between two equal runs."""
     rows = read_rows(folder)
     rows[0]["config"].pop("logger")
-    return [
-        {key: value for key, value in row.items() if not key.endswith("seconds")} for row in rows
-    ]
+    return untimed(rows)
 
 
 def write_checkpoint(folder, *, net=None, seed=0):

@@ -1,4 +1,7 @@
-"""Tiny controllers for the tests of the drop-in scheduler, each with a rate known by hand."""
+"""Tiny controllers for the tests of the drop-in scheduler, each with a rate known by hand.
+
+And AutoLRS, with stages and trials of a few steps.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,13 @@ from typing import NamedTuple
 
 import torch
 
+from meta_lr.baselines.autolrs import AutoLRS
 from meta_lr.protocol import Average, Need, NoState
+
+SHORT = AutoLRS(  # stages of 20 and 40 steps, four short trials each
+    **{"min_lr": 1e-3, "max_lr": 1.0, "tau": 20, "tau_max": 40, "ratio": 10, "shortest": 2},
+    **{"trials": 4, "first_trials": None, "search": "gp", "batches": 2, "cooldown": 0.0},
+)
 
 
 class Count(NamedTuple):

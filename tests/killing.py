@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 import time
 
-import torch
-
-from meta_lr.training.loop import STATE
 from meta_lr.training.record import NAME
+from tests.times import SECONDS, untimed_state
 
-SECONDS = re.compile(rb',"(search_)?seconds":[-+.e0-9]+')
 EPISODIC = [  # a meta-training of a few seconds
     *("meta-train-episodic", "updates=15", "episodes=3", "pool=3", "held_out=1"),
     *("evaluate_every=7", "problems.widths=[4,8]", "problems.lengths=[6,10]"),
@@ -57,13 +53,7 @@ def kill(place, arguments, *, lines, seconds):
 
 def results(folder):
     """All of the saved state that two equal runs have in common; the checkpoint."""
-    state = torch.load(folder / STATE, weights_only=True)
-    del (
-        state["seconds"],
-        state["search_seconds"],
-        state["offset"],
-    )  # both depend on how the times are written
-    return state, (folder / "checkpoint" / "model.safetensors").read_bytes()
+    return untimed_state(folder), (folder / "checkpoint" / "model.safetensors").read_bytes()
 
 
 def timeless(place):

@@ -19,13 +19,10 @@ from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Trial
 from meta_lr.training.scheduler import ControlledLR
+from tests.controllers import SHORT
 from tests.toys import Toy
 from tests.training import SGD
 
-SHORT = AutoLRS(
-    **{"min_lr": 1e-3, "max_lr": 1.0, "tau": 20, "tau_max": 40, "ratio": 10, "shortest": 2},
-    **{"trials": 4, "first_trials": None, "search": "gp", "batches": 2, "cooldown": 0.0},
-)
 NOISELESS = Quadratic(noise=0.0, condition=10.0)  # best at 2 / (1 + 1 / 10), unstable from 2 on
 BEST = 2 / 1.1
 PLAIN = partial(torch.optim.SGD, lr=0.1)

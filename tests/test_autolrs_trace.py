@@ -12,23 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from meta_lr.baselines.autolrs import AutoLRS
 from meta_lr.baselines.compose import Wrapper
 from meta_lr.baselines.policies import Constant
 from meta_lr.protocol import Controller
 from meta_lr.testing.compare import difference, leaves
-from meta_lr.training.loop import STATE, StoppedError, train
+from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import finished, read_rows
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox, Trial
 from meta_lr.training.scheduler import ControlledLR
+from tests.controllers import SHORT
 from tests.killing import kill, record, start, timeless
+from tests.times import untimed_state
 from tests.toys import Toy
 from tests.training import SGD, ends, record_of, steps_of, stop_when
-
-SHORT = AutoLRS(
-    **{"min_lr": 1e-3, "max_lr": 1.0, "tau": 20, "tau_max": 40, "ratio": 10, "shortest": 2},
-    **{"trials": 4, "first_trials": None, "search": "gp", "batches": 2, "cooldown": 0.0},
-)
 
 # No trace, and going on
 
@@ -201,11 +197,7 @@ def test_a_command_that_is_killed_in_its_searches_ends_as_if_nothing_had_happene
     for place in (parts, whole):
         with start(place, COMMAND) as process:
             assert process.wait() == 0
-    states = [
-        torch.load(record(place).parent / STATE, weights_only=True) for place in (whole, parts)
-    ]
-    for state in states:
-        del state["seconds"], state["search_seconds"], state["offset"]
+    states = [untimed_state(record(place).parent) for place in (whole, parts)]
     assert states[0]["state"]["num_stages"] == 2
     assert difference(*map(leaves, states)) == ""
     assert timeless(parts) == timeless(whole)

@@ -26,8 +26,9 @@ from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.testing.compare import leaves
 from meta_lr.testing.problem import Problem
-from meta_lr.training.loop import STATE, StoppedError, train
+from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows
+from tests.times import untimed, untimed_state
 
 METHODS = sorted(path.stem for path in (conf_dir() / "lr").glob("*.yaml"))
 POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
@@ -139,13 +140,7 @@ for name in IN_FULL:
 
 def ends(folder):
     """Return the last state and the record of a run, without what differs between any two."""
-    saved = torch.load(folder / STATE, weights_only=True)
-    rows = [
-        {k: v for k, v in row.items() if not k.endswith("seconds")} for row in read_rows(folder)
-    ]
-    return leaves(
-        {k: v for k, v in saved.items() if k not in ("seconds", "search_seconds", "offset")}
-    ), rows
+    return leaves(untimed_state(folder)), untimed(read_rows(folder))
 
 
 @pytest.mark.slow

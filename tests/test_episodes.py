@@ -24,6 +24,7 @@ from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.training.outcome import StoppedError
 from meta_lr.training.record import read_rows
+from tests.times import untimed
 
 SMALL = DigitsProblems(widths=(4, 8), lengths=(6, 12), batch_sizes=(16,))
 FLAT = Curve((0, 1000), (0.5, 0.5))
@@ -263,13 +264,7 @@ def test_a_stopped_meta_training_goes_on_exactly(tmp_path, estimator):
     again = meta_train(plan(estimator), own, own.stages[0], folder=tmp_path / "cut")
     for mine, theirs in zip((*again.phi, *again.best), (*whole.phi, *whole.best), strict=True):
         assert torch.equal(mine, theirs)
-    rows = [
-        [
-            {k: v for k, v in row.items() if not k.endswith("seconds")}
-            for row in read_rows(tmp_path / name)
-        ]
-        for name in ("whole", "cut")
-    ]
+    rows = [untimed(read_rows(tmp_path / name)) for name in ("whole", "cut")]
     assert rows[0] == rows[1]
     done = meta_train(plan(estimator), own, own.stages[0], folder=tmp_path / "whole")
     assert done.update == 5 and done.best_score == whole.best_score

@@ -19,7 +19,8 @@ from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.record import NAME, Recorder, finished, read_rows
-from tests.killing import EPISODIC, SECONDS, kill, record, results, start, timeless
+from tests.killing import EPISODIC, kill, record, results, start, timeless
+from tests.times import SECONDS
 
 KILLS = 2
 PROBLEMS = DigitsProblems(widths=(4, 4), depths=(1, 1), lengths=(4, 5), batch_sizes=(16,))

@@ -15,6 +15,7 @@ from meta_lr.testing.compare import difference
 from meta_lr.training import record
 from meta_lr.training.loop import train
 from meta_lr.training.record import NAME, read_rows
+from tests.times import untimed
 from tests.toys import HeavyProber, LossRate, Toy
 from tests.training import ADAM, SGD, ends, online, steps_of
 
@@ -42,14 +43,7 @@ def test_each_nth_step_is_recorded(tmp_path):
     run = partial(train, Toy(), SGD, LossRate(), total_steps=10)
     run(folder=tmp_path / "all")
     run(folder=tmp_path / "some", record_every=4)
-    some = [
-        {k: v for k, v in row.items() if not k.endswith("seconds")}
-        for row in steps_of(tmp_path / "some")
-    ]
-    all_ = [
-        {k: v for k, v in row.items() if not k.endswith("seconds")}
-        for row in steps_of(tmp_path / "all")
-    ]
+    some, all_ = (untimed(steps_of(tmp_path / name)) for name in ("some", "all"))
     assert [row["step"] for row in some] == [0, 4, 8]
     assert some == all_[::4]
     assert some[1]["cost"] == 5.0 and some[1]["lr"] == pytest.approx(0.1 * some[1]["loss"])
@@ -91,11 +85,7 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
     plain = train(Toy(), SGD, online(), total_steps=7, listener=told.append)
     assert difference(ends(kept), ends(plain)) == "" and plain.folder is None
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    rows = read_rows(tmp_path / "kept")
-    told, rows = (
-        [row | {"search_seconds": 0, "seconds": 0} for row in got] for got in (told, rows)
-    )
-    assert told == rows
+    assert untimed(told) == untimed(read_rows(tmp_path / "kept"))
 
 
 def test_numbers_that_json_does_not_have_are_written_as_strings(tmp_path):

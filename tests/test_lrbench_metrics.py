@@ -21,6 +21,7 @@ from meta_lr.testing import check_docstring, check_protocol, check_reads, check_
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import train
 from meta_lr.training.record import read_rows
+from tests.times import untimed
 from tests.toys import Toy
 from tests.training import SGD, ends, steps_of
 
@@ -141,11 +142,8 @@ def test_a_scored_run_is_the_plain_run_and_its_record_has_the_metrics(tmp_path):
         train(task, SGD, Cosine(0.3), total_steps=30, eval_every=10, folder=folder)
         for task, folder in zip(tasks, folders, strict=True)
     )
-    untimed = [
-        [row | {"seconds": 0, "search_seconds": 0} for row in steps_of(folder)]
-        for folder in folders
-    ]
-    assert untimed[0] == untimed[1]
+    steps = [untimed(steps_of(folder)) for folder in folders]
+    assert steps[0] == steps[1]
     for name in ("last", "best"):
         added = {key: scored.test[name].pop(key) for key in ADDED}
         assert scored.test[name] == plain.test[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import partial
 
@@ -12,10 +11,10 @@ from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.testing.compare import leaves
 from meta_lr.training.record import NAME, read_rows
+from tests.times import SECONDS
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 ADAM = partial(torch.optim.Adam, lr=0.1)
-SECONDS = re.compile(rb',"(search_)?seconds":[-+.e0-9]+')
 
 
 def online(look_ahead=1, **options):

@@ -1,0 +1,22 @@
+"""What two equal runs do not share, which is times and how they are written, left out."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from meta_lr.training.loop import STATE
+
+SECONDS = re.compile(rb',"(search_)?seconds":[-+.e0-9]+')  # in the bytes of a record
+
+
+def untimed(rows):
+    """The rows of a record, without their times."""
+    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
+
+
+def untimed_state(folder):
+    """The saved state, without its times and the length of the record, which depends on them."""
+    saved = torch.load(folder / STATE, weights_only=True)
+    return {k: v for k, v in saved.items() if k not in ("seconds", "search_seconds", "offset")}
