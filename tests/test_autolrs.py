@@ -104,7 +104,7 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypa
     held = tried[0]
     assert tried[:8] == pytest.approx([held] * 6 + [held * 2 / 3, held / 3])
     tried.clear()
-    run(replace(falling, forecast="robust"), steps=20, task=Toy())
+    run(replace(falling, forecast="published"), steps=20, task=Toy())
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
 
 
@@ -115,7 +115,7 @@ def test_a_warm_up_may_reach_into_the_fall_at_the_end():
     assert rates[29] == 0.5 and rates[39] == pytest.approx(rates[30] / 10)
 
 
-@pytest.mark.parametrize("options", [{"batches": 3}, {"forecast": "robust", "val_batches": 3}])
+@pytest.mark.parametrize("options", [{"batches": 3}, {"forecast": "published", "val_batches": 3}])
 def test_only_stages_after_the_first_long_one_read_the_validation_loss(options):
     for steps, draws in ((20, set()), (21, {0, 1, 2})):
         seen = set()

@@ -96,7 +96,7 @@ class AutoLRS:
         choose: Take the rate of the least loss, or the mean of the rates (of their logarithms),
             each weighed by how probably it is the best; where they cannot be told apart, that is in
             the middle of those tried.
-        forecast: The loss after the trial, by a robust fit of the exponential, or as published.
+        forecast: The loss after the trial, or, as published, where an exponential leads.
         batches: By which the loss after a trial is known, where that is what counts.
         cooldown: Part of the run in the end of which the rate falls linearly to zero; with
             `forecast` "end" of each trial too, so that a rate is judged by what it has reached, and
@@ -138,7 +138,7 @@ class AutoLRS:
     initial: int = 3
     noisy: bool = True
     choose: Literal["least", "mean"] = "mean"
-    forecast: Literal["end", "robust", "published"] = "end"
+    forecast: Literal["end", "published"] = "end"
     batches: int = 8
     cooldown: float = 0.25
     common_batches: bool = True

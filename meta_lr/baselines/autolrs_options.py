@@ -33,7 +33,7 @@ PUBLISHED: dict[str, Any] = {
 _CHOICES = {
     "search": ("grid", "random", "gp", "gp_published"),
     "choose": ("least", "mean"),
-    "forecast": ("end", "robust", "published"),
+    "forecast": ("end", "published"),
     "steps": ("exact", "published"),
 }
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from meta_lr.baselines import autolrs_forecast as forecasts
 from meta_lr.baselines import autolrs_search as searches
-from meta_lr.baselines.autolrs_forecast import Forecast
+from meta_lr.baselines.autolrs_forecast import published
 from meta_lr.baselines.autolrs_search import WHOLE, Range, Told
 from meta_lr.baselines.autolrs_stages import Stage, fall
 from meta_lr.baselines.autolrs_trials import Seen, observe, start_of
@@ -97,22 +96,17 @@ class Round:
 
     def _tell(self, place: float, seen: Seen) -> Told:
         """Return what a trial found."""
-        if seen.failed:
-            return Told(place, math.inf, seen=seen)
-        ahead = self._forecast(seen)
-        return Told(place, ahead.loss, ahead.own, seen)
+        return Told(place, math.inf if seen.failed else self._forecast(seen), seen=seen)
 
-    def _forecast(self, seen: Seen) -> Forecast:
+    def _forecast(self, seen: Seen) -> float:
         """Return the loss that a trial promises."""
         method, plan = self.method, self.plan
         if seen.after:
-            return Forecast(math.fsum(seen.after) / len(seen.after))
+            return math.fsum(seen.after) / len(seen.after)
         if method.val_guard and plan.period and max(seen.losses) >= self.state.first_loss:
-            return Forecast(seen.losses[-1])
-        if method.forecast == "robust":
-            return forecasts.robust(seen.steps, seen.losses, plan.tau)
+            return seen.losses[-1]
         at, validates = plan.tau // (plan.period or 1), plan.period > 0
-        return forecasts.published(seen.losses, at, validates=validates)
+        return published(seen.losses, at, validates=validates)
 
     def _note(self, index: int, told: Told) -> None:
         self.view.sandbox.note(
