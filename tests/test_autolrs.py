@@ -83,9 +83,9 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
     scaled = replace(SHORT, tau=None, tau_max=None, trials=1)
     assert scaled.needs == Need.TRIALS | Need.HORIZON and SHORT.needs == Need.TRIALS
     for total, begins in (
-        (100, [0, 5, 15, 35, 75]),
-        (30, [0, 2, 6, 14]),
-        (94, [0, 4, 12, 28, 60]),
+        (100, [0, 10, 30, 70]),
+        (30, [0, 3, 9, 21]),
+        (94, [0, 9, 27, 63]),
     ):
         outcome, stages, _ = run(scaled, steps=total)
         assert [notes[0]["step"] for notes in stages] == begins
@@ -101,8 +101,9 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypa
     assert [notes[0]["step"] for notes in stages] == [0, 20], "none once the rate falls"
     assert outcome.state.end == 80 and len(set(rates[20:60])) == 1
     assert rates[60:] == pytest.approx([rates[20] * (20 - i) / 21 for i in range(20)])
-    held = tried[0]
-    assert tried[:8] == pytest.approx([held] * 6 + [held * 2 / 3, held / 3])
+    shape = [*[1] * 4, 0.8, 0.6, 0.4, 0.2]
+    assert tried[:8] == pytest.approx([rates[0] * factor for factor in shape])
+    assert tried[8] == rates[20] and min(tried[9:]) == pytest.approx(rates[0] / 2 / 5)
     tried.clear()
     run(replace(falling, forecast="published"), steps=20, task=Toy())
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
@@ -214,7 +215,8 @@ def test_trials_see_the_same_batches_or_their_own():
 
 
 def test_failed_trials_stop_early_and_are_never_chosen():
-    controller = AutoLRS(1e-2, 1e4, tau=40, ratio=2, first_trials=7, choose="least", cooldown=0.0)
+    controller = AutoLRS(1e-2, 1e4, tau=40, ratio=2, shortest=20, first_trials=7)
+    controller = replace(controller, choose="least", cooldown=0.0)
     outcome, (notes, *_), rates = run(controller, steps=40)
     failed = [note for note in notes if note["failed"]]
     assert [note["rate"] for note in failed] == pytest.approx([10.0, 100.0, 1e3, 1e4])
@@ -279,6 +281,7 @@ def test_a_loss_that_is_no_number_fails():
         ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
         ({"first_trials": 0}, "first_trials=0; it needs a whole number >= 1, or null"),
         ({"cooldown": 1.0}, "cooldown=1.0; it needs a part of the run: a number in [0, 1)"),
+        ({"anneal": 1.0}, "anneal=1.0; it needs a part of a trial: a number in [0, 1)"),
         ({"stop_above": 0.0}, "stop_above=0.0; it needs a finite number > 0, or null"),
         ({"max_change": 1.0}, "max_change=1.0; it needs a finite factor > 1, or null"),
         ({"warmup_steps": 3}, "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a rise"),

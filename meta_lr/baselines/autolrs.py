@@ -51,15 +51,15 @@ class AutoLRS:
         steps at the r_i of the least L_i, or where it is to be expected. tau doubles from stage
         to stage up to tau_max; the stages after the first of that length read the validation
         loss. As published, L_i is where an exponential through the losses of the trial is at tau.
-        By default the rate falls to zero at the end of each trial, as at that of the run, and L_i
-        is the loss there.
+        By default the rate falls to zero at the end of each trial, and L_i is the loss there.
     Reference:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
         of the defaults, each an option that PUBLISHED (lr=autolrs_paper) takes back:
         1. stages are parts of the run, and the rate falls in its last quarter; 2. after a return
         to a stage's start the new rate holds at once; 3. failed trials are stopped; 4. nothing is
-        extrapolated: a trial is judged by the loss after it, with an error; 5. the trials of a
+        extrapolated: a trial's rate falls to zero in its second half, all from the same, and it is
+        judged by the loss after that, with an error; 5. the trials of a
         stage see the same batches; 6. rates that cannot be told apart are averaged; 7. from stage
         to stage the rate changes by no more than a factor, so that few trials are enough;
         8. these are in equal ratios, as nothing was found that chooses better.
@@ -72,18 +72,18 @@ class AutoLRS:
         trial's last tau' losses, and the last validation is after its last step.
     Cost:
         k tau / ratio steps per stage: by default a quarter of a run of 3,000 steps, a fifth of a
-        long one, and half of one of 800, as no trial is shorter than 20; as published as many as
-        are trained with, and with validation 16 k evaluations more
+        long one, and two thirds of one of 800, as no trial is shorter than 40; as published as
+        many as are trained with, and with validation 16 k evaluations more
 
     A search happens inside one step of the run and is repeated if it is interrupted.
 
     Args:
         min_lr: The smallest rate.
         max_lr: The largest rate; both ends may be tried.
-        tau: Length of the first stage, in steps; None: a twentieth of the run, or `shortest`.
-        tau_max: Length of the longest stage, in steps, to which they double; None: eight tau.
+        tau: Length of the first stage, in steps; None: a tenth of the run, or `shortest`.
+        tau_max: Length of the longest stage, in steps, to which they double; None: four tau.
         ratio: A stage's length over a trial's.
-        shortest: Steps of a trial, at least: momentum alone hides for ten what a rate does.
+        shortest: Steps of a trial, at least: in twenty from the start of a run no rate shows.
         trials: k, per stage.
         first_trials: Those of the first stage, which knows of no rate; None: as many.
         search: How rates are tried: in equal ratios, at random, or where a Gaussian process has its
@@ -98,9 +98,10 @@ class AutoLRS:
             the middle of those tried.
         forecast: The loss after the trial, or, as published, where an exponential leads.
         batches: By which the loss after a trial is known, where that is what counts.
-        cooldown: Part of the run in the end of which the rate falls linearly to zero; with
-            `forecast` "end" of each trial too, so that a rate is judged by what it has reached, and
-            not by the noise that it makes.
+        anneal: Part of each trial in the end of which its rate falls linearly to zero, from the
+            smallest one of the stage, so that it is judged by what it has reached, and not by the
+            noise that it makes; of no effect where losses are extrapolated.
+        cooldown: Part of the run in the end of which the rate falls linearly to zero.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the stage's first by more than so many
             times that, and over the first one of all; None lets it run.
@@ -130,7 +131,7 @@ class AutoLRS:
     tau: int | None = None
     tau_max: int | None = None
     ratio: int = 12
-    shortest: int = 20
+    shortest: int = 40
     trials: int = 3
     first_trials: int | None = 6
     search: Literal["grid", "random", "gp", "gp_published"] = "grid"
@@ -140,6 +141,7 @@ class AutoLRS:
     choose: Literal["least", "mean"] = "mean"
     forecast: Literal["end", "published"] = "end"
     batches: int = 8
+    anneal: float = 0.5
     cooldown: float = 0.25
     common_batches: bool = True
     stop_above: float | None = 3.0
