@@ -83,9 +83,9 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
     scaled = replace(SHORT, tau=None, tau_max=None, trials=1)
     assert scaled.needs == Need.TRIALS | Need.HORIZON and SHORT.needs == Need.TRIALS
     for total, begins in (
-        (100, [0, 5, 15, 35, 75]),
-        (30, [0, 2, 6, 14]),
-        (94, [0, 4, 12, 28, 60]),
+        (100, [0, 10, 30, 70]),
+        (30, [0, 3, 9, 21]),
+        (94, [0, 9, 27, 63]),
     ):
         outcome, stages, _ = run(scaled, steps=total)
         assert [notes[0]["step"] for notes in stages] == begins
@@ -95,16 +95,15 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
 def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypatch):
     tried, step = [], Trial.step
     monkeypatch.setattr(Trial, "step", lambda trial, rate: tried.append(rate) or step(trial, rate))
-    falling = AutoLRS(1e-3, 1.0, tau=20, shortest=8, ratio=5, trials=1, first_trials=1)
+    falling = AutoLRS(1e-3, 1.0, 20, shortest=8, ratio=5, trials=1, first_trials=1, cooldown=0.25)
     assert falling.needs == Need.TRIALS | Need.HORIZON
     outcome, stages, rates = run(falling, steps=80, task=Toy())
     assert [notes[0]["step"] for notes in stages] == [0, 20], "none once the rate falls"
     assert outcome.state.end == 80 and len(set(rates[20:60])) == 1
     assert rates[60:] == pytest.approx([rates[20] * (20 - i) / 21 for i in range(20)])
     shape = [*[1] * 4, 0.8, 0.6, 0.4, 0.2]
-    assert tried == pytest.approx(
-        [rate * factor for rate in (rates[0], rates[20]) for factor in shape]
-    )
+    assert tried[:8] == pytest.approx([rates[0] * factor for factor in shape])
+    assert tried[8] == rates[20] and min(tried[9:]) == pytest.approx(rates[0] / 2 / 5)
     tried.clear()
     run(replace(falling, forecast="published"), steps=20, task=Toy())
     assert len(set(tried)) == 1, "what is extrapolated must not fall"

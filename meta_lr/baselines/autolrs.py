@@ -56,10 +56,10 @@ class AutoLRS:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
         of the defaults, each an option that PUBLISHED (lr=autolrs_paper) takes back:
-        1. stages are parts of the run, and the rate falls in its last quarter; 2. after a return
+        1. stages are parts of the run, and the rate falls in its last half; 2. after a return
         to a stage's start the new rate holds at once; 3. failed trials are stopped; 4. nothing is
-        extrapolated: a trial's rate falls to zero in its second half, and it is judged by the loss
-        after that, with an error; 5. the trials of a
+        extrapolated: a trial's rate falls to zero in its second half, all from the same, and it is
+        judged by the loss after that, with an error; 5. the trials of a
         stage see the same batches; 6. rates that cannot be told apart are averaged; 7. from stage
         to stage the rate changes by no more than a factor, so that few trials are enough;
         8. these are in equal ratios, as nothing was found that chooses better.
@@ -71,8 +71,8 @@ class AutoLRS:
         validates after each one; 6. where its authors' texts leave it open, the forecast is of a
         trial's last tau' losses, and the last validation is after its last step.
     Cost:
-        k tau / ratio steps per stage: by default a quarter of a run of 3,000 steps, an eighth of a
-        long one, and four fifths of one of 800, as no trial is shorter than 40; as published as
+        k tau / ratio steps per stage: by default a quarter of a run of 3,000 steps, a fifth of a
+        long one, and two thirds of one of 800, as no trial is shorter than 40; as published as
         many as are trained with, and with validation 16 k evaluations more
 
     A search happens inside one step of the run and is repeated if it is interrupted.
@@ -80,8 +80,8 @@ class AutoLRS:
     Args:
         min_lr: The smallest rate.
         max_lr: The largest rate; both ends may be tried.
-        tau: Length of the first stage, in steps; None: a twentieth of the run, or `shortest`.
-        tau_max: Length of the longest stage, in steps, to which they double; None: eight tau.
+        tau: Length of the first stage, in steps; None: a tenth of the run, or `shortest`.
+        tau_max: Length of the longest stage, in steps, to which they double; None: four tau.
         ratio: A stage's length over a trial's.
         shortest: Steps of a trial, at least: in twenty from the start of a run no rate shows.
         trials: k, per stage.
@@ -98,9 +98,9 @@ class AutoLRS:
             the middle of those tried.
         forecast: The loss after the trial, or, as published, where an exponential leads.
         batches: By which the loss after a trial is known, where that is what counts.
-        anneal: Part of each trial in the end of which its rate falls linearly to zero, as
-            that of the run does, so that it is judged by what it has reached, and not by the noise
-            that it makes; of no effect where losses are extrapolated.
+        anneal: Part of each trial in the end of which its rate falls linearly to zero, from the
+            smallest one of the stage, so that it is judged by what it has reached, and not by the
+            noise that it makes; of no effect where losses are extrapolated.
         cooldown: Part of the run in the end of which the rate falls linearly to zero.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the stage's first by more than so many
@@ -130,7 +130,7 @@ class AutoLRS:
     max_lr: float
     tau: int | None = None
     tau_max: int | None = None
-    ratio: int = 20
+    ratio: int = 12
     shortest: int = 40
     trials: int = 3
     first_trials: int | None = 6
@@ -142,7 +142,7 @@ class AutoLRS:
     forecast: Literal["end", "published"] = "end"
     batches: int = 8
     anneal: float = 0.5
-    cooldown: float = 0.25
+    cooldown: float = 0.5
     common_batches: bool = True
     stop_above: float | None = 3.0
     max_change: float | None = 2.0

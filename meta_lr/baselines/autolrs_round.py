@@ -91,8 +91,18 @@ class Round:
         elif method.steps == "published":
             yield self.old
             num_steps -= 1
-        part = method.anneal if method.forecast == "end" else 0.0
-        yield from (rate * fall(step, num_steps, part) for step in range(num_steps))
+        yield from self._annealed(rate, num_steps)
+
+    def _annealed(self, rate: float, num_steps: int) -> list[float]:
+        """Return the rate for all steps; but if the loss after them counts, it falls to zero.
+
+        It falls from the smallest rate of the stage in all of its trials: a small rate would only
+        seem better in a few steps, because it ends in less noise.
+        """
+        part = self.method.anneal if self.method.forecast == "end" else 0.0
+        least = self.state.chosen / (self.method.max_change or 1.0) or rate
+        factors = [fall(step, num_steps, part) for step in range(num_steps)]
+        return [rate if factor == 1.0 else min(rate, least) * factor for factor in factors]
 
     def _tell(self, place: float, seen: Seen) -> Told:
         """Return what a trial found."""
