@@ -10,11 +10,12 @@ import pytest
 import torch
 import yaml
 
-from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS
+from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS, AutoLRSState
+from meta_lr.baselines.autolrs_stages import Stage
 from meta_lr.baselines.autolrs_trials import Start
 from meta_lr.baselines.policies import Constant
 from meta_lr.cli.places import conf_dir
-from meta_lr.protocol import Need
+from meta_lr.protocol import Need, StepView
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Trial
@@ -109,6 +110,42 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypa
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
 
 
+def test_all_trials_of_a_later_stage_end_alike(monkeypatch):
+    tried, step = [], Trial.step
+    monkeypatch.setattr(Trial, "step", lambda trial, rate: tried.append(rate) or step(trial, rate))
+
+    def second(**options):
+        """Return the rates of the three trials of the second stage, ten steps each."""
+        tried.clear()
+        _, (_, notes, *_), _ = run(replace(method, **options), steps=80, task=Toy())
+        assert [note["steps"] for note in notes] == [10, 10, 10]
+        return [tried[-30 + start :][:10] for start in (0, 10, 20)]
+
+    method = AutoLRS(1e-3, 10.0, 20, ratio=4, shortest=10, first_trials=3)
+    low, middle, high = second()
+    assert (low[0], high[0]) == pytest.approx((middle[0] / 2, middle[0] * 2))
+    assert (
+        low[5:]
+        == middle[5:]
+        == high[5:]
+        == pytest.approx([low[0] * i / 6 for i in range(5, 0, -1)])
+    )
+    for trial in second(max_change=None, max_lr=1.0):
+        assert trial[5:] == pytest.approx([trial[0] * i / 6 for i in range(5, 0, -1)])
+    late = second(steps="published")
+    assert len({trial[0] for trial in late}) == 1, "at the rate before"
+    assert late[0][1] < late[1][1] < late[2][1] and late[0][6:] == late[2][6:]
+
+
+def test_the_default_plan():
+    method = AutoLRS(1e-3, 0.1)
+    plans = [
+        method._plan(StepView(method, step, total_steps=3000), AutoLRSState(num_stages=index))
+        for index, step in enumerate((0, 300, 900))
+    ]
+    assert plans == [Stage(300, 40, 0), Stage(600, 50, 0), Stage(2100, 100, 0)]
+
+
 def test_a_warm_up_may_reach_into_the_fall_at_the_end():
     warm = replace(SHORT, cooldown=0.5, warmup_steps=30, warmup_lr=0.5)
     outcome, (notes,), rates = run(warm, steps=40, task=Toy(), optimizer=SGD)
@@ -161,9 +198,11 @@ def test_the_file_of_the_paper_s_mode_has_the_published_options():
 
 ALSO = (  # have tests of their own, or no part in the loss after a trial
     *("tau", "tau_max", "ratio", "trials", "first_trials", "shortest", "max_change", "val_guard"),
+    "stop_above",
 )
 SWITCHES = {name: value for name, value in PUBLISHED.items() if name not in ALSO}
 OURS = AutoLRS(1e-3, 30.0, tau=20, tau_max=20, ratio=3, shortest=1, trials=5, search="gp")
+OURS = replace(OURS, cooldown=0.25)  # of 40 steps, two stages
 
 
 def took(controller):

@@ -194,6 +194,7 @@ CURVES = {
     "a slow one": (2 * np.exp(-0.01 * TIMES) + 0.5, 0.385),
     "a fast one": (2 * np.exp(-0.05 * TIMES) + 0.5, 0.400),
     "one that rises": (np.linspace(1.0, 2.0, 100), 11.1),
+    "one that stays": (np.ones(100), 1.0),
 }
 
 

@@ -56,24 +56,27 @@ class AutoLRS:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
         of the defaults, each an option that PUBLISHED (lr=autolrs_paper) takes back:
-        1. stages are parts of the run, and the rate falls in its last half; 2. after a return
-        to a stage's start the new rate holds at once; 3. failed trials are stopped; 4. nothing is
-        extrapolated: a trial's rate falls to zero in its second half, all from the same, and it is
-        judged by the loss after that, with an error; 5. the trials of a
+        1. stages are parts of the run, a tenth, two tenths and the rest, in whose last half the
+        rate falls to zero; the validation loss is for stages after the first one of four tenths,
+        of which there are none; 2. after a return to a stage's start the new rate holds at once;
+        3. failed trials are stopped; 4. nothing is extrapolated: a trial's rate falls to zero in
+        its second half, and it is judged by the loss after that, with an error; 5. the trials of a
         stage see the same batches; 6. rates that cannot be told apart are averaged; 7. from stage
-        to stage the rate changes by no more than a factor, so that few trials are enough;
-        8. these are in equal ratios, as nothing was found that chooses better.
+        to stage the rate changes by no more than a factor, so that few trials are enough; 8. the
+        rates that are tried are in equal ratios, as nothing was found that chooses better.
         Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run, and begin
         after the forward pass of the run's own, which BatchNorm has seen; 2. what ended the
         published server does not: a loss that is no number, or is huge, is told as 1e6 and never
         chosen, and a fit without a unique answer is that of least squares; 3. all that is random
         follows from the seed; 4. groups of parameters keep their ratios; 5. below 32 steps a trial
         validates after each one; 6. where its authors' texts leave it open, the forecast is of a
-        trial's last tau' losses, and the last validation is after its last step.
+        trial's last tau' losses, and the last validation is after its last step; 7. where tau is
+        no multiple of ratio, tau' is that of the doubled tau, rounded down.
     Cost:
-        k tau / ratio steps per stage: by default a quarter of a run of 3,000 steps, a fifth of a
-        long one, and two thirds of one of 800, as no trial is shorter than 40; as published as
-        many as are trained with, and with validation 16 k evaluations more
+        k tau / ratio steps per stage. By default a quarter of a run of 3,000 steps, a fifth of a
+        long one, two thirds of one of 800 and more than all of one of 500, as no trial is shorter
+        than 40: give `shortest` there. As published as many as are trained with, and with
+        validation 16 k evaluations more
 
     A search happens inside one step of the run and is repeated if it is interrupted.
 
@@ -81,8 +84,9 @@ class AutoLRS:
         min_lr: The smallest rate.
         max_lr: The largest rate; both ends may be tried.
         tau: Length of the first stage, in steps; None: a tenth of the run, or `shortest`.
-        tau_max: Length of the longest stage, in steps, to which they double; None: four tau.
-        ratio: A stage's length over a trial's.
+        tau_max: Length of the longest stage, in steps, to which they double; None: four tau. Where
+            the run's length is known, its last stage takes all that is left of it.
+        ratio: tau over a trial's steps.
         shortest: Steps of a trial, at least: in twenty from the start of a run no rate shows.
         trials: k, per stage.
         first_trials: Those of the first stage, which knows of no rate; None: as many.
@@ -95,12 +99,14 @@ class AutoLRS:
         noisy: Whether the process is told the errors.
         choose: Take the rate of the least loss, or the mean of the rates (of their logarithms),
             each weighed by how probably it is the best; where they cannot be told apart, that is in
-            the middle of those tried.
+            the middle of those tried. Where losses are extrapolated there are no errors, and so
+            both are the same.
         forecast: The loss after the trial, or, as published, where an exponential leads.
         batches: By which the loss after a trial is known, where that is what counts.
-        anneal: Part of each trial in the end of which its rate falls linearly to zero, from the
-            smallest one of the stage, so that it is judged by what it has reached, and not by the
-            noise that it makes; of no effect where losses are extrapolated.
+        anneal: Part of each trial in the end of which its rate falls linearly to zero, so that it
+            is judged by what it has reached, and not by the noise that it makes; after the first
+            stage all fall from the smallest rate that the stage may try. Of no effect where losses
+            are extrapolated.
         cooldown: Part of the run in the end of which the rate falls linearly to zero.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the stage's first by more than so many
@@ -162,7 +168,7 @@ class AutoLRS:
         return (
             Need.TRIALS
             | (Need.HORIZON if self.tau is None or self.cooldown else Need.NOTHING)
-            | (Need.LOSS if self.val_guard else Need.NOTHING)
+            | (Need.LOSS if self._guards else Need.NOTHING)
         )
 
     def init(self) -> AutoLRSState:
@@ -171,7 +177,7 @@ class AutoLRS:
 
     def __call__(self, view: StepView, state: AutoLRSState) -> tuple[float, AutoLRSState]:
         """Return the rate of this step; where a stage begins, search for it first."""
-        if self.val_guard and view.step < max(self._first, 1):
+        if self._guards and view.step < max(self._first, 1):
             state = state._replace(first_loss=view.loss_item())
         if view.step < self._first:
             lr = self._before(view)
@@ -184,7 +190,7 @@ class AutoLRS:
         return lr, state._replace(lr=lr)
 
     def rate_at(self, place: float) -> float:
-        """Return the rate at a place in [0, 1], the logarithm's between those of both ends."""
+        """Return the rate whose logarithm lies at a place in [0, 1] between those of both ends."""
         low, high = math.log10(self.min_lr), math.log10(self.max_lr)
         return min(max(10 ** (low + place * (high - low)), self.min_lr), self.max_lr)
 
@@ -213,6 +219,10 @@ class AutoLRS:
     def _fall(self, view: StepView) -> float:
         """Return the factor on the rate that the end of the run brings."""
         return fall(view.step, view.total_steps, self.cooldown) if self.cooldown else 1.0
+
+    @property
+    def _guards(self) -> bool:
+        return self.val_guard and self.forecast == "published"
 
     @property
     def _first(self) -> int:

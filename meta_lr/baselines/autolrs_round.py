@@ -96,13 +96,17 @@ class Round:
     def _annealed(self, rate: float, num_steps: int) -> list[float]:
         """Return the rate for all steps; but if the loss after them counts, it falls to zero.
 
-        It falls from the smallest rate of the stage in all of its trials: a small rate would only
-        seem better in a few steps, because it ends in less noise.
+        Weights that a large rate has shaken take longer to come to rest than a trial lasts, so
+        that near them the smallest rate always seems the best. Therefore all trials of a stage
+        fall from the smallest rate that it may try; where any may be tried, as in the first stage,
+        each falls from its own.
         """
-        part = self.method.anneal if self.method.forecast == "end" else 0.0
-        least = self.state.chosen / (self.method.max_change or 1.0) or rate
+        method = self.method
+        part = method.anneal if method.forecast == "end" else 0.0
+        near = self.state.num_stages > 0 and method.max_change is not None
+        least = method.rate_at(self._within[0]) if near else rate
         factors = [fall(step, num_steps, part) for step in range(num_steps)]
-        return [rate if factor == 1.0 else min(rate, least) * factor for factor in factors]
+        return [rate if factor == 1.0 else least * factor for factor in factors]
 
     def _tell(self, place: float, seen: Seen) -> Told:
         """Return what a trial found."""

@@ -46,8 +46,8 @@ def lengths(
     """Return the shortest and the longest stage, None by default.
 
     By default the first is a tenth of the run, though no shorter than a trial, and the longest
-    four of these: three stages, in the last of which
-    the rate falls over half of the run.
+    four of these: with half of the run in which the
+    rate falls, three stages.
 
     >>> lengths(None, None, 64_000), lengths(None, 500, 800), lengths(50, None, 0)
     ((6400, 25600), (80, 500), (50, 200))
