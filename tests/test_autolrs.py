@@ -48,7 +48,7 @@ def run(controller, steps=60, task=NOISELESS, optimizer=PLAIN, **options):
 def test_the_best_rate_of_a_quadratic_is_found(search):
     """At the best rate each step is worth 0.82 of the error; at a third of it, 0.94 of it."""
     controller = AutoLRS(1e-2, 100.0, tau=30, ratio=3, first_trials=10, search=search)
-    controller = replace(controller, choose="least", initial=5, cooldown=0.0)
+    controller = replace(controller, choose="least", initial=5, cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     assert outcome.status == "finished"
     assert BEST / 3 < rates[0] < 2.0
@@ -102,9 +102,10 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypa
     assert [notes[0]["step"] for notes in stages] == [0, 20], "none once the rate falls"
     assert outcome.state.end == 80 and len(set(rates[20:60])) == 1
     assert rates[60:] == pytest.approx([rates[20] * (20 - i) / 21 for i in range(20)])
+    assert rates[:20] == pytest.approx([rates[19] * (i + 1) / 20 for i in range(20)]), "it rises"
     shape = [*[1] * 4, 0.8, 0.6, 0.4, 0.2]
-    assert tried[:8] == pytest.approx([rates[0] * factor for factor in shape])
-    assert tried[8] == rates[20] and min(tried[9:]) == pytest.approx(rates[0] / 2 / 5)
+    assert tried[:8] == pytest.approx([rates[19] * factor for factor in shape])
+    assert tried[8] == rates[20] and min(tried[9:]) == pytest.approx(rates[19] / 2 / 5)
     tried.clear()
     run(replace(falling, forecast="published"), steps=20, task=Toy())
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
@@ -255,7 +256,7 @@ def test_trials_see_the_same_batches_or_their_own():
 
 def test_failed_trials_stop_early_and_are_never_chosen():
     controller = AutoLRS(1e-2, 1e4, tau=40, ratio=2, shortest=20, first_trials=7)
-    controller = replace(controller, choose="least", cooldown=0.0)
+    controller = replace(controller, choose="least", cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     failed = [note for note in notes if note["failed"]]
     assert [note["rate"] for note in failed] == pytest.approx([10.0, 100.0, 1e3, 1e4])
@@ -273,7 +274,7 @@ def test_without_a_limit_they_run_on_and_are_told_as_a_penalty():
 
 
 def test_if_all_fail_the_smallest_rate_is_taken():
-    controller = AutoLRS(1e3, 1e6, tau=20)
+    controller = AutoLRS(1e3, 1e6, tau=20, ramp=False)
     _, (notes,), rates = run(controller, steps=1)
     assert all(note["failed"] for note in notes)
     assert rates == [1e3]

@@ -56,14 +56,15 @@ class AutoLRS:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
         of the defaults, each an option that PUBLISHED (lr=autolrs_paper) takes back:
-        1. stages are parts of the run, a tenth, two tenths and the rest, in whose last half the
-        rate falls to zero; the validation loss is for stages after the first one of four tenths,
-        of which there are none; 2. after a return to a stage's start the new rate holds at once;
-        3. failed trials are stopped; 4. nothing is extrapolated: a trial's rate falls to zero in
-        its second half, and it is judged by the loss after that, with an error; 5. the trials of a
-        stage see the same batches; 6. rates that cannot be told apart are averaged; 7. from stage
-        to stage the rate changes by no more than a factor, so that few trials are enough; 8. the
-        rates that are tried are in equal ratios, as nothing was found that chooses better.
+        1. stages are parts of the run, a tenth, two tenths and the rest; in the first the rate
+        rises from zero, and in the last half of the run it falls to zero; the validation loss is
+        for stages after the first one of four tenths, of which there are none; 2. after a return
+        to a stage's start the new rate holds at once; 3. failed trials are stopped; 4. nothing is
+        extrapolated: a trial's rate falls to zero in its second half, and it is judged by the loss
+        after that, with an error; 5. the trials of a stage see the same batches; 6. rates that
+        cannot be told apart are averaged; 7. from stage to stage the rate changes by no more than
+        a factor, so that few trials are enough; 8. the rates that are tried are in equal ratios,
+        as nothing was found that chooses better.
         Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run, and begin
         after the forward pass of the run's own, which BatchNorm has seen; 2. what ended the
         published server does not: a loss that is no number, or is huge, is told as 1e6 and never
@@ -107,6 +108,8 @@ class AutoLRS:
             is judged by what it has reached, and not by the noise that it makes; after the first
             stage all fall from the smallest rate that the stage may try. Of no effect where losses
             are extrapolated.
+        ramp: Whether the rate of the first stage rises linearly from zero, over tau steps: what a
+            network bears for a few steps from its start may break it in some hundred.
         cooldown: Part of the run in the end of which the rate falls linearly to zero.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the stage's first by more than so many
@@ -148,6 +151,7 @@ class AutoLRS:
     forecast: Literal["end", "published"] = "end"
     batches: int = 8
     anneal: float = 0.5
+    ramp: bool = True
     cooldown: float = 0.5
     common_batches: bool = True
     stop_above: float | None = 3.0
@@ -184,7 +188,7 @@ class AutoLRS:
         else:
             if view.step >= state.end and (self._fall(view) == 1.0 or state.end < 0):
                 state = self._search(view, state)
-            lr = state.chosen * self._fall(view)
+            lr = state.chosen * self._fall(view) * self._ramp(view, state)
             if self.steps == "published" and view.step == state.begin:
                 lr = self._old(view, state)
         return lr, state._replace(lr=lr)
@@ -210,15 +214,25 @@ class AutoLRS:
 
     def _plan(self, view: StepView, state: AutoLRSState) -> Stage:
         """Return the stage that begins; the last one of a run of known length ends with it."""
+        plan = stage(state.num_stages, *self._lengths(view), self.ratio, self.shortest)
         total_steps = view.total_steps if Need.HORIZON in self.needs else 0
-        tau, tau_max = lengths(self.tau, self.tau_max, total_steps, self.shortest)
-        plan = stage(state.num_stages, tau, tau_max, self.ratio, self.shortest)
         left = total_steps - round(self.cooldown * total_steps) - view.step
         return plan._replace(tau=total_steps - view.step) if 0 < left < 1.5 * plan.tau else plan
+
+    def _lengths(self, view: StepView) -> tuple[int, int]:
+        """Return tau of the first stage and of the longest one."""
+        total_steps = view.total_steps if Need.HORIZON in self.needs else 0
+        return lengths(self.tau, self.tau_max, total_steps, self.shortest)
 
     def _fall(self, view: StepView) -> float:
         """Return the factor on the rate that the end of the run brings."""
         return fall(view.step, view.total_steps, self.cooldown) if self.cooldown else 1.0
+
+    def _ramp(self, view: StepView, state: AutoLRSState) -> float:
+        """Return the factor on the rate of the first stage, in which it rises from zero."""
+        if not self.ramp or state.num_stages > 1:
+            return 1.0
+        return min(1.0, (view.step - state.begin + 1) / self._lengths(view)[0])
 
     @property
     def _guards(self) -> bool:

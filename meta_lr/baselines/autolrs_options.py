@@ -24,6 +24,7 @@ PUBLISHED: dict[str, Any] = {
     "choose": "least",
     "forecast": "published",
     "anneal": 0.0,
+    "ramp": False,
     "cooldown": 0.0,
     "common_batches": False,
     "stop_above": None,
