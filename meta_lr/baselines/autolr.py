@@ -57,6 +57,9 @@ class AutoLR:
     Each fit is in the run's record: its R^2, whether it is accepted, its optimum and its losses;
     those of the explore phase too, which the rate does not follow.
 
+    On digits with wrong labels its rate rises in the exploit phase, and it loses to a Knee of the
+    same explore phase (`docs/results.md`): the optimum of one step is too high a rate for many.
+
     Args:
         seed_rate: Of the explore phase; None: a tenth of the rate at which the loss is least in a
             sweep of 100 steps from 1e-5 to 10 on a copy, at the start of the run.
