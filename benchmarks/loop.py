@@ -30,7 +30,7 @@ STEPS = 200  # long enough for the loop to write its record in between
 sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
-def ours(task: Task, *, angle_every: int = 0) -> float:
+def ours(task: Task) -> float:
     """Return our loop's seconds per step, from before its second step on."""
     before: list[float] = []  # each step, when the loop asks whether to stop
 
@@ -47,7 +47,6 @@ def ours(task: Task, *, angle_every: int = 0) -> float:
             folder=Path(folder),
             eval_every=STEPS + 1,
             save_every=STEPS + 1,
-            angle_every=angle_every,
             stop=clock,
         )
     return (before[STEPS] - before[1]) / (STEPS - 1)
