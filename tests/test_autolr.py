@@ -59,11 +59,12 @@ def seeded_loss(task):
     return loss
 
 
-@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize(("fresh", "shrink"), [(True, False), (False, False), (True, True)])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_probe_is_where_a_real_step_of_the_optimizer_leads(tmp_path, name, fresh):
+def test_each_probe_is_where_a_real_step_of_the_optimizer_leads(tmp_path, name, fresh, shrink):
     optimizer, seed_rate = OPTIMIZERS[name]
     task, same = Toy(), {"seed_rate": seed_rate, "period": 4, "damping": 0.4, "trust": 3.0}
+    same["shrink"] = shrink
     method = AutoLR(**same, warmup=0.1, explore=0.3, batches=3 if fresh else 1, fresh=fresh)
     train(task, optimizer, method, total_steps=40, folder=tmp_path)
     model = task.model()
@@ -116,6 +117,22 @@ def test_on_a_quadratic_the_rate_is_the_minimiser_along_the_step(tmp_path, name)
         outcome = train(task, optimizer, method, total_steps=1, folder=place)
         assert rates_of(place) == pytest.approx([best], rel=0.05)
         assert outcome.state.num_accepted == outcome.state.num_fits == 1
+
+
+def test_where_any_step_raises_the_loss_the_rate_falls_if_asked(tmp_path):
+    """Momentum that has carried the weights past the optimum points uphill."""
+    task = Quadratic(noise=0.0)
+    rates = {}
+    for shrink in (False, True):
+        place = tmp_path / str(shrink)
+        method = AutoLR(0.02, explore=0.0, period=1, damping=1.0, least_r2=-1.0, shrink=shrink)
+        train(task, partial(SGD, momentum=0.99), method, total_steps=60, folder=place)
+        rates[shrink] = rates_of(place)
+        uphill = [row["step"] for row in noted(place) if row["optimum"] < 0]
+        assert uphill
+        first = uphill[0]
+        expected = rates[shrink][first - 1] / (2 if shrink else 1)
+        assert rates[shrink][first] == pytest.approx(expected)
 
 
 def test_on_its_own_batch_a_larger_rate_seems_better_than_it_is(tmp_path):
@@ -245,8 +262,9 @@ def test_a_fit_is_trusted_only_with_a_minimum_ahead_and_little_left_over():
     assert good.is_trusted(1 - 1e-9) and good.optimum == pytest.approx(1.5)
     behind = fit(x, [(m + 0.5) ** 2 for m in x])
     assert behind.optimum == pytest.approx(-0.5) and not behind.is_trusted(0.0)
+    assert behind.is_trusted(0.0, behind=True)
     hill = fit(x, [-((m - 1.5) ** 2) for m in x])
-    assert math.isnan(hill.optimum) and not hill.is_trusted(0.0)
+    assert math.isnan(hill.optimum) and not hill.is_trusted(0.0, behind=True)
     rough = fit(x, [1.0, 0.2, 1.1, 0.9])
     assert 0 < rough.r2 < 0.9 and not rough.is_trusted(0.9)
     for losses in ([1.0] * 4, [1.0, 0.5, math.inf, 2.0], [1.0, 0.5, math.nan, 2.0]):

@@ -1,17 +1,26 @@
-"""What the benchmarks measure with: peaks of memory, ratios of time, and the law of the adjoint."""
+"""What the benchmarks measure with: peaks of memory, ratios of time, the law of the adjoint, and
+what the controls of AutoDrop's runs are made of."""
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.drops import described, drops_of, noise_of
 from benchmarks.interleaved import ratio, summary
 from benchmarks.memory import peak_of
 from benchmarks.meta_gradient import MODELS, Problem, kept
+from meta_lr.baselines.autodrop import AutoDrop
+from meta_lr.baselines.formula import Policy
 from meta_lr.bilevel.look_ahead import LookAhead, Reads, mapped
 from meta_lr.protocol import Need, StepView
+from meta_lr.training.loop import train
+from meta_lr.training.record import read_rows
+from tests.toys import Toy
+from tests.training import SGD
 
 ROOT = Path(__file__).parents[1]
 MEGABYTE = 2**20
@@ -69,3 +78,30 @@ def test_the_law_counts_what_the_adjoint_keeps_of_each_step(model):
     weights = sum(p.numel() for p in problem.model.parameters())
     assert size > 2 * 4 * weights * (1 - 1e-9)  # momentum
     assert kept(problem, 7) == pytest.approx(7 * size / MEGABYTE)
+
+
+def test_drops_and_noise_of_a_run_make_its_controls(tmp_path):
+    chosen = {"k": 2, "rho": 0.8, "threshold": 20.0}
+    run = partial(train, Toy(), SGD, total_steps=120)
+    header = {"method": "autodrop", "config": {"lr": chosen}}
+    run(AutoDrop(0.1, **chosen), folder=tmp_path, angle_every=2, header=header)
+    rows = read_rows(tmp_path)
+    drops = drops_of(rows)
+    assert len(drops) == rows[-1]["num_drops"] >= 3
+    first, second = (line.split() for line in described(rows).splitlines())
+    assert first[2:4] == [str(len(drops)), "drops,"]
+    replayed = Policy("nstep", 0.1, gamma=0.8, l=drops)
+    run(replayed, folder=tmp_path / "replayed")
+    assert second[1] == f"lr.l={drops}".replace(" ", "")
+    rates, again = (
+        [row["lr"] for row in read_rows(folder) if row["kind"] == "step"]
+        for folder in (tmp_path, tmp_path / "replayed")
+    )
+    assert rates == pytest.approx(again, rel=1e-12)
+
+
+def test_the_noise_of_an_angle_is_that_between_drops_whatever_its_level():
+    g = torch.Generator().manual_seed(0)
+    noise = (3 * torch.randn(3000, generator=g)).tolist()
+    levels = {2 * i: 30 + 20 * (i > 1000) + value for i, value in enumerate(noise)}
+    assert noise_of(levels, [2000]) == pytest.approx(3, rel=0.05)

@@ -41,7 +41,8 @@ class AutoLR:
         steps, with u what the optimizer subtracts per unit of rate (momentum, preconditioning and
         decay included): l(m) = mean loss over `batches` fresh batches at w - m rate u, for m in
         `multiples`; a m^2 + b m + c by least squares. If a > 0 > b and R^2 >= least_r2:
-        rate <- (1 - damping) rate + damping rate clip(-b / (2 a), 1 / trust, trust)
+        rate <- (1 - damping) rate + damping rate clip(-b / (2 a), 1 / trust, trust);
+        with `shrink` also if a > 0 <= b, where the clipped value is 1 / trust
     Reference:
         Iyer et al. 2019, AutoLR, and its revision LRTuner, of which the abstracts are known; the
         explore phase is that of their Knee, arXiv 2003.03977; fit, clipping and damping are as in
@@ -56,6 +57,9 @@ class AutoLR:
     Each fit is in the run's record: its R^2, whether it is accepted, its optimum and its losses;
     those of the explore phase too, which the rate does not follow.
 
+    On digits with wrong labels its rate rises in the exploit phase, and it loses to a Knee of the
+    same explore phase (`docs/results.md`): the optimum of one step is too high a rate for many.
+
     Args:
         seed_rate: Of the explore phase; None: a tenth of the rate at which the loss is least in a
             sweep of 100 steps from 1e-5 to 10 on a copy, at the start of the run.
@@ -67,6 +71,7 @@ class AutoLR:
         least_r2: Of a fit that is followed.
         damping: Share of the way to the optimum that the rate goes, in (0, 1].
         trust: The largest factor between a rate and the optimum that is believed.
+        shrink: Whether a fit by which any step raises the loss lowers the rate; false leaves it.
         fresh: Whether the batches are drawn for the fit; false: the one that the direction is of,
             for an ablation, since on it a larger rate seems better than it is.
 
@@ -87,6 +92,7 @@ class AutoLR:
     least_r2: float = 0.9
     damping: float = 0.5
     trust: float = 2.0
+    shrink: bool = False
     fresh: bool = True
     needs = Need.PARAMS | Need.DIRECTION | Need.TRIALS | Need.HORIZON
 
@@ -135,7 +141,7 @@ class AutoLR:
         """Return the state after a fit, with the rate that follows it in the exploit phase."""
         losses = self._losses(view, state.lr)
         found = fit(self.multiples, losses)
-        accepted = found.is_trusted(self.least_r2)
+        accepted = found.is_trusted(self.least_r2, behind=self.shrink)
         exploits = view.step >= phases(view.total_steps, self.warmup, self.explore)[1]
         view.sandbox.note(
             what="fit",

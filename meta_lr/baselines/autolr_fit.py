@@ -27,9 +27,12 @@ class Fit(NamedTuple):
         """The multiple at its minimum, nan where it has none."""
         return -self.slope / self.curvature if self.curvature > 0 else math.nan
 
-    def is_trusted(self, least_r2: float) -> bool:
-        """Return whether it has a minimum ahead, and explains the losses well enough."""
-        return self.curvature > 0 > self.slope and self.r2 >= least_r2
+    def is_trusted(self, least_r2: float, *, behind: bool = False) -> bool:
+        """Return whether it has a minimum ahead, and explains the losses well enough.
+
+        With `behind` the minimum may also lie where a negative rate would lead.
+        """
+        return self.curvature > 0 and (behind or self.slope < 0) and self.r2 >= least_r2
 
 
 def fit(multiples: Sequence[float], losses: Sequence[float]) -> Fit:

@@ -39,7 +39,7 @@ def parabola(multiples, losses):
 
 
 def run(model, optimizer, loss, *, steps, seed_rate, warmup, explore, period, draws, multiples,
-        least_r2, damping, trust):  # fmt: skip
+        least_r2, damping, trust, shrink):  # fmt: skip
     """Return each step's rate, and what each fit found: step, optimum, R^2, accepted."""
     rates, fits, lr = [], [], seed_rate
     for step in range(steps):
@@ -48,7 +48,7 @@ def run(model, optimizer, loss, *, steps, seed_rate, warmup, explore, period, dr
         if step >= warmup and (step - warmup - explore) % period == 0:
             losses = [probe(model, optimizer, m * lr, step, draws, loss) for m in multiples]
             curvature, slope, r2 = parabola(multiples, losses)
-            accepted = curvature > 0 and slope < 0 and r2 >= least_r2
+            accepted = curvature > 0 and (slope < 0 or shrink) and r2 >= least_r2
             optimum = -slope / curvature * lr if curvature > 0 else math.nan
             fits.append((step, optimum, r2, bool(accepted)))
             if accepted and step >= warmup + explore:

@@ -1,0 +1,118 @@
+"""A training step after which the angle of the path is taken, against one without, in CPU time.
+
+    python -m benchmarks.angle [--seconds 20]
+
+Prints time per step as a ratio: median over rounds, with its 95 % bootstrap interval. A round is
+128 of the training loop's own steps, after each of which the angle is followed; the record is left
+out. In windows of one step each step has an angle; in those of 64, as published, most only add to a
+mean. First, what the angle keeps and what the process takes for it at most, in copies of the
+parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.interleaved import line, summary
+from benchmarks.loop import sgd
+from benchmarks.memory import peak_of
+from meta_lr.baselines.policies import Constant
+from meta_lr.protocol import Controller
+from meta_lr.tasks.base import Task
+from meta_lr.tasks.digits import digits
+from meta_lr.tasks.models.convnets import CNN3, LeNet
+from meta_lr.tasks.models.resnet import ResNet
+from meta_lr.training.angle import RunningAngle
+from meta_lr.training.stepper import Stepper
+
+WINDOWS = (64, 1)
+STEPS = 128  # of a round
+LEAST = 6  # rounds, at least
+MEGABYTE = 2**20
+SIZE = 50 * MEGABYTE  # bytes of parameters, so that what the process does besides is small
+
+
+def run(task: Task, controller: Controller) -> Stepper:
+    """Return the start of a run of `STEPS` steps."""
+    return Stepper(
+        *(task, sgd, controller),
+        total_steps=STEPS,
+        seed=0,
+        clip=None,
+        device=torch.device("cpu"),
+        stop=lambda: False,
+    )
+
+
+def one_round(task: Task, every: int) -> float:
+    """Return the time of a step with the angle, in steps without."""
+    stepper = run(task, Constant(0.01))
+    angle, plain, passes = RunningAngle(every), 0.0, 0.0
+    for step in range(STEPS):
+        began = time.process_time()
+        stepper.take(step)
+        stepped = time.process_time()
+        angle.after_step(stepper.params)
+        plain, passes = plain + stepped - began, passes + time.process_time() - stepped
+    return 1 + passes / plain
+
+
+def compare(name: str, task: Task, budget: float) -> None:
+    """Print a row for each window, from as many rounds as there is CPU time for."""
+    for every in WINDOWS:
+        found, until = [], time.process_time() + budget
+        while len(found) <= LEAST or time.process_time() < until:
+            found.append(one_round(task, every))
+        text = f"angle in windows of {every} / none, {name}"
+        print(line(text, summary(found[1:]), 1.05), flush=True)
+
+
+def path(params: list[Tensor], every: int) -> RunningAngle:
+    """Return the angle after four windows of random moves of the parameters, made in place."""
+    angle = RunningAngle(every)
+    for _ in range(4 * every):
+        for p in params:
+            p.mul_(0.9).add_(1.0)
+        angle.after_step(params)
+    return angle
+
+
+def parameters() -> list[Tensor]:
+    """Return parameters of `SIZE` bytes, like those of ten equal layers."""
+    return [torch.randn(SIZE // 40) for _ in range(10)]
+
+
+def held(angle: RunningAngle) -> float:
+    """Return what the angle keeps between two steps, in copies of the parameters."""
+    return sum(v.numel() * v.element_size() for vector in angle.trail for v in vector) / SIZE
+
+
+def memory() -> None:
+    params = parameters()
+    path([torch.randn(9)], 2)  # loads what a first angle loads
+    idle = peak_of(lambda: None)
+    kept: list[RunningAngle] = []
+    taken = peak_of(lambda: kept.append(path(params, 2))) - idle
+    print(f"the angle keeps {held(kept[0]):.2f} copies of the parameters between steps, aim 3")
+    print(f"and takes {taken * MEGABYTE / SIZE:.2f} of them at most, as the process grows")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What taking the angle costs.")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of CPU time, for each row")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    memory()
+    compare("LeNet, batch 16", digits(LeNet, size=16, batch_size=16), args.seconds)
+    compare("CNN3, batch 128", digits(CNN3, batch_size=128), args.seconds)
+    resnet = digits(partial(ResNet, depth=8), batch_size=128)
+    compare("ResNet-8, batch 128", resnet, args.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What AutoLR's fits add to a run, in CPU time, beside what is counted for them.
+
+    python -m benchmarks.autolr [--seconds 20]
+
+Prints the time of a run as a ratio to that of one without fits: median over rounds, with its 95 %
+bootstrap interval. A round is 128 of the training loop's own steps in the explore phase; with u the
+mean time of a step with a fit in those without, the ratio is ((M - 1) + u) / M. K batches at P
+multiples of the rate each M steps are counted as K P / (3 M) of the run, by which the aim is set: a
+forward pass as a third of a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from functools import partial
+
+import torch
+
+from benchmarks.angle import LEAST, STEPS, run
+from benchmarks.interleaved import line, seconds, summary
+from meta_lr.baselines.autolr import AutoLR
+from meta_lr.tasks.base import Task
+from meta_lr.tasks.digits import digits
+from meta_lr.tasks.models.convnets import CNN3, LeNet
+
+CASES = ((10, 100), (10, 25), (1, 4))  # K, M
+
+
+def one_round(task: Task, batches: int) -> float:
+    """Return the time of a step with a fit, in steps without."""
+    method = AutoLR(0.01, explore=1.0, batches=batches, period=16)
+    stepper = run(task, method)
+    took: dict[bool, list[float]] = {True: [], False: []}
+    for step in range(STEPS):
+        took[method.is_due(step, STEPS)].append(seconds(partial(stepper.take, step)))
+    return statistics.fmean(took[True][1:]) / statistics.fmean(took[False])  # the first loads code
+
+
+def compare(name: str, task: Task, budget: float) -> None:
+    """Print a row for each case, from as many rounds as there is CPU time for."""
+    for batches, period in CASES:
+        found, until = [], time.process_time() + budget
+        while len(found) <= LEAST or time.process_time() < until:
+            found.append(1 + (one_round(task, batches) - 1) / period)
+        counted = 1 + batches * len(AutoLR().multiples) / (3 * period)
+        text = f"AutoLR, K={batches}, M={period} / without fits, {name}"
+        print(line(text, summary(found[1:]), counted), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What AutoLR's fits add to a run.")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of CPU time, for each row")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    compare("LeNet, batch 16", digits(LeNet, size=16, batch_size=16), args.seconds)
+    compare("CNN3, batch 128", digits(CNN3, batch_size=128), args.seconds)
+
+
+if __name__ == "__main__":
+    main()
