@@ -21,7 +21,7 @@ from meta_lr import AutoLRS, ControlledLR, Controller, Sandbox
 
 CLIP = 1.0
 SAVE_EVERY = 20
-AUTOLRS = AutoLRS(min_lr=1e-3, max_lr=1.0)
+AUTOLRS = AutoLRS(min_lr=1e-3, max_lr=1.0, shortest=10)  # as the run is short
 
 
 class Stripes(Dataset):
@@ -91,7 +91,7 @@ def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dic
     sandbox = Sandbox(model, optimizer, loss_fn, experiment_batch, clip=CLIP, scaler=scaler)
     scheduler = ControlledLR(optimizer, controller, sandbox=sandbox, total_steps=steps)
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "scheduler": scheduler}
-    step, sandbox.cost = load(folder / "state.pt", parts)
+    step, sandbox.cost, sandbox.seconds = load(folder / "state.pt", parts)
     for batch in batches(step):
         if step == steps:
             break
@@ -106,29 +106,31 @@ def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dic
         step += 1
         if step % SAVE_EVERY == 0:
             rate = optimizer.param_groups[0]["lr"]
-            print(f"step {step}: loss {loss.item():.3f}, rate {rate:.4g}, cost {sandbox.cost:.0f}")
-            save(folder / "state.pt", step, sandbox.cost, parts)
+            search = f"search {sandbox.cost:.0f} steps, {sandbox.seconds:.1f} s"
+            print(f"step {step}: loss {loss.item():.3f}, rate {rate:.4g}, {search}")
+            save(folder / "state.pt", step, sandbox, parts)
     return {name: part.state_dict() for name, part in parts.items()} | {"cost": sandbox.cost}
 
 
-def save(path: Path, step: int, cost: float, parts: dict) -> None:
+def save(path: Path, step: int, sandbox: Sandbox, parts: dict) -> None:
     """Save all that the rest of the run depends on, at one stroke."""
     saved = {name: part.state_dict() for name, part in parts.items()}
-    saved |= {"step": step, "cost": cost, "random": torch.get_rng_state()}
+    saved |= {"step": step, "cost": sandbox.cost, "seconds": sandbox.seconds}
+    saved["random"] = torch.get_rng_state()
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(saved, path.with_suffix(".new"))
     os.replace(path.with_suffix(".new"), path)
 
 
-def load(path: Path, parts: dict) -> tuple[int, float]:
-    """Load what was saved, if anything was; return the step to go on from, and the cost so far."""
+def load(path: Path, parts: dict) -> tuple[int, float, float]:
+    """Load what was saved, if anything; return the step, and the cost and seconds of searches."""
     if not path.exists():
-        return 0, 0.0
+        return 0, 0.0, 0.0
     saved = torch.load(path, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
     torch.set_rng_state(saved["random"])
-    return saved["step"], saved["cost"]
+    return saved["step"], saved["cost"], saved["seconds"]
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import pytest
 import torch
 import yaml
 
-from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS
+from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS, AutoLRSState
+from meta_lr.baselines.autolrs_stages import Stage
 from meta_lr.baselines.autolrs_trials import Start
 from meta_lr.baselines.policies import Constant
 from meta_lr.cli.places import conf_dir
-from meta_lr.protocol import Need
+from meta_lr.protocol import Need, StepView
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Trial
@@ -47,7 +48,7 @@ def run(controller, steps=60, task=NOISELESS, optimizer=PLAIN, **options):
 def test_the_best_rate_of_a_quadratic_is_found(search):
     """At the best rate each step is worth 0.82 of the error; at a third of it, 0.94 of it."""
     controller = AutoLRS(1e-2, 100.0, tau=30, ratio=3, first_trials=10, search=search)
-    controller = replace(controller, choose="least", initial=5, cooldown=0.0)
+    controller = replace(controller, choose="least", initial=5, cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     assert outcome.status == "finished"
     assert BEST / 3 < rates[0] < 2.0
@@ -83,9 +84,9 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
     scaled = replace(SHORT, tau=None, tau_max=None, trials=1)
     assert scaled.needs == Need.TRIALS | Need.HORIZON and SHORT.needs == Need.TRIALS
     for total, begins in (
-        (100, [0, 5, 15, 35, 75]),
-        (30, [0, 2, 6, 14]),
-        (94, [0, 4, 12, 28, 60]),
+        (100, [0, 10, 30, 70]),
+        (30, [0, 3, 9, 21]),
+        (94, [0, 9, 27, 63]),
     ):
         outcome, stages, _ = run(scaled, steps=total)
         assert [notes[0]["step"] for notes in stages] == begins
@@ -95,17 +96,55 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
 def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypatch):
     tried, step = [], Trial.step
     monkeypatch.setattr(Trial, "step", lambda trial, rate: tried.append(rate) or step(trial, rate))
-    falling = AutoLRS(1e-3, 1.0, tau=20, shortest=8, ratio=5, trials=1, first_trials=1)
+    falling = AutoLRS(1e-3, 1.0, 20, shortest=8, ratio=5, trials=1, first_trials=1, cooldown=0.25)
     assert falling.needs == Need.TRIALS | Need.HORIZON
     outcome, stages, rates = run(falling, steps=80, task=Toy())
     assert [notes[0]["step"] for notes in stages] == [0, 20], "none once the rate falls"
     assert outcome.state.end == 80 and len(set(rates[20:60])) == 1
     assert rates[60:] == pytest.approx([rates[20] * (20 - i) / 21 for i in range(20)])
-    held = tried[0]
-    assert tried[:8] == pytest.approx([held] * 6 + [held * 2 / 3, held / 3])
+    assert rates[:20] == pytest.approx([rates[19] * (i + 1) / 20 for i in range(20)]), "it rises"
+    shape = [*[1] * 4, 0.8, 0.6, 0.4, 0.2]
+    assert tried[:8] == pytest.approx([rates[19] * factor for factor in shape])
+    assert tried[8] == rates[20] and min(tried[9:]) == pytest.approx(rates[19] / 2 / 5)
     tried.clear()
-    run(replace(falling, forecast="robust"), steps=20, task=Toy())
+    run(replace(falling, forecast="published"), steps=20, task=Toy())
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
+
+
+def test_all_trials_of_a_later_stage_end_alike(monkeypatch):
+    tried, step = [], Trial.step
+    monkeypatch.setattr(Trial, "step", lambda trial, rate: tried.append(rate) or step(trial, rate))
+
+    def second(**options):
+        """Return the rates of the three trials of the second stage, ten steps each."""
+        tried.clear()
+        _, (_, notes, *_), _ = run(replace(method, **options), steps=80, task=Toy())
+        assert [note["steps"] for note in notes] == [10, 10, 10]
+        return [tried[-30 + start :][:10] for start in (0, 10, 20)]
+
+    method = AutoLRS(1e-3, 10.0, 20, ratio=4, shortest=10, first_trials=3)
+    low, middle, high = second()
+    assert (low[0], high[0]) == pytest.approx((middle[0] / 2, middle[0] * 2))
+    assert (
+        low[5:]
+        == middle[5:]
+        == high[5:]
+        == pytest.approx([low[0] * i / 6 for i in range(5, 0, -1)])
+    )
+    for trial in second(max_change=None, max_lr=1.0):
+        assert trial[5:] == pytest.approx([trial[0] * i / 6 for i in range(5, 0, -1)])
+    late = second(steps="published")
+    assert len({trial[0] for trial in late}) == 1, "at the rate before"
+    assert late[0][1] < late[1][1] < late[2][1] and late[0][6:] == late[2][6:]
+
+
+def test_the_default_plan():
+    method = AutoLRS(1e-3, 0.1)
+    plans = [
+        method._plan(StepView(method, step, total_steps=3000), AutoLRSState(num_stages=index))
+        for index, step in enumerate((0, 300, 900))
+    ]
+    assert plans == [Stage(300, 40, 0), Stage(600, 50, 0), Stage(2100, 100, 0)]
 
 
 def test_a_warm_up_may_reach_into_the_fall_at_the_end():
@@ -115,7 +154,7 @@ def test_a_warm_up_may_reach_into_the_fall_at_the_end():
     assert rates[29] == 0.5 and rates[39] == pytest.approx(rates[30] / 10)
 
 
-@pytest.mark.parametrize("options", [{"batches": 3}, {"forecast": "robust", "val_batches": 3}])
+@pytest.mark.parametrize("options", [{"batches": 3}, {"forecast": "published", "val_batches": 3}])
 def test_only_stages_after_the_first_long_one_read_the_validation_loss(options):
     for steps, draws in ((20, set()), (21, {0, 1, 2})):
         seen = set()
@@ -160,9 +199,11 @@ def test_the_file_of_the_paper_s_mode_has_the_published_options():
 
 ALSO = (  # have tests of their own, or no part in the loss after a trial
     *("tau", "tau_max", "ratio", "trials", "first_trials", "shortest", "max_change", "val_guard"),
+    "stop_above",
 )
 SWITCHES = {name: value for name, value in PUBLISHED.items() if name not in ALSO}
 OURS = AutoLRS(1e-3, 30.0, tau=20, tau_max=20, ratio=3, shortest=1, trials=5, search="gp")
+OURS = replace(OURS, cooldown=0.25)  # of 40 steps, two stages
 
 
 def took(controller):
@@ -214,7 +255,8 @@ def test_trials_see_the_same_batches_or_their_own():
 
 
 def test_failed_trials_stop_early_and_are_never_chosen():
-    controller = AutoLRS(1e-2, 1e4, tau=40, ratio=2, first_trials=7, choose="least", cooldown=0.0)
+    controller = AutoLRS(1e-2, 1e4, tau=40, ratio=2, shortest=20, first_trials=7)
+    controller = replace(controller, choose="least", cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     failed = [note for note in notes if note["failed"]]
     assert [note["rate"] for note in failed] == pytest.approx([10.0, 100.0, 1e3, 1e4])
@@ -232,7 +274,7 @@ def test_without_a_limit_they_run_on_and_are_told_as_a_penalty():
 
 
 def test_if_all_fail_the_smallest_rate_is_taken():
-    controller = AutoLRS(1e3, 1e6, tau=20)
+    controller = AutoLRS(1e3, 1e6, tau=20, ramp=False)
     _, (notes,), rates = run(controller, steps=1)
     assert all(note["failed"] for note in notes)
     assert rates == [1e3]
@@ -279,6 +321,7 @@ def test_a_loss_that_is_no_number_fails():
         ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
         ({"first_trials": 0}, "first_trials=0; it needs a whole number >= 1, or null"),
         ({"cooldown": 1.0}, "cooldown=1.0; it needs a part of the run: a number in [0, 1)"),
+        ({"anneal": 1.0}, "anneal=1.0; it needs a part of a trial: a number in [0, 1)"),
         ({"stop_above": 0.0}, "stop_above=0.0; it needs a finite number > 0, or null"),
         ({"max_change": 1.0}, "max_change=1.0; it needs a finite factor > 1, or null"),
         ({"warmup_steps": 3}, "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a rise"),

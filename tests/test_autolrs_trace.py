@@ -151,22 +151,24 @@ def example():
     return module
 
 
+FEW = {"tau": 20, "shortest": 4, "first_trials": 3, "cooldown": 0.0}  # two stages in 45 steps
 FORKS = pytest.mark.filterwarnings("ignore:.*use of fork")  # its DataLoader has workers
 
 
 @FORKS
 def test_the_example_s_run_is_the_same_without_the_searches(example, tmp_path):
-    few = replace(example.AUTOLRS, tau=20, shortest=4, first_trials=3)
+    few = replace(example.AUTOLRS, **FEW)
     plain = example.run(tmp_path / "plain", Constant(0.05), steps=45)
     searched = example.run(tmp_path / "searched", Discarded(few), steps=45)
     assert searched["cost"] > plain["cost"] == 0.0
+    assert searched["scheduler"]["state"]["num_stages"] == 2
     for part in ("model", "optimizer", "scaler"):
         assert difference(leaves(plain[part]), leaves(searched[part])) == ""
 
 
 @FORKS
 def test_the_example_goes_on_after_an_interruption_in_a_search(example, tmp_path, monkeypatch):
-    few = replace(example.AUTOLRS, tau=20, shortest=4, first_trials=3)
+    few = replace(example.AUTOLRS, **FEW)
     whole = example.run(tmp_path / "whole", few, steps=45)
     for death in (5, 14):  # in the first search, and, run anew, in the second
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -181,7 +183,8 @@ def test_the_example_goes_on_after_an_interruption_in_a_search(example, tmp_path
 COMMAND = [
     *("train", "task=digits", "model=resnet8", "optimizer=adam", "total_steps=60", "threads=1"),
     *("lr=autolrs", "lr.min_lr=1e-4", "lr.max_lr=0.03", "lr.tau=30", "lr.tau_max=30"),
-    *("lr.ratio=5", "lr.trials=6", "save_every=10", "eval_every=30"),
+    *("lr.ratio=5", "lr.trials=6", "lr.shortest=20", "lr.cooldown=0.25", "save_every=10"),
+    "eval_every=30",
 ]
 
 

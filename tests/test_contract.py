@@ -40,7 +40,7 @@ SHORT = {  # what a method needs in order to do all that it can within the runs
     "autolr": ["lr.period=6", "lr.batches=3"],
     # a factor of 1.8 is too much for a quadratic with momentum
     "labpal": ["lr.reuse=20", "lr.skipped=10", "lr.average=3", "lr.kappa=1.0"],
-    "autolrs": ["lr.tau=30", "lr.tau_max=30", "lr.shortest=4"],
+    "autolrs": ["lr.tau=30", "lr.tau_max=30", "lr.shortest=4", "lr.cooldown=0.25"],
     "autolrs_paper": ["lr.tau=40", "lr.tau_max=40", "lr.trials=3"],
 }
 OPTIMIZER = partial(torch.optim.SGD, lr=0.1, momentum=0.9)

@@ -51,39 +51,44 @@ class AutoLRS:
         steps at the r_i of the least L_i, or where it is to be expected. tau doubles from stage
         to stage up to tau_max; the stages after the first of that length read the validation
         loss. As published, L_i is where an exponential through the losses of the trial is at tau.
-        By default the rate falls to zero at the end of each trial, as at that of the run, and L_i
-        is the loss there.
+        By default the rate falls to zero at the end of each trial, and L_i is the loss there.
     Reference:
         Jin et al. 2021, arXiv 2105.10762, and its published code
     Deviations:
         of the defaults, each an option that PUBLISHED (lr=autolrs_paper) takes back:
-        1. stages are parts of the run, and the rate falls in its last quarter; 2. after a return
+        1. stages are parts of the run, a tenth, two tenths and the rest; in the first the rate
+        rises from zero, and in the last half of the run it falls to zero; the validation loss is
+        for stages after the first one of four tenths, of which there are none; 2. after a return
         to a stage's start the new rate holds at once; 3. failed trials are stopped; 4. nothing is
-        extrapolated: a trial is judged by the loss after it, with an error; 5. the trials of a
-        stage see the same batches; 6. rates that cannot be told apart are averaged; 7. from stage
-        to stage the rate changes by no more than a factor, so that few trials are enough;
-        8. these are in equal ratios, as nothing was found that chooses better.
+        extrapolated: a trial's rate falls to zero in its second half, and it is judged by the loss
+        after that, with an error; 5. the trials of a stage see the same batches; 6. rates that
+        cannot be told apart are averaged; 7. from stage to stage the rate changes by no more than
+        a factor, so that few trials are enough; 8. the rates that are tried are in equal ratios,
+        as nothing was found that chooses better.
         Of PUBLISHED: 1. trials see batches drawn for them, not the next ones of the run, and begin
         after the forward pass of the run's own, which BatchNorm has seen; 2. what ended the
         published server does not: a loss that is no number, or is huge, is told as 1e6 and never
         chosen, and a fit without a unique answer is that of least squares; 3. all that is random
         follows from the seed; 4. groups of parameters keep their ratios; 5. below 32 steps a trial
         validates after each one; 6. where its authors' texts leave it open, the forecast is of a
-        trial's last tau' losses, and the last validation is after its last step.
+        trial's last tau' losses, and the last validation is after its last step; 7. where tau is
+        no multiple of ratio, tau' is that of the doubled tau, rounded down.
     Cost:
-        k tau / ratio steps per stage: by default a quarter of a run of 3,000 steps, a fifth of a
-        long one, and half of one of 800, as no trial is shorter than 20; as published as many as
-        are trained with, and with validation 16 k evaluations more
+        k tau / ratio steps per stage. By default a quarter of a run of 3,000 steps, a fifth of a
+        long one, two thirds of one of 800 and more than all of one of 500, as no trial is shorter
+        than 40: give `shortest` there. As published as many as are trained with, and with
+        validation 16 k evaluations more
 
     A search happens inside one step of the run and is repeated if it is interrupted.
 
     Args:
         min_lr: The smallest rate.
         max_lr: The largest rate; both ends may be tried.
-        tau: Length of the first stage, in steps; None: a twentieth of the run, or `shortest`.
-        tau_max: Length of the longest stage, in steps, to which they double; None: eight tau.
-        ratio: A stage's length over a trial's.
-        shortest: Steps of a trial, at least: momentum alone hides for ten what a rate does.
+        tau: Length of the first stage, in steps; None: a tenth of the run, or `shortest`.
+        tau_max: Length of the longest stage, in steps, to which they double; None: four tau. Where
+            the run's length is known, its last stage takes all that is left of it.
+        ratio: tau over a trial's steps.
+        shortest: Steps of a trial, at least: in twenty from the start of a run no rate shows.
         trials: k, per stage.
         first_trials: Those of the first stage, which knows of no rate; None: as many.
         search: How rates are tried: in equal ratios, at random, or where a Gaussian process has its
@@ -95,12 +100,17 @@ class AutoLRS:
         noisy: Whether the process is told the errors.
         choose: Take the rate of the least loss, or the mean of the rates (of their logarithms),
             each weighed by how probably it is the best; where they cannot be told apart, that is in
-            the middle of those tried.
-        forecast: The loss after the trial, by a robust fit of the exponential, or as published.
+            the middle of those tried. Where losses are extrapolated there are no errors, and so
+            both are the same.
+        forecast: The loss after the trial, or, as published, where an exponential leads.
         batches: By which the loss after a trial is known, where that is what counts.
-        cooldown: Part of the run in the end of which the rate falls linearly to zero; with
-            `forecast` "end" of each trial too, so that a rate is judged by what it has reached, and
-            not by the noise that it makes.
+        anneal: Part of each trial in the end of which its rate falls linearly to zero, so that it
+            is judged by what it has reached, and not by the noise that it makes; after the first
+            stage all fall from the smallest rate that the stage may try. Of no effect where losses
+            are extrapolated.
+        ramp: Whether the rate of the first stage rises linearly from zero, over tau steps: what a
+            network bears for a few steps from its start may break it in some hundred.
+        cooldown: Part of the run in the end of which the rate falls linearly to zero.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the stage's first by more than so many
             times that, and over the first one of all; None lets it run.
@@ -130,7 +140,7 @@ class AutoLRS:
     tau: int | None = None
     tau_max: int | None = None
     ratio: int = 12
-    shortest: int = 20
+    shortest: int = 40
     trials: int = 3
     first_trials: int | None = 6
     search: Literal["grid", "random", "gp", "gp_published"] = "grid"
@@ -138,9 +148,11 @@ class AutoLRS:
     initial: int = 3
     noisy: bool = True
     choose: Literal["least", "mean"] = "mean"
-    forecast: Literal["end", "robust", "published"] = "end"
+    forecast: Literal["end", "published"] = "end"
     batches: int = 8
-    cooldown: float = 0.25
+    anneal: float = 0.5
+    ramp: bool = True
+    cooldown: float = 0.5
     common_batches: bool = True
     stop_above: float | None = 3.0
     max_change: float | None = 2.0
@@ -160,7 +172,7 @@ class AutoLRS:
         return (
             Need.TRIALS
             | (Need.HORIZON if self.tau is None or self.cooldown else Need.NOTHING)
-            | (Need.LOSS if self.val_guard else Need.NOTHING)
+            | (Need.LOSS if self._guards else Need.NOTHING)
         )
 
     def init(self) -> AutoLRSState:
@@ -169,20 +181,20 @@ class AutoLRS:
 
     def __call__(self, view: StepView, state: AutoLRSState) -> tuple[float, AutoLRSState]:
         """Return the rate of this step; where a stage begins, search for it first."""
-        if self.val_guard and view.step < max(self._first, 1):
+        if self._guards and view.step < max(self._first, 1):
             state = state._replace(first_loss=view.loss_item())
         if view.step < self._first:
             lr = self._before(view)
         else:
             if view.step >= state.end and (self._fall(view) == 1.0 or state.end < 0):
                 state = self._search(view, state)
-            lr = state.chosen * self._fall(view)
+            lr = state.chosen * self._fall(view) * self._ramp(view, state)
             if self.steps == "published" and view.step == state.begin:
                 lr = self._old(view, state)
         return lr, state._replace(lr=lr)
 
     def rate_at(self, place: float) -> float:
-        """Return the rate at a place in [0, 1], the logarithm's between those of both ends."""
+        """Return the rate whose logarithm lies at a place in [0, 1] between those of both ends."""
         low, high = math.log10(self.min_lr), math.log10(self.max_lr)
         return min(max(10 ** (low + place * (high - low)), self.min_lr), self.max_lr)
 
@@ -202,15 +214,29 @@ class AutoLRS:
 
     def _plan(self, view: StepView, state: AutoLRSState) -> Stage:
         """Return the stage that begins; the last one of a run of known length ends with it."""
+        plan = stage(state.num_stages, *self._lengths(view), self.ratio, self.shortest)
         total_steps = view.total_steps if Need.HORIZON in self.needs else 0
-        tau, tau_max = lengths(self.tau, self.tau_max, total_steps, self.shortest)
-        plan = stage(state.num_stages, tau, tau_max, self.ratio, self.shortest)
         left = total_steps - round(self.cooldown * total_steps) - view.step
         return plan._replace(tau=total_steps - view.step) if 0 < left < 1.5 * plan.tau else plan
+
+    def _lengths(self, view: StepView) -> tuple[int, int]:
+        """Return tau of the first stage and of the longest one."""
+        total_steps = view.total_steps if Need.HORIZON in self.needs else 0
+        return lengths(self.tau, self.tau_max, total_steps, self.shortest)
 
     def _fall(self, view: StepView) -> float:
         """Return the factor on the rate that the end of the run brings."""
         return fall(view.step, view.total_steps, self.cooldown) if self.cooldown else 1.0
+
+    def _ramp(self, view: StepView, state: AutoLRSState) -> float:
+        """Return the factor on the rate of the first stage, in which it rises from zero."""
+        if not self.ramp or state.num_stages > 1:
+            return 1.0
+        return min(1.0, (view.step - state.begin + 1) / self._lengths(view)[0])
+
+    @property
+    def _guards(self) -> bool:
+        return self.val_guard and self.forecast == "published"
 
     @property
     def _first(self) -> int:

@@ -23,6 +23,8 @@ PUBLISHED: dict[str, Any] = {
     "noisy": False,
     "choose": "least",
     "forecast": "published",
+    "anneal": 0.0,
+    "ramp": False,
     "cooldown": 0.0,
     "common_batches": False,
     "stop_above": None,
@@ -33,7 +35,7 @@ PUBLISHED: dict[str, Any] = {
 _CHOICES = {
     "search": ("grid", "random", "gp", "gp_published"),
     "choose": ("least", "mean"),
-    "forecast": ("end", "robust", "published"),
+    "forecast": ("end", "published"),
     "steps": ("exact", "published"),
 }
 
@@ -66,7 +68,9 @@ def _numbers(method: AutoLRS) -> Iterator[Rule]:
     rates = 0 < method.min_lr < method.max_lr < math.inf
     yield ("min_lr", "max_lr"), rates, "0 < min_lr < max_lr"
     yield ("kappa",), 0 <= method.kappa < math.inf, "a finite number >= 0"
-    yield ("cooldown",), 0 <= method.cooldown < 1, "a part of the run: a number in [0, 1)"
+    for name, whole in (("anneal", "a trial"), ("cooldown", "the run")):
+        part = getattr(method, name)
+        yield (name,), 0 <= part < 1, f"a part of {whole}: a number in [0, 1)"
     above, change = method.stop_above, method.max_change
     finite = "a finite number > 0, or null"
     yield ("stop_above",), above is None or 0 < above < math.inf, finite

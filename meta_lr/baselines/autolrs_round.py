@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from meta_lr.baselines import autolrs_forecast as forecasts
 from meta_lr.baselines import autolrs_search as searches
-from meta_lr.baselines.autolrs_forecast import Forecast
+from meta_lr.baselines.autolrs_forecast import published
 from meta_lr.baselines.autolrs_search import WHOLE, Range, Told
 from meta_lr.baselines.autolrs_stages import Stage, fall
 from meta_lr.baselines.autolrs_trials import Seen, observe, start_of
@@ -92,27 +91,36 @@ class Round:
         elif method.steps == "published":
             yield self.old
             num_steps -= 1
-        part = method.cooldown if method.forecast == "end" else 0.0
-        yield from (rate * fall(step, num_steps, part) for step in range(num_steps))
+        yield from self._annealed(rate, num_steps)
+
+    def _annealed(self, rate: float, num_steps: int) -> list[float]:
+        """Return the rate for all steps; but if the loss after them counts, it falls to zero.
+
+        Weights that a large rate has shaken take longer to come to rest than a trial lasts, so
+        that near them the smallest rate always seems the best. Therefore all trials of a stage
+        fall from the smallest rate that it may try; where any may be tried, as in the first stage,
+        each falls from its own.
+        """
+        method = self.method
+        part = method.anneal if method.forecast == "end" else 0.0
+        near = self.state.num_stages > 0 and method.max_change is not None
+        least = method.rate_at(self._within[0]) if near else rate
+        factors = [fall(step, num_steps, part) for step in range(num_steps)]
+        return [rate if factor == 1.0 else least * factor for factor in factors]
 
     def _tell(self, place: float, seen: Seen) -> Told:
         """Return what a trial found."""
-        if seen.failed:
-            return Told(place, math.inf, seen=seen)
-        ahead = self._forecast(seen)
-        return Told(place, ahead.loss, ahead.own, seen)
+        return Told(place, math.inf if seen.failed else self._forecast(seen), seen=seen)
 
-    def _forecast(self, seen: Seen) -> Forecast:
+    def _forecast(self, seen: Seen) -> float:
         """Return the loss that a trial promises."""
         method, plan = self.method, self.plan
         if seen.after:
-            return Forecast(math.fsum(seen.after) / len(seen.after))
+            return math.fsum(seen.after) / len(seen.after)
         if method.val_guard and plan.period and max(seen.losses) >= self.state.first_loss:
-            return Forecast(seen.losses[-1])
-        if method.forecast == "robust":
-            return forecasts.robust(seen.steps, seen.losses, plan.tau)
+            return seen.losses[-1]
         at, validates = plan.tau // (plan.period or 1), plan.period > 0
-        return forecasts.published(seen.losses, at, validates=validates)
+        return published(seen.losses, at, validates=validates)
 
     def _note(self, index: int, told: Told) -> None:
         self.view.sandbox.note(

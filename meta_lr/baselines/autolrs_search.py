@@ -78,12 +78,12 @@ def with_errors(told: Sequence[Told], *, paired: bool) -> list[Told]:
     """Return what was told with errors by the losses after the trials, where there are any.
 
     An error is that of the difference from the least loss. If `paired`, the trials saw the same
-    batches, and what these have in common is no error. Once more, the trials would have met other
-    batches on their way too: so it is half as large again. And whatever the batches say, a
+    batches, and what these have in common is no error. A repetition would meet other batches on
+    its way too, so the error is taken one and a half times. And whatever the batches say, a
     hundredth of a loss is no difference: where nothing is learned yet, on the plateau at the
     start, a small rate seems the best because it does nothing.
     """
-    fine = [point for point in told if point.seen.after and not point.failed]
+    fine = [point for point in told if _fine(point)]
     if not fine:
         return list(told)
     losses, count = np.array([point.seen.after for point in fine]), len(fine[0].seen.after)
@@ -91,8 +91,12 @@ def with_errors(told: Sequence[Told], *, paired: bool) -> list[Told]:
     apart = losses - losses[means.argmin()] if paired else losses
     spread = apart.std(axis=1, ddof=1) if count > 1 else 0.0
     errors = np.hypot(_ONCE_MORE * spread / count**0.5, ALIKE * means)
-    found = {point.place: error for point, error in zip(fine, errors.tolist(), strict=True)}
-    return [point._replace(error=found.get(point.place, point.error)) for point in told]
+    found = iter(errors.tolist())
+    return [point._replace(error=next(found)) if _fine(point) else point for point in told]
+
+
+def _fine(point: Told) -> bool:
+    return bool(point.seen.after) and not point.failed
 
 
 def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range = WHOLE) -> float:

@@ -45,16 +45,17 @@ def lengths(
 ) -> tuple[int, int]:
     """Return the shortest and the longest stage, None by default.
 
-    By default the first is a twentieth of the run, though no shorter than a trial, and the longest
-    eight of these: four stages, and a quarter of the run in which the rate falls.
+    By default the first is a tenth of the run, though no shorter than a trial, and the longest
+    four of these: with half of the run in which the
+    rate falls, three stages.
 
     >>> lengths(None, None, 64_000), lengths(None, 500, 800), lengths(50, None, 0)
-    ((3200, 25600), (40, 500), (50, 400))
+    ((6400, 25600), (80, 500), (50, 200))
     """
     if tau is None:
-        tau = max(shortest, total_steps // 20)
+        tau = max(shortest, total_steps // 10)
         tau = tau if tau_max is None else min(tau, tau_max)
-    return tau, 8 * tau if tau_max is None else tau_max
+    return tau, 4 * tau if tau_max is None else tau_max
 
 
 def fall(step: int, total_steps: int, part: float) -> float:

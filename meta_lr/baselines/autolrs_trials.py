@@ -22,7 +22,6 @@ class Seen(NamedTuple):
     """What a trial saw.
 
     Attributes:
-        steps: The trial's steps after which a loss was seen.
         losses: Of training or validation, as the stage has it: of its last tau' steps, or the last
             16 validations.
         after: Losses of the same kind after its last step, on one batch each.
@@ -31,7 +30,6 @@ class Seen(NamedTuple):
         start: Fingerprint of where it began.
     """
 
-    steps: Sequence[int] = ()
     losses: Sequence[float] = ()
     after: Sequence[float] = ()
     num_steps: int = 0
@@ -61,22 +59,21 @@ def observe(
             losses are read then alone.
     """
     start = trial.fingerprint()
-    seen, recent, taken, failed = list[tuple[int, float]](), list[float](), 0, False
+    seen, recent, taken, failed = list[float](), list[float](), 0, False
     for taken, rate in enumerate(rates, start=1):
         loss = float(trial.step(rate))
         recent = [*recent[1 - _RECENT :], loss]
         if not stage.period:
-            seen.append((taken - 1, loss))  # it is the loss before the step
+            seen.append(loss)
         elif taken % stage.period == 0 and not after:
-            seen.append((taken, trial.val_loss(val_batches, drawn=True)))
+            seen.append(trial.val_loss(val_batches, drawn=True))
         failed = limit is not None and not _fine(recent, limit)
         if failed:
             break
     ended = [] if failed else _ended(trial, stage, after)
     seen = seen[-(POINTS if stage.period else stage.trial) :]
-    steps, losses = [step for step, _ in seen], [loss for _, loss in seen]
-    fine = not failed and all(abs(loss) < _HUGE for loss in (*losses, *ended))
-    return Seen(steps, losses, ended, taken, not fine, start)
+    fine = not failed and all(abs(loss) < _HUGE for loss in (*seen, *ended))
+    return Seen(seen, ended, taken, not fine, start)
 
 
 class Start(NamedTuple):

@@ -103,9 +103,11 @@ class Sandbox:
     def timed(self) -> Iterator[None]:
         """Add the time of what happens inside to `seconds`, if there are experiments in it."""
         before, began = self.cost, time.perf_counter()
-        yield
-        if self.cost != before:
-            self.seconds += time.perf_counter() - began
+        try:
+            yield
+        finally:
+            if self.cost != before:
+                self.seconds += time.perf_counter() - began
 
     def note(self, **facts: object) -> None:
         """Say something of an experiment, in plain values; a run's record keeps it as a row."""
@@ -252,6 +254,7 @@ class Trial:
         sandbox, total, examples = self.sandbox, 0.0, 0
         if not drawn:
             num_batches = min(num_batches, sandbox.val_batches or num_batches)
+        training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         with torch.no_grad():
             for index in range(first, first + num_batches):
@@ -260,7 +263,8 @@ class Trial:
                 sandbox.charge(FORWARD, batch)
                 total += float(sandbox.loss_fn(self.model, batch)) * len(batch[0])
                 examples += len(batch[0])
-        self.model.train()
+        for module in training:  # one that the user froze stays so
+            module.training = True
         return total / examples
 
     def _clip(self) -> None:
