@@ -181,9 +181,9 @@ def test_the_example_goes_on_after_an_interruption_in_a_search(example, tmp_path
 # The command
 
 COMMAND = [
-    *("train", "task=digits", "model=resnet8", "optimizer=adam", "total_steps=60", "threads=1"),
-    *("lr=autolrs", "lr.min_lr=1e-4", "lr.max_lr=0.03", "lr.tau=30", "lr.tau_max=30"),
-    *("lr.ratio=5", "lr.trials=6", "lr.shortest=20", "lr.cooldown=0.25", "save_every=10"),
+    *("train", "task=digits", "model=resnet8", "optimizer=adam", "total_steps=160", "threads=1"),
+    *("lr=autolrs", "lr.min_lr=1e-4", "lr.max_lr=0.03", "lr.tau=80", "lr.tau_max=80"),
+    *("lr.ratio=5", "lr.trials=6", "lr.cooldown=0.25", "save_every=10"),
     "eval_every=30",
 ]
 
