@@ -18,46 +18,31 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.interleaved import line, summary
-from benchmarks.loop import sgd
+from benchmarks.interleaved import line, rounds_within, summary
+from benchmarks.loop import stepper
 from benchmarks.memory import peak_of
 from meta_lr.baselines.policies import Constant
-from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3, LeNet
 from meta_lr.tasks.models.resnet import ResNet
 from meta_lr.training.angle import RunningAngle
-from meta_lr.training.stepper import Stepper
 
 WINDOWS = (64, 1)
 STEPS = 128  # of a round
-LEAST = 6  # rounds, at least
 MEGABYTE = 2**20
 SIZE = 50 * MEGABYTE  # bytes of parameters, so that what the process does besides is small
 
 
-def run(task: Task, controller: Controller) -> Stepper:
-    """Return the start of a run of `STEPS` steps."""
-    return Stepper(
-        *(task, sgd, controller),
-        total_steps=STEPS,
-        seed=0,
-        clip=None,
-        device=torch.device("cpu"),
-        stop=lambda: False,
-    )
-
-
 def one_round(task: Task, every: int) -> float:
     """Return the time of a step with the angle, in steps without."""
-    stepper = run(task, Constant(0.01))
+    run = stepper(task, Constant(0.01), STEPS)
     angle, plain, passes = RunningAngle(every), 0.0, 0.0
     for step in range(STEPS):
         began = time.process_time()
-        stepper.take(step)
+        run.take(step)
         stepped = time.process_time()
-        angle.after_step(stepper.params)
+        angle.after_step(run.params)
         plain, passes = plain + stepped - began, passes + time.process_time() - stepped
     return 1 + passes / plain
 
@@ -65,11 +50,9 @@ def one_round(task: Task, every: int) -> float:
 def compare(name: str, task: Task, budget: float) -> None:
     """Print a row for each window, from as many rounds as there is CPU time for."""
     for every in WINDOWS:
-        found, until = [], time.process_time() + budget
-        while len(found) <= LEAST or time.process_time() < until:
-            found.append(one_round(task, every))
+        found = rounds_within(budget, partial(one_round, task, every))
         text = f"angle in windows of {every} / none, {name}"
-        print(line(text, summary(found[1:]), 1.05), flush=True)
+        print(line(text, summary(found), 1.05), flush=True)
 
 
 def path(params: list[Tensor], every: int) -> RunningAngle:

@@ -13,40 +13,39 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from functools import partial
 
 import torch
 
-from benchmarks.angle import LEAST, STEPS, run
-from benchmarks.interleaved import line, seconds, summary
+from benchmarks.interleaved import line, rounds_within, seconds, summary
+from benchmarks.loop import stepper
 from meta_lr.baselines.autolr import AutoLR
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3, LeNet
 
+STEPS = 128  # of a round
 CASES = ((10, 100), (10, 25), (1, 4))  # K, M
 
 
 def one_round(task: Task, batches: int) -> float:
     """Return the time of a step with a fit, in steps without."""
     method = AutoLR(0.01, explore=1.0, batches=batches, period=16)
-    stepper = run(task, method)
+    run = stepper(task, method, STEPS)
     took: dict[bool, list[float]] = {True: [], False: []}
     for step in range(STEPS):
-        took[method.is_due(step, STEPS)].append(seconds(partial(stepper.take, step)))
+        took[method.is_due(step, STEPS)].append(seconds(partial(run.take, step)))
     return statistics.fmean(took[True][1:]) / statistics.fmean(took[False])  # the first loads code
 
 
 def compare(name: str, task: Task, budget: float) -> None:
     """Print a row for each case, from as many rounds as there is CPU time for."""
     for batches, period in CASES:
-        found, until = [], time.process_time() + budget
-        while len(found) <= LEAST or time.process_time() < until:
-            found.append(1 + (one_round(task, batches) - 1) / period)
+        found = rounds_within(budget, partial(one_round, task, batches))
+        ratios = [1 + (fit - 1) / period for fit in found]
         counted = 1 + batches * len(AutoLR().multiples) / (3 * period)
         text = f"AutoLR, K={batches}, M={period} / without fits, {name}"
-        print(line(text, summary(found[1:]), counted), flush=True)
+        print(line(text, summary(ratios), counted), flush=True)
 
 
 def main() -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 RESAMPLES = 4000
+LEAST = 6  # rounds, at least
+
+Round = TypeVar("Round")
 
 
 class Ratio(NamedTuple):
@@ -34,6 +37,14 @@ def ratio(ours: Callable[[], float], peer: Callable[[], float], *, rounds: int) 
     """
     pairs = [(ours(), peer()) if turn % 2 else (peer(), ours())[::-1] for turn in range(rounds + 1)]
     return summary([a / b for a, b in pairs[1:]])
+
+
+def rounds_within(budget: float, one_round: Callable[[], Round]) -> list[Round]:
+    """Return as many rounds as there is CPU time for, in seconds; one more before warms up."""
+    found, until = list[Round](), time.process_time() + budget
+    while len(found) <= LEAST or time.process_time() < until:
+        found.append(one_round())
+    return found[1:]
 
 
 def summary(ratios: Sequence[float]) -> Ratio:

@@ -20,14 +20,28 @@ import torch
 
 from benchmarks.interleaved import line, ratio
 from meta_lr.baselines.policies import Cosine
+from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3
 from meta_lr.tasks.models.resnet import ResNet
 from meta_lr.training.loop import train
+from meta_lr.training.stepper import Stepper
 
 STEPS = 200  # long enough for the loop to write its record in between
 sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
+
+
+def stepper(task: Task, controller: Controller, steps: int) -> Stepper:
+    """Return the start of a run of so many of the training loop's own steps."""
+    return Stepper(
+        *(task, sgd, controller),
+        total_steps=steps,
+        seed=0,
+        clip=None,
+        device=torch.device("cpu"),
+        stop=lambda: False,
+    )
 
 
 def ours(task: Task) -> float:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,19 +24,17 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.interleaved import line, seconds, summary
+from benchmarks.interleaved import line, rounds_within, seconds, summary
+from benchmarks.loop import stepper
 from meta_lr.baselines.policies import Cosine
 from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.protocol import Controller
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3
 from meta_lr.tasks.models.resnet import ResNet
-from meta_lr.training.stepper import Stepper
 
-STEPS, LEAST = 40, 6  # of a round; rounds
-sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
+STEPS = 40  # of a round
 
 
 class Round(NamedTuple):
@@ -57,21 +54,10 @@ def on_digits(model: Callable[..., torch.nn.Module], *, large: bool = False) -> 
     return replace(task, images=task.images.repeat(1, 3, 4, 4)) if large else task
 
 
-def run(task: Task, controller: Controller) -> Stepper:
-    device = torch.device("cpu")
-    return Stepper(
-        *(task, sgd, controller),
-        total_steps=STEPS,
-        seed=0,
-        clip=None,
-        device=device,
-        stop=lambda: False,
-    )
-
-
 def one_round(task: Task) -> Round:
-    online = run(task, OnlineMLRSNet(LSTM(), gamma=0.1, period=STEPS))
-    sides = [online, run(task, Cosine(peak=0.05))]
+    method = OnlineMLRSNet(LSTM(), gamma=0.1, period=STEPS)
+    online = stepper(task, method, STEPS)
+    sides = [online, stepper(task, Cosine(peak=0.05), STEPS)]
     took: list[list[float]] = [[], []]
     for step in range(STEPS):
         for side in (0, 1) if step % 2 else (1, 0):
@@ -84,12 +70,10 @@ def one_round(task: Task) -> Round:
 
 def compare(name: str, task: Task, period: int, budget: float) -> None:
     """Print a row from as many rounds as there is CPU time for, the first one left out."""
-    found, until = [], time.process_time() + budget
-    while len(found) < LEAST or time.process_time() < until:
-        found.append(one_round(task))
-    result = summary([one.ratio(period) for one in found[1:]])
+    found = rounds_within(budget, partial(one_round, task))
+    result = summary([one.ratio(period) for one in found])
     print(line(f"online MLR-SNet, T={period} / plain, {name}", result, 1.02))
-    plain, ordinary, updating = map(statistics.median, zip(*found[1:], strict=True))
+    plain, ordinary, updating = map(statistics.median, zip(*found, strict=True))
     print(
         f"    {result.rounds} rounds; a plain step takes {1e3 * plain:.2f} ms, the network's pass "
         f"{1e3 * plain * (ordinary - 1):.2f} ms, an update {updating - ordinary:.2f} plain steps",
