@@ -91,7 +91,7 @@ def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dic
     sandbox = Sandbox(model, optimizer, loss_fn, experiment_batch, clip=CLIP, scaler=scaler)
     scheduler = ControlledLR(optimizer, controller, sandbox=sandbox, total_steps=steps)
     parts = {"model": model, "optimizer": optimizer, "scaler": scaler, "scheduler": scheduler}
-    step, sandbox.cost, sandbox.seconds = load(folder / "state.pt", parts)
+    step = load(folder / "state.pt", sandbox, parts)
     for batch in batches(step):
         if step == steps:
             break
@@ -122,15 +122,16 @@ def save(path: Path, step: int, sandbox: Sandbox, parts: dict) -> None:
     os.replace(path.with_suffix(".new"), path)
 
 
-def load(path: Path, parts: dict) -> tuple[int, float, float]:
-    """Load what was saved, if anything; return the step, and the cost and seconds of searches."""
+def load(path: Path, sandbox: Sandbox, parts: dict) -> int:
+    """Load what was saved, if anything was; return the step to go on from."""
     if not path.exists():
-        return 0, 0.0, 0.0
+        return 0
     saved = torch.load(path, weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
     torch.set_rng_state(saved["random"])
-    return saved["step"], saved["cost"], saved["seconds"]
+    sandbox.cost, sandbox.seconds = saved["cost"], saved["seconds"]
+    return saved["step"]
 
 
 if __name__ == "__main__":

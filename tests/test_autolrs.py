@@ -41,6 +41,14 @@ def run(controller, steps=60, task=NOISELESS, optimizer=PLAIN, **options):
     return outcome, stages, [row["lr"] for row in rows if row["kind"] == "step"]
 
 
+@pytest.fixture
+def tried(monkeypatch):
+    """The rates of all steps of trials."""
+    rates, step = [], Trial.step
+    monkeypatch.setattr(Trial, "step", lambda trial, rate: rates.append(rate) or step(trial, rate))
+    return rates
+
+
 # What it finds
 
 
@@ -93,9 +101,7 @@ def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with
         assert outcome.state.end == total
 
 
-def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypatch):
-    tried, step = [], Trial.step
-    monkeypatch.setattr(Trial, "step", lambda trial, rate: tried.append(rate) or step(trial, rate))
+def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(tried):
     falling = AutoLRS(1e-3, 1.0, 20, shortest=8, ratio=5, trials=1, first_trials=1, cooldown=0.25)
     assert falling.needs == Need.TRIALS | Need.HORIZON
     outcome, stages, rates = run(falling, steps=80, task=Toy())
@@ -111,10 +117,7 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(monkeypa
     assert len(set(tried)) == 1, "what is extrapolated must not fall"
 
 
-def test_all_trials_of_a_later_stage_end_alike(monkeypatch):
-    tried, step = [], Trial.step
-    monkeypatch.setattr(Trial, "step", lambda trial, rate: tried.append(rate) or step(trial, rate))
-
+def test_all_trials_of_a_later_stage_end_alike(tried):
     def second(**options):
         """Return the rates of the three trials of the second stage, ten steps each."""
         tried.clear()

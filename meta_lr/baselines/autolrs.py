@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from meta_lr.baselines.autolrs_options import PUBLISHED, refuse_unusable
 from meta_lr.baselines.autolrs_round import Round
 from meta_lr.baselines.autolrs_stages import Stage, fall, lengths, stage
+from meta_lr.baselines.knee import rise
 from meta_lr.protocol import Need, StepView
 
 __all__ = ["PUBLISHED", "AutoLRS", "AutoLRSState"]
@@ -215,14 +216,17 @@ class AutoLRS:
     def _plan(self, view: StepView, state: AutoLRSState) -> Stage:
         """Return the stage that begins; the last one of a run of known length ends with it."""
         plan = stage(state.num_stages, *self._lengths(view), self.ratio, self.shortest)
-        total_steps = view.total_steps if Need.HORIZON in self.needs else 0
+        total_steps = self._horizon(view)
         left = total_steps - round(self.cooldown * total_steps) - view.step
         return plan._replace(tau=total_steps - view.step) if 0 < left < 1.5 * plan.tau else plan
 
     def _lengths(self, view: StepView) -> tuple[int, int]:
         """Return tau of the first stage and of the longest one."""
-        total_steps = view.total_steps if Need.HORIZON in self.needs else 0
-        return lengths(self.tau, self.tau_max, total_steps, self.shortest)
+        return lengths(self.tau, self.tau_max, self._horizon(view), self.shortest)
+
+    def _horizon(self, view: StepView) -> int:
+        """Return the run's length, 0 where nothing depends on it."""
+        return view.total_steps if Need.HORIZON in self.needs else 0
 
     def _fall(self, view: StepView) -> float:
         """Return the factor on the rate that the end of the run brings."""
@@ -232,7 +236,7 @@ class AutoLRS:
         """Return the factor on the rate of the first stage, in which it rises from zero."""
         if not self.ramp or state.num_stages > 1:
             return 1.0
-        return min(1.0, (view.step - state.begin + 1) / self._lengths(view)[0])
+        return rise(view.step - state.begin, self._lengths(view)[0])
 
     @property
     def _guards(self) -> bool:

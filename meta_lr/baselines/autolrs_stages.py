@@ -46,8 +46,7 @@ def lengths(
     """Return the shortest and the longest stage, None by default.
 
     By default the first is a tenth of the run, though no shorter than a trial, and the longest
-    four of these: with half of the run in which the
-    rate falls, three stages.
+    four of these: three stages, where the rate falls in the last half of the run.
 
     >>> lengths(None, None, 64_000), lengths(None, 500, 800), lengths(50, None, 0)
     ((6400, 25600), (80, 500), (50, 200))
