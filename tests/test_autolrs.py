@@ -55,7 +55,7 @@ def tried(monkeypatch):
 @pytest.mark.parametrize("search", ["gp", "gp_published", "grid", "random"])
 def test_the_best_rate_of_a_quadratic_is_found(search):
     """At the best rate each step is worth 0.82 of the error; at a third of it, 0.94 of it."""
-    controller = AutoLRS(1e-2, 100.0, tau=30, ratio=3, first_trials=10, search=search)
+    controller = AutoLRS(1e-2, 100.0, tau=40, ratio=1, first_trials=10, search=search)
     controller = replace(controller, choose="least", initial=5, cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     assert outcome.status == "finished"
@@ -187,6 +187,15 @@ def test_a_warm_up_comes_first():
     assert [notes[0]["step"] for notes in stages] == [5, 25]
 
 
+@pytest.mark.parametrize("warmup", [{}, {"warmup_steps": 5, "warmup_lr": 0.2}])
+def test_the_first_stage_rises_from_where_the_warm_up_has_ended(warmup):
+    outcome, _, rates = run(replace(SHORT, ramp=True, **warmup), steps=46)
+    base, begin = warmup.get("warmup_lr", 0.0), warmup.get("warmup_steps", 0)
+    first, chosen = rates[begin : begin + 20], rates[begin + 19]
+    assert first == pytest.approx([base + (chosen - base) * (i + 1) / 20 for i in range(20)])
+    assert rates[begin + 20 :] == [outcome.state.chosen] * (26 - begin)
+
+
 # Its options
 
 
@@ -277,7 +286,7 @@ def test_without_a_limit_they_run_on_and_are_told_as_a_penalty():
 
 
 def test_if_all_fail_the_smallest_rate_is_taken():
-    controller = AutoLRS(1e3, 1e6, tau=20, ramp=False)
+    controller = AutoLRS(1e3, 1e6, tau=20, shortest=20, ramp=False)
     _, (notes,), rates = run(controller, steps=1)
     assert all(note["failed"] for note in notes)
     assert rates == [1e3]
@@ -320,6 +329,7 @@ def test_a_loss_that_is_no_number_fails():
         ({"max_lr": math.inf}, "max_lr=inf; it needs 0 < min_lr < max_lr"),
         ({"tau": 0}, "tau=0, tau_max=40; it needs 1 <= tau <= tau_max, in steps, or null"),
         ({"tau": 50}, "tau=50, tau_max=40; it needs 1 <= tau <= tau_max"),
+        ({"shortest": 21}, "tau=20, shortest=21; it needs a first stage that is no shorter than"),
         ({"trials": 0}, "trials=0; it needs a whole number >= 1"),
         ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
         ({"first_trials": 0}, "first_trials=0; it needs a whole number >= 1, or null"),

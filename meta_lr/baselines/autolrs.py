@@ -109,8 +109,9 @@ class AutoLRS:
             is judged by what it has reached, and not by the noise that it makes; after the first
             stage all fall from the smallest rate that the stage may try. Of no effect where losses
             are extrapolated.
-        ramp: Whether the rate of the first stage rises linearly from zero, over tau steps: what a
-            network bears for a few steps from its start may break it in some hundred.
+        ramp: Whether the rate of the first stage is reached linearly from zero, or after a warm-up
+            from warmup_lr, over tau steps: what a network bears for a few steps from its start may
+            break it in some hundred.
         cooldown: Part of the run in the end of which the rate falls linearly to zero.
         common_batches: Whether all trials of a stage train on the same batches.
         stop_above: A trial fails if its loss rises over the stage's first by more than so many
@@ -189,7 +190,7 @@ class AutoLRS:
         else:
             if view.step >= state.end and (self._fall(view) == 1.0 or state.end < 0):
                 state = self._search(view, state)
-            lr = state.chosen * self._fall(view) * self._ramp(view, state)
+            lr = self._risen(view, state) * self._fall(view)
             if self.steps == "published" and view.step == state.begin:
                 lr = self._old(view, state)
         return lr, state._replace(lr=lr)
@@ -232,11 +233,12 @@ class AutoLRS:
         """Return the factor on the rate that the end of the run brings."""
         return fall(view.step, view.total_steps, self.cooldown) if self.cooldown else 1.0
 
-    def _ramp(self, view: StepView, state: AutoLRSState) -> float:
-        """Return the factor on the rate of the first stage, in which it rises from zero."""
+    def _risen(self, view: StepView, state: AutoLRSState) -> float:
+        """Return the stage's rate; in the first one, what the rise to it has reached."""
         if not self.ramp or state.num_stages > 1:
-            return 1.0
-        return rise(view.step - state.begin, self._lengths(view)[0])
+            return state.chosen
+        part = rise(view.step - state.begin, self._lengths(view)[0])
+        return self.warmup_lr + part * (state.chosen - self.warmup_lr)
 
     @property
     def _guards(self) -> bool:

@@ -54,6 +54,8 @@ def _lengths(method: AutoLRS) -> Iterator[Rule]:
     known = [length for length in (method.tau, method.tau_max) if length is not None]
     rising = all(length >= 1 for length in known) and known == sorted(known)
     yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
+    fits = method.tau is None or method.shortest <= method.tau
+    yield ("tau", "shortest"), fits, "a first stage that is no shorter than its trials"
     for name in ("ratio", "shortest", "trials", "initial", "batches", "val_batches"):
         yield (name,), getattr(method, name) >= 1, "a whole number >= 1"
     first = method.first_trials
