@@ -103,8 +103,7 @@ class Round:
         """
         method = self.method
         part = method.anneal if method.forecast == "end" else 0.0
-        near = self.state.num_stages > 0 and method.max_change is not None
-        least = method.rate_at(self._within[0]) if near else rate
+        least = method.rate_at(self._within[0]) if self._near is not None else rate
         factors = [fall(step, num_steps, part) for step in range(num_steps)]
         return [rate if factor == 1.0 else least * factor for factor in factors]
 
@@ -155,14 +154,19 @@ class Round:
         return searches.by_bound(told, method.kappa, noisy=method.noisy, within=(low, high))
 
     @property
+    def _near(self) -> float | None:
+        """The largest factor from the last rate, None where any may be tried."""
+        return self.method.max_change if self.state.num_stages else None
+
+    @property
     def _within(self) -> Range:
-        """The places that may be tried: those near the last rate, if that has to be."""
-        method = self.method
-        if method.max_change is None or self.state.num_stages == 0:
+        """The places that may be tried."""
+        if self._near is None:
             return WHOLE
+        method = self.method
         decades = math.log(method.max_lr / method.min_lr)
         place = math.log(self.state.chosen / method.min_lr) / decades
-        reach = math.log(method.max_change) / decades
+        reach = math.log(self._near) / decades
         return max(0.0, place - reach), min(1.0, place + reach)
 
     def _best(self, told: list[Told]) -> float:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any, Literal, NamedTuple
 
+from meta_lr.baselines.knee import rise
 from meta_lr.protocol import Average, Controller, Need, Rate, StepView
 
 
@@ -77,9 +78,7 @@ class Warmup(Wrapper):
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
         """Return the rate of this step, and the inner controller's next state."""
         rate, state = self.inner(view, state)
-        if view.step + 1 >= self.steps:
-            return rate, state
-        return times(rate, (view.step + 1) / self.steps), state
+        return times(rate, rise(view.step, self.steps)), state
 
 
 class CompositeState(NamedTuple):
