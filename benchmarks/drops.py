@@ -2,8 +2,9 @@
 
     python -m benchmarks.drops runs/train
 
-Reads the runs of `lr=autodrop`, without noise, at or below the folder that recorded each step's
-rate and, with `record.angle=true` and `record.angle_every` equal to `lr.k`, the angle. Of each it
+Reads the runs of `lr=autodrop`, without noise, at or below the folder; they have to record each
+step's rate (`record.every=1`) and, with `record.angle=true` and `record.angle_every` equal to
+`lr.k`, the angle. Of each it
 prints two overrides: `lr.noise=`, for a twin that is fed noise, and `lr.l=[...]`, for `lr=nstep` to
 drop at the same steps. The noise is that of the windows between two drops, where the rate is
 constant: the root mean square of an angle's difference from the one before, over the root of two,
@@ -49,6 +50,19 @@ def noise_of(angles: Mapping[int, float], drops: Sequence[int]) -> float:
     return math.sqrt(sum(change**2 for change in changes) / (2 * len(changes)))
 
 
+def missing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what the record of a run lacks to be described, "" if it lacks nothing."""
+    steps = [row["step"] for row in rows if row["kind"] == "step"]
+    if steps != list(range(len(steps))):
+        return "the rate of each step: set record.every=1"
+    angles = [row["step"] for row in rows if row["kind"] == "angle"]
+    if angles[:1] != [3 * rows[0]["config"]["lr"]["k"]]:  # the first one is after three windows
+        return "the angles it decided by: set record.angle=true and record.angle_every=lr.k"
+    if not drops_of(rows):
+        return "any drop"
+    return ""
+
+
 def described(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the lines about a run that has dropped its rate."""
     drops = drops_of(rows)
@@ -67,8 +81,9 @@ def main() -> None:
     found = [read_rows(place) for place in run_folders(parser.parse_args().folder)]
     for rows in sorted(found, key=lambda rows: rows[0]["seed"]):
         signal = rows[0]["method"] == "autodrop" and rows[0]["config"]["lr"]["noise"] is None
-        if signal and any(row["kind"] == "angle" for row in rows):
-            print(described(rows))
+        if signal:
+            lacks = missing(rows)
+            print(f"seed {rows[0]['seed']}: without {lacks}" if lacks else described(rows))
 
 
 if __name__ == "__main__":

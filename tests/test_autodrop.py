@@ -119,6 +119,39 @@ def test_the_average_is_returned_at_the_second_step_of_an_epoch():
     assert rest.tolist() == pytest.approx((after_second / 3).tolist())
 
 
+def test_what_was_saved_on_another_device_is_averaged_where_the_parameters_are():
+    method = AutoDropEpochs(0.1, theta=180.0, upper_theta=180.0, extra_epochs=1)
+    here, there = [torch.ones(2)], [torch.ones(2, device="meta")]
+    state = method.init()._replace(trail=(tuple(here), tuple(here)), total=tuple(here), counter=1)
+    rate, _ = method._drop(StepView(method, 9, steps_per_epoch=4, params=there), state)
+    assert rate.rest[0].device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        AutoDrop(0.1, k=1, buffer=2, threshold=180.0),
+        AutoDropEpochs(0.1, theta=180.0, upper_theta=180.0, extra_epochs=2),
+    ],
+)
+def test_parameters_that_are_added_begin_a_new_path(method):
+    """A layer is unfrozen in the middle of a run: angles are of the path since then."""
+    state, params, drops = method.init(), [torch.zeros(2)], []
+    for step in range(60):
+        if step == 30:
+            params = [*params, torch.zeros(3)]
+        params = [p + torch.randn_like(p) for p in params]
+        _, state = method(StepView(method, step, steps_per_epoch=3, params=params), state)
+        assert not state.trail or len(state.trail[0]) == len(params)
+        drops.append(state.num_drops)
+    assert drops[-1] > drops[29] >= 1
+
+
+def test_an_epoch_of_one_step_is_too_short_for_the_first_version():
+    with pytest.raises(ValueError, match="an epoch has 1; make batches smaller, or take"):
+        train(Toy(batches=1), sgd, AutoDropEpochs(0.1), total_steps=2)
+
+
 def test_smoothing_is_a_mean_over_lags_and_nothing_for_steady_angles():
     assert smooth([3.0, 3.0, 3.0], 10) == 3.0
     assert smooth([90.0, 90.1, 90.2], 10) == pytest.approx(90.2, abs=1e-6)

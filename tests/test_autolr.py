@@ -6,6 +6,7 @@ import math
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from meta_lr.baselines.autolr import AutoLR
 from meta_lr.baselines.autolr_fit import fit
 from meta_lr.baselines.autolr_seed import sweep
 from meta_lr.baselines.knee import Knee
+from meta_lr.baselines.line import line
 from meta_lr.baselines.policies import Constant
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.quadratic import Quadratic
@@ -258,17 +260,56 @@ def test_a_sweep_that_shows_no_seed_rate_is_refused(loss, said):
 
 def test_a_fit_is_trusted_only_with_a_minimum_ahead_and_little_left_over():
     x = (0.0, 0.5, 1.0, 2.0)
-    good = fit(x, [(m - 1.5) ** 2 for m in x])
+    good = fit(x, [[(m - 1.5) ** 2] for m in x])
     assert good.is_trusted(1 - 1e-9) and good.optimum == pytest.approx(1.5)
-    behind = fit(x, [(m + 0.5) ** 2 for m in x])
+    behind = fit(x, [[(m + 0.5) ** 2] for m in x])
     assert behind.optimum == pytest.approx(-0.5) and not behind.is_trusted(0.0)
     assert behind.is_trusted(0.0, behind=True)
-    hill = fit(x, [-((m - 1.5) ** 2) for m in x])
+    hill = fit(x, [[-((m - 1.5) ** 2)] for m in x])
     assert math.isnan(hill.optimum) and not hill.is_trusted(0.0, behind=True)
-    rough = fit(x, [1.0, 0.2, 1.1, 0.9])
+    rough = fit(x, [[1.0], [0.2], [1.1], [0.9]])
     assert 0 < rough.r2 < 0.9 and not rough.is_trusted(0.9)
     for losses in ([1.0] * 4, [1.0, 0.5, math.inf, 2.0], [1.0, 0.5, math.nan, 2.0]):
-        assert not fit(x, losses).is_trusted(0.0)
+        assert not fit(x, [[loss] for loss in losses]).is_trusted(0.0)
+
+
+def test_the_error_of_an_optimum_is_how_it_scatters_with_the_batches():
+    """Each batch has a quadratic of its own, so R^2 is 1 however they differ."""
+    x, rng = (0.0, 0.5, 1.0, 2.0), np.random.default_rng(0)
+
+    def drawn(count):
+        a, b = rng.normal(1.0, 0.2, count), rng.normal(-3.0, 1.0, count)
+        return fit(x, [list(a * m * m + b * m + 0.1) for m in x])
+
+    found = [drawn(50) for _ in range(400)]
+    assert min(each.r2 for each in found) == pytest.approx(1.0)
+    scatter = float(np.std([each.optimum for each in found]))
+    assert np.mean([each.error for each in found]) == pytest.approx(scatter, rel=0.1)
+    most = scatter / 1.5
+    assert {each.is_trusted(0.9, 2 * most) for each in found} == {True}
+    assert {each.is_trusted(0.9, most / 2) for each in found} == {False}
+    assert not drawn(1).is_trusted(0.9, 1.0), "of one batch no error is known"
+
+
+def test_along_a_run_with_noise_what_is_followed_is_near_the_minimiser(tmp_path):
+    """m* = (H e)'u / (u'Hu); where noise rules, R^2 is 1 and the optimum is anywhere."""
+    task, best = Quadratic(noise=0.1), {}
+
+    class Watched(AutoLR):
+        def _fitted(self, view, state):
+            u = torch.cat([piece.flatten() for piece in line(view).step]).double()
+            error = view.params[0].detach().double() - task.optimum
+            best[view.step] = float((task.hessian @ error) @ u / (u @ task.hessian @ u))
+            return super()._fitted(view, state)
+
+    method = Watched(0.05, explore=0.0, period=1, batches=50, most_error=0.02)
+    train(task, partial(SGD, momentum=0.9), method, total_steps=60, folder=tmp_path)
+    wrong = {True: [], False: []}
+    for row in noted(tmp_path):
+        assert row["r2"] == pytest.approx(1.0, abs=1e-3)
+        wrong[row["accepted"]].append(abs(row["optimum"] / best[row["step"]] - 1))
+    assert len(wrong[True]) >= 5 and max(wrong[True]) < 0.05
+    assert sum(not error < 0.05 for error in wrong[False]) >= 10
 
 
 @pytest.mark.parametrize(
@@ -280,6 +321,8 @@ def test_a_fit_is_trusted_only_with_a_minimum_ahead_and_little_left_over():
         ({"multiples": [0, 1, 1]}, "it needs three finite ones or more"),
         ({"multiples": [0, 1, math.inf]}, "it needs three finite ones or more"),
         ({"least_r2": 1.1}, "got least_r2=1.1; it needs a number <= 1"),
+        ({"most_error": 0.0}, "got most_error=0.0; it needs a share > 0, or null"),
+        ({"most_error": 0.1, "batches": 1}, "got batches=1; it needs two or more to know an error"),
         ({"damping": 0}, r"got damping=0; it needs a number in \(0, 1\]"),
         ({"trust": 1.0}, "got trust=1.0; it needs a finite factor > 1"),
         ({"fresh": False}, "got batches=10; it needs to be 1 with fresh=false"),

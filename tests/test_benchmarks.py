@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.drops import described, drops_of, noise_of
+from benchmarks.drops import described, drops_of, missing, noise_of
 from benchmarks.interleaved import ratio, summary
 from benchmarks.memory import peak_of
 from benchmarks.meta_gradient import MODELS, Problem, kept
@@ -98,6 +98,20 @@ def test_drops_and_noise_of_a_run_make_its_controls(tmp_path):
         for folder in (tmp_path, tmp_path / "replayed")
     )
     assert rates == pytest.approx(again, rel=1e-12)
+
+
+def test_a_record_that_tells_of_no_drops_or_windows_is_passed_over(tmp_path):
+    def lacks(name, method, **options):
+        header = {"config": {"lr": {"k": 2}}}
+        train(Toy(), SGD, method, total_steps=60, folder=tmp_path / name, header=header, **options)
+        return missing(read_rows(tmp_path / name))
+
+    drops = AutoDrop(0.1, k=2, threshold=90.0)
+    assert lacks("good", drops, angle_every=2) == ""
+    assert lacks("sparse", drops, angle_every=2, record_every=5).endswith("set record.every=1")
+    assert lacks("other", drops, angle_every=3).endswith("record.angle_every=lr.k")
+    assert lacks("none", drops).endswith("record.angle_every=lr.k")
+    assert lacks("steady", AutoDrop(0.1, k=2, threshold=0.0), angle_every=2) == "any drop"
 
 
 def test_the_noise_of_an_angle_is_that_between_drops_whatever_its_level():

@@ -24,6 +24,11 @@ def buffers(params: Sequence[Tensor], count: int) -> tuple[Vector, ...]:
     )
 
 
+def are_of(held: tuple[Vector, ...], params: Sequence[Tensor]) -> bool:
+    """Return whether vectors that are held have the number of these parameters."""
+    return bool(held) and len(held[0]) == len(params)
+
+
 def beside(held: tuple[Vector, ...], params: Sequence[Tensor]) -> tuple[Vector, ...]:
     """Return vectors on the devices of the parameters; a loaded state has them on the CPU."""
     if held[0][0].device == params[0].device:
@@ -72,9 +77,12 @@ def follow(
         k: Points per block.
     """
     mean, last, way = beside(trail, params) if trail else buffers(params, 3)
-    like = [p.to(m.dtype) for p, m in zip(params, mean, strict=True)]
-    # A running mean: rounding does not grow with k, and the first point overwrites what was there.
-    torch._foreach_lerp_(mean, like, 1 / ((steps - 1) % k + 1))
+    before = (steps - 1) % k
+    if before:  # a running mean, of which rounding does not grow with k
+        like = [p.to(m.dtype) for p, m in zip(params, mean, strict=True)]
+        torch._foreach_lerp_(mean, like, 1 / (before + 1))
+    else:
+        torch._foreach_copy_(mean, list(params))
     if steps % k:
         return (mean, last, way), None
     angle = turn(mean, last, way)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meta_lr.baselines.angles import Trail, follow, has_angle
+from meta_lr.baselines.angles import Trail, are_of, follow, has_angle
 from meta_lr.baselines.checks import refuse_counts
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
@@ -62,8 +62,11 @@ class AutoDrop:
         4. C_(i-1) is of the same buffer, so drops are at least `buffer` + 1 windows apart;
         5. the standard deviation is that of a sample, with |B| - 1;
         6. the paper gives no number for `floor`; 1e-4 is that of the authors' first code.
+        Not a deviation, but odd: sigma is in degrees and is read as windows. Angles as steady as
+        the paper's, to 0.2 degrees, are hardly smoothed at all, and those of short windows, with
+        some degrees of noise, over m/2 windows; m=1 switches it off.
     Cost:
-        none; memory for three copies of the parameters
+        none; memory for three copies of the parameters, in float32 or better
 
     `k` sets the cadence: angles that are nothing but noise of the size that the paper reports drop
     the rate every 13 to 14 windows, about as often as its curves fall. `noise` is that control, and
@@ -74,7 +77,7 @@ class AutoDrop:
         peak: The first rate.
         rho: Factor of a drop.
         k: Steps of a window; in the paper 64 on CIFAR and 640 on ImageNet.
-        m: Width of the smoothing, in windows.
+        m: Width of the smoothing, at most, in windows.
         buffer: Angles of a decision, at least.
         threshold: In degrees; a smaller change is none.
         floor: The smallest rate.
@@ -136,6 +139,8 @@ class AutoDrop:
     def _angle(self, view: StepView, state: AutoDropState) -> tuple[float | None, AutoDropState]:
         """Return the angle in degrees where a window ends, and the state that leads to the next."""
         if self.noise is None:
+            if not are_of(state.trail, view.params):  # a path begins, or goes on in other spaces
+                state = state._replace(steps=1, trail=(), angles=(), smoothed=None)
             trail, angle = follow(state.trail, view.params, state.steps, self.k)
             return None if angle is None else float(angle), state._replace(trail=trail)
         if not has_angle(state.steps, self.k):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from meta_lr.baselines.angles import Vector, beside, buffers, turn
+from meta_lr.baselines.angles import Vector, are_of, beside, buffers, turn
 from meta_lr.baselines.autodrop import refuse_rates
 from meta_lr.baselines.checks import refuse_counts
 from meta_lr.protocol import Average, Need, StepView
@@ -61,9 +61,9 @@ class AutoDropEpochs:
         step, and the third step is the first one at the new rate. Momentum, the history of the
         angle and running statistics of batch norm stay; at the floor, averaging goes on.
     Cost:
-        none; memory for three copies of the parameters
+        none; memory for three copies of the parameters, in float32 or better
 
-    An epoch needs two steps at least. On digits the averaging was not shown to help.
+    On digits the averaging was not shown to help.
 
     Args:
         peak: The first rate.
@@ -75,7 +75,7 @@ class AutoDropEpochs:
         average: Whether the weights are averaged; False is the control without.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range; in a run, if an epoch has one step.
 
     >>> method = AutoDropEpochs(0.1, extra_epochs=1)
     >>> view = StepView(method, 0, steps_per_epoch=9, params=[torch.ones(2)])
@@ -109,7 +109,14 @@ class AutoDropEpochs:
         self, view: StepView, state: AutoDropEpochsState
     ) -> tuple[float | Average, AutoDropEpochsState]:
         """Return the rate of this step, with an average where the rate then drops."""
+        if view.steps_per_epoch < 2:
+            raise ValueError(
+                "AutoDropEpochs looks after the first and the second step of an epoch, and an "
+                f"epoch has {view.steps_per_epoch}; make batches smaller, or take lr=autodrop"
+            )
         steps = view.step % view.steps_per_epoch  # of this epoch, already taken
+        if state.trail and not are_of(state.trail, view.params):  # some were added: a new path
+            state = state._replace(trail=(), snapshots=0, angle=math.nan, counter=0, total=())
         if state.total and steps == 2 % view.steps_per_epoch:
             (total,) = beside((state.total,), view.params)
             torch._foreach_add_(total, list(view.params), alpha=state.counter)
@@ -117,7 +124,7 @@ class AutoDropEpochs:
         if steps != 1:
             return state.lr, state
         state = self._look(view, state)
-        return self._drop(state) if state.counter == self.extra_epochs else (state.lr, state)
+        return self._drop(view, state) if state.counter == self.extra_epochs else (state.lr, state)
 
     def _look(self, view: StepView, state: AutoDropEpochsState) -> AutoDropEpochsState:
         """Take the snapshot of an epoch; return the state with its angle, if it has settled too."""
@@ -133,7 +140,9 @@ class AutoDropEpochs:
             trail=(way, last), snapshots=state.snapshots + 1, angle=angle, counter=counter
         )
 
-    def _drop(self, state: AutoDropEpochsState) -> tuple[float | Average, AutoDropEpochsState]:
+    def _drop(
+        self, view: StepView, state: AutoDropEpochsState
+    ) -> tuple[float | Average, AutoDropEpochsState]:
         """Return the rate of this step with the average after it, and the state at the next."""
         lr = max(self.floor, self.rho * state.lr)
         after = state._replace(
@@ -147,5 +156,6 @@ class AutoDropEpochs:
         if not self.average:
             return state.lr, after
         whole = self.extra_epochs * (self.extra_epochs + 1) / 2
-        torch._foreach_div_(state.total, whole)
-        return Average(state.lr, self.extra_epochs / whole, state.total), after
+        (total,) = beside((state.total,), view.params)
+        torch._foreach_div_(total, whole)
+        return Average(state.lr, self.extra_epochs / whole, total), after

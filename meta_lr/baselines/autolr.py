@@ -40,7 +40,8 @@ class AutoLR:
         rate = seed_rate, after a warm-up, for the part `explore` of the run. Then, every `period`
         steps, with u what the optimizer subtracts per unit of rate (momentum, preconditioning and
         decay included): l(m) = mean loss over `batches` fresh batches at w - m rate u, for m in
-        `multiples`; a m^2 + b m + c by least squares. If a > 0 > b and R^2 >= least_r2:
+        `multiples`; a m^2 + b m + c by least squares. If a > 0 > b, R^2 >= least_r2 and, if given,
+        the optimum's standard error over the batches is at most `most_error` of it:
         rate <- (1 - damping) rate + damping rate clip(-b / (2 a), 1 / trust, trust);
         with `shrink` also if a > 0 <= b, where the clipped value is 1 / trust
     Reference:
@@ -67,11 +68,15 @@ class AutoLR:
         explore: Part of the run at it, after the warm-up.
         period: Steps between fits, of which one is at the first step of the exploit phase.
         batches: Over which the losses of a fit are averaged, the same for all multiples.
-        multiples: Of the present rate, at which the loss is measured; at least three.
+        multiples: Of the present rate, at which the loss is measured; at least three, through which
+            there always is a quadratic, so R^2 says something from four on.
         least_r2: Of a fit that is followed.
+        most_error: Standard error of its optimum over the batches, at most, as a share of it; None:
+            any.
         damping: Share of the way to the optimum that the rate goes, in (0, 1].
         trust: The largest factor between a rate and the optimum that is believed.
-        shrink: Whether a fit by which any step raises the loss lowers the rate; false leaves it.
+        shrink: Whether a fit with its minimum behind, by which any step raises the loss, lowers the
+            rate; false leaves it.
         fresh: Whether the batches are drawn for the fit; false: the one that the direction is of,
             for an ablation, since on it a larger rate seems better than it is.
 
@@ -90,6 +95,7 @@ class AutoLR:
     batches: int = 10
     multiples: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
     least_r2: float = 0.9
+    most_error: float | None = None
     damping: float = 0.5
     trust: float = 2.0
     shrink: bool = False
@@ -100,11 +106,14 @@ class AutoLR:
         object.__setattr__(self, "multiples", tuple(map(float, self.multiples)))
         refuse_parts(self, self.warmup, self.explore)
         refuse_counts(self, 1, "period", "batches")
-        seed, known = self.seed_rate, all(map(math.isfinite, self.multiples))
+        seed, error = self.seed_rate, self.most_error
+        known = all(map(math.isfinite, self.multiples))
         for name, holds, needed in (
             ("seed_rate", seed is None or 0 < seed < math.inf, "a finite number > 0, or null"),
             ("multiples", known and len(set(self.multiples)) >= 3, "three finite ones or more"),
             ("least_r2", self.least_r2 <= 1, "a number <= 1"),
+            ("most_error", error is None or error > 0, "a share > 0, or null"),
+            ("batches", error is None or self.batches > 1, "two or more to know an error"),
             ("damping", 0 < self.damping <= 1, "a number in (0, 1]"),
             ("trust", 1 < self.trust < math.inf, "a finite factor > 1"),
             ("batches", self.fresh or self.batches == 1, "to be 1 with fresh=false"),
@@ -141,23 +150,24 @@ class AutoLR:
         """Return the state after a fit, with the rate that follows it in the exploit phase."""
         losses = self._losses(view, state.lr)
         found = fit(self.multiples, losses)
-        accepted = found.is_trusted(self.least_r2, behind=self.shrink)
+        accepted = found.is_trusted(self.least_r2, self.most_error, behind=self.shrink)
         exploits = view.step >= phases(view.total_steps, self.warmup, self.explore)[1]
         view.sandbox.note(
             what="fit",
             phase="exploit" if exploits else "explore",
             lr=state.lr,
             r2=found.r2,
+            error=found.error * state.lr,
             accepted=accepted,
             optimum=found.optimum * state.lr,
-            losses=losses,
+            losses=[math.fsum(each) / len(each) for each in losses],
         )
         lr = state.lr
         if accepted and exploits:
             lr = damped(lr, found.optimum, self.damping, self.trust)
         return AutoLRState(lr, state.num_fits + 1, state.num_accepted + accepted)
 
-    def _losses(self, view: StepView, lr: float) -> list[float]:
-        """Return the mean loss where a step at each multiple of the rate leads."""
+    def _losses(self, view: StepView, lr: float) -> list[list[float]]:
+        """Return the losses where a step at each multiple of the rate leads, on each batch."""
         draws = range(self.batches) if self.fresh else (None,)
-        return line(view).mean_losses([multiple * lr for multiple in self.multiples], draws)
+        return line(view).losses([multiple * lr for multiple in self.multiples], draws)

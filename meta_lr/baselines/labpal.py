@@ -46,7 +46,7 @@ class LABPAL:
         Mutschler & Zell 2021, arXiv 2108.13880, the variant with SGD, and its published code
     Deviations:
         1. the code takes the difference of differences at the edge for the curvature, which halves
-        it: to step as far as the code does, set kappa=3.6;
+        it: to step as far as the code does, set kappa=3.6 and max_step=0.5;
         2. the step at a measurement is at the new rate too, not of the averaged length;
         3. u is the optimizer's, and the batch size of the run stays, where the code doubles it at
         75,000 and 112,500 steps; there, ten times its batches are measured;
@@ -55,7 +55,9 @@ class LABPAL:
     Cost:
         3 x `batches` forward passes per measurement: by default 1 % of the run's steps
 
-    Made for classification; its authors say that it tends to fail where losses are sums of many.
+    Losses so close to each other are near the rounding of float32, in which a curvature may be
+    wrong by half. Made for classification; its authors say that it tends to fail where losses are
+    sums of many.
 
     Args:
         batches: Over which a loss is measured: the run's own and fresh ones.

@@ -38,9 +38,13 @@ class Line(NamedTuple):
         with torch.no_grad():
             return float(self.sandbox.loss(axpy(-rate, self.step, self.start), draw))
 
+    def losses(self, rates: Sequence[float], draws: Sequence[int | None]) -> list[list[float]]:
+        """Return for each rate the loss on each of the same batches."""
+        return [[self.loss(rate, draw) for draw in draws] for rate in rates]
+
     def mean_losses(self, rates: Sequence[float], draws: Sequence[int | None]) -> list[float]:
         """Return for each rate the mean loss over the same batches."""
-        return [math.fsum(self.loss(rate, draw) for draw in draws) / len(draws) for rate in rates]
+        return [math.fsum(losses) / len(losses) for losses in self.losses(rates, draws)]
 
     def norm(self) -> float:
         """Return the length of `step`."""

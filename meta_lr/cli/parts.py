@@ -183,10 +183,23 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "eval_every": whole(cfg, "eval_every", least=0),
         "save_every": whole(cfg, "save_every", least=0),
         "record_every": whole(cfg, "record.every", least=1),
-        "angle_every": whole(cfg, "record.angle_every", least=1) * flag(cfg, "record.angle"),
+        "angle_every": _angle_every(cfg, task),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }
+
+
+def _angle_every(cfg: DictConfig, task: Task) -> int:
+    """Return the steps of a block between angles, 0 for none; an angle is between three blocks."""
+    every, total_steps = whole(cfg, "record.angle_every", least=1), length(cfg, task)
+    if not flag(cfg, "record.angle"):
+        return 0
+    if 3 * every > total_steps:
+        raise ValueError(
+            f"record.angle_every={every}; the first angle is after three times so many steps, "
+            f"and the run has {total_steps}; take fewer, or record.angle=false"
+        )
+    return every
 
 
 def length(cfg: DictConfig, task: Task) -> int:

@@ -180,6 +180,8 @@ def _to_json(value: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
     return float(value) if value in ("nan", "inf", "-inf") else value
 
 
