@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from benchmarks.drops import described, drops_of, missing, noise_of
+from benchmarks.fits import wrong
 from benchmarks.interleaved import ratio, summary
 from benchmarks.memory import peak_of
 from benchmarks.meta_gradient import MODELS, Problem, kept
@@ -119,3 +120,12 @@ def test_the_noise_of_an_angle_is_that_between_drops_whatever_its_level():
     noise = (3 * torch.randn(3000, generator=g)).tolist()
     levels = {2 * i: 30 + 20 * (i > 1000) + value for i, value in enumerate(noise)}
     assert noise_of(levels, [2000]) == pytest.approx(3, rel=0.05)
+
+
+def test_a_fit_whose_error_is_small_is_near_the_known_minimiser():
+    """The rest, with as good an R^2, mostly is not."""
+    errors, count = wrong(noise=0.1, batches=10, most=None)
+    sure, same = wrong(noise=0.1, batches=10, most=0.02)
+    assert count == same == 150
+    assert len(sure) >= 3 and max(sure) < 0.05
+    assert sum(error > 0.05 for error in errors) > len(errors) / 2
