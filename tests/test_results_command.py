@@ -13,6 +13,7 @@ from meta_lr.lrbench.listing import COLUMNS, listed
 from meta_lr.lrbench.metrics import SCALES
 from meta_lr.lrbench.store import Store
 from tests.commands import SMALL, outcome, own_place
+from tests.meta_runs import write_meta_run
 from tests.report_runs import write_run
 from tests.stores import result
 
@@ -133,7 +134,13 @@ def test_runs_are_taken_in_once_they_have_ended(tmp_path, capsys, monkeypatch):
     own_place(tmp_path, monkeypatch)
     assert outcome(capsys, "train", *SMALL, "seed=3")[0] == 0
     write_run(tmp_path / "runs" / "other", ends=False)
-    told = "runs/results.sqlite: 1 result read, {} new; passed over: 1 record without an end\n"
+    write_run(tmp_path / "runs" / "sweep 1", command="range-test")
+    write_run(tmp_path / "runs" / "sweep 2", command="range-test")
+    write_meta_run(tmp_path / "runs" / "learned")
+    told = (
+        "runs/results.sqlite: 1 result read, {} new; passed over: 1 episodic meta-training, "
+        "2 range tests, 1 unfinished run (a result is one training run that has ended)\n"
+    )
     assert outcome(capsys, "results", "import", "runs") == (0, told.format(1), "")
     assert outcome(capsys, "results", "import", "runs") == (0, told.format(0), "")
     (row,) = rows(capsys)
