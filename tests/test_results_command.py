@@ -130,6 +130,21 @@ def test_a_narrow_table_keeps_its_numbers_whole_and_says_what_has_no_room():
     assert "12.35" in least
 
 
+def test_a_constructor_is_cut_short_in_the_table_and_an_lrbench_policy_is_not(tmp_path, capsys):
+    network = f"OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), {'option=0.5, ' * 200})"
+    lrbench = "-".join(["lrPolicy_FIX+k0_0.1"] * 9) + "-AT-1+2+3+4+5+6+7+8"
+    store = tmp_path / "a.sqlite"
+    with Store(store) as opened:
+        opened.put([result(policy=policy) for policy in (network, lrbench)])
+    out = outcome(capsys, "results", "--store", str(store))[1]
+    assert "OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), ... " in out and lrbench in out
+    assert out.endswith("\npolicies that end in ... are whole in --csv\n")
+    assert max(map(len, out.splitlines())) < 300
+    assert {row["policy"] for row in rows(capsys, "--store", str(store))} == {network, lrbench}
+    said = outcome(capsys, "results", "--store", str(store), "--policy", "TRI")[2]
+    assert "it has OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), ..., lrPolicy_FIX" in said
+
+
 def test_runs_are_taken_in_once_they_have_ended(tmp_path, capsys, monkeypatch):
     own_place(tmp_path, monkeypatch)
     assert outcome(capsys, "train", *SMALL, "seed=3")[0] == 0

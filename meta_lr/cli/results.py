@@ -177,7 +177,9 @@ def _wanted(options: argparse.Namespace) -> list[Result]:
             continue
         found = [result for result in found if _fits(name, asked, getattr(result, name))]
         if not found:
-            known = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+            from meta_lr.cli.results_table import short
+
+            known = ", ".join(map(short, there[:10])) + (", ..." if len(there) > 10 else "")
             raise ValueError(f"{options.store} has no result with {name} '{asked}'; it has {known}")
     if not found:
         raise ValueError(f"{options.store} is empty; meta-lr results import FOLDER fills it")
