@@ -161,10 +161,12 @@ def load_pretrained(
         learned = replace(learned, gamma=peak, family="")
     if fallback is None:
         return learned
-    if fallback != "cosine" or learned.loss_range is None:
+    if fallback != "cosine":
+        raise CheckpointError(f"fallback is {fallback!r}; it is 'cosine' or None")
+    if learned.loss_range is None:
         raise CheckpointError(
-            f"fallback={fallback!r} cannot be used: it is 'cosine' or None, and the checkpoint's "
-            f"range of losses is {learned.loss_range}"
+            f"the checkpoint {name!r} keeps no range of the losses that it was learned on, so "
+            "there is no fallback for losses above it; leave fallback= out"
         )
     if isinstance(learned.gamma, InitialLossGamma):
         raise CheckpointError(

@@ -27,6 +27,7 @@ def test_exact_estimators_are_confirmed_beside_the_approximation(capsys):
     code, printed, _ = outcome(capsys, *SMALL, "optimizer=adam", "gamma=0.01")
     table = rows(printed)
     assert code == 0
+    assert printed.endswith("\nconfirmed: unroll, adjoint (relative error below 1e-05)\n")
     assert list(table) == ["unroll", "adjoint", "first_order (approximation)"]
     errors = [float(cells[2]) for cells in table.values()]
     assert max(errors[:2]) < 1e-5 < errors[2]
@@ -37,6 +38,8 @@ def test_one_step_has_the_closed_form_too_and_one_can_be_chosen(capsys):
     assert next(iter(rows(outcome(capsys, *SMALL, "look_ahead=1")[1]))) == "closed_form"
     _, printed, _ = outcome(capsys, *SMALL, "look_ahead=2", "estimator=adjoint")
     assert list(rows(printed)) == ["adjoint"]
+    code, printed, _ = outcome(capsys, *SMALL, "look_ahead=2", "estimator=first_order")
+    assert code == 0 and "no verdict: first_order is an approximation" in printed
 
 
 def test_a_wrong_meta_gradient_is_told(capsys, monkeypatch):
@@ -48,7 +51,7 @@ def test_a_wrong_meta_gradient_is_told(capsys, monkeypatch):
 
     monkeypatch.setitem(check_hypergrad.ESTIMATORS, "adjoint", Off())
     code, printed, _ = outcome(capsys, *SMALL, "look_ahead=2")
-    assert code == 1 and "not confirmed: adjoint" in printed
+    assert code == 1 and "not confirmed: adjoint (relative error not below 1e-05)" in printed
 
 
 def test_what_does_not_apply_is_refused(capsys):

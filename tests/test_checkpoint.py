@@ -133,8 +133,14 @@ def test_a_pretrained_fallback_is_a_cosine_above_the_range_and_its_margin(tmp_pa
 
 
 def test_an_unknown_fallback_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="it is 'cosine' or None"):
+    with pytest.raises(CheckpointError, match="fallback is 'linear'; it is 'cosine' or None"):
         checkpoint.load_pretrained(str(write(tmp_path / "c")), fallback="linear")
+
+
+def test_a_fallback_of_a_checkpoint_without_a_range_of_losses_is_refused():
+    said = "'meta-lr-digits' keeps no range of the losses .* leave fallback= out"
+    with pytest.raises(CheckpointError, match=said):
+        checkpoint.load_pretrained("meta-lr-digits", fallback="cosine")
 
 
 @pytest.mark.parametrize("gamma", [0.5, InitialLossGamma(10), InitialLossGamma(7, False)])

@@ -155,6 +155,45 @@ def test_a_sweep_over_good_jobs_exits_with_0_also_if_one_diverges(place, capsys)
     assert outcome(capsys, "train", *SMALL, "lr.peak=1e30")[0] == 3
 
 
+LEARN = ["meta-train", "debug=tiny", "model=mlp", "model.hidden=[4]", "net.hidden=4", "threads=1"]
+
+
+def test_a_sweep_leaves_the_copy_that_a_single_run_of_its_experiment_made(place, capsys):
+    copy = place / "runs" / "quickstart" / "checkpoint"
+    assert outcome(capsys, *LEARN, "experiment=quickstart")[0] == 0
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    code, out, _ = outcome(capsys, *LEARN, "-m", "experiment=quickstart", "seed=1,2")
+    assert code == 0 and out.count("not copied to runs/quickstart/checkpoint, which all jobs") == 2
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    own = [folder / "checkpoint" / "config.json" for folder in runs(place, "meta_train")]
+    assert len(own) == 3 and all(path.exists() for path in own)
+
+
+@pytest.mark.parametrize(
+    ("asked", "places"),
+    [
+        (["seed=0,1", "checkpoint=mine-${seed}"], ["mine-0", "mine-1"]),
+        (["checkpoint=a,b"], ["a", "b"]),
+        (["seed=1", "checkpoint=mine"], ["mine"]),
+        (
+            ["lr=mlr_snet_online,mlr_snet_paper", "checkpoint=${hydra:runtime.choices.lr}"],
+            ["mlr_snet_online", "mlr_snet_paper"],
+        ),
+    ],
+)
+def test_a_sweep_copies_checkpoints_to_folders_that_differ_by_job(place, capsys, asked, places):
+    assert outcome(capsys, *LEARN, "-m", "lr.period=2", *asked)[0] == 0
+    assert sorted(path.parent.name for path in place.glob("*/config.json")) == places
+
+
+@pytest.mark.parametrize("flags", [["-m"], ["--config-dir", ".", "--multirun"]])
+@pytest.mark.parametrize("asked", ["checkpoint=mine", "checkpoint=a,b", "checkpoint=a-${seed},b"])
+def test_a_sweep_that_would_write_over_a_copy_is_refused(place, capsys, flags, asked):
+    code, _, err = outcome(capsys, *LEARN, *flags, "seed=0,1", asked)
+    assert code == 2 and "is one folder for several jobs of the sweep" in err
+    assert not list(place.iterdir())
+
+
 def test_a_signal_ends_the_whole_sweep(place, capfd):
     logger = ["logger._target_=tests.test_cli_runs.interrupting", "+logger.number=15"]
     assert main(["train", "-m", *SMALL, *logger, "seed=0,1"]) == 143

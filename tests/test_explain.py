@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import warnings
 from functools import partial
 
@@ -47,6 +48,10 @@ def explained(learned, steps=200):
 def save(learned, folder, card="# A card\n"):
     checkpoint.save(folder, learned, trained_on={}, card=card)
     return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def run(folder, controller=LISTENS, steps=60, seed=0, **options):
@@ -246,12 +251,40 @@ def test_a_second_time_replaces_the_first_and_keeps_what_stands_around_it(tmp_pa
     card = folder / "README.md"
     outcome(capsys, "explain", str(folder), "--steps", "40")
     card.write_text(card.read_text() + "\nWritten below.\n")
-    outcome(capsys, "explain", str(folder), "--steps", "50", "--out", str(tmp_path / "else"))
+    outcome(capsys, "explain", str(folder), "--steps", "50")
     text = card.read_text()
     assert text.startswith(f"# A card\n\n{BEGIN}") and text.endswith(f"{END}\n\nWritten below.\n")
     assert text.count(BEGIN) == text.count(END) == 1
-    assert "](../else/explain.png)" in text and "of 50 steps" in text and "of 40" not in text
-    assert (tmp_path / "else" / "policy.json").is_file()
+    assert "of 50 steps" in text and "of 40" not in text
+
+
+def test_written_elsewhere_it_leaves_the_checkpoint_as_it_is(tmp_path, capsys):
+    folder = save(LISTENS, tmp_path / "mine")
+    before = contents(folder)
+    place = tmp_path / "else"
+    _, out, _ = outcome(capsys, "explain", str(folder), "--steps", "20", "--out", str(place))
+    assert contents(folder) == before and "card" not in out
+    assert {path.name for path in place.iterdir()} == {"explain.png", "explain.svg", "policy.json"}
+
+
+def test_a_bundled_one_stays_as_it_is_and_is_explained_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    name = "meta-lr-digits"
+    before = contents(checkpoint.bundled() / name)
+    code, out, _ = outcome(capsys, "explain", name, "--steps", "20")
+    assert code == 0 and contents(checkpoint.bundled() / name) == before
+    assert f"figure: explain/{name}/explain.svg, .png\n" in out
+    assert f"lr.path=explain/{name}/policy.json" in out
+    assert (tmp_path / "explain" / name / "policy.json").is_file()
+
+
+def test_the_folder_of_a_bundled_one_is_a_folder_like_any_other(tmp_path, capsys):
+    """So the cards that we bundle are made."""
+    folder = shutil.copytree(checkpoint.bundled() / "meta-lr-digits", tmp_path / "meta-lr-digits")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert outcome(capsys, "explain", str(folder), "--steps", "50")[0] == 0
+    again = (folder / "README.md").read_text(encoding="utf-8")
+    assert "of 50 steps" in again and again.partition(BEGIN)[0] == card.partition(BEGIN)[0]
 
 
 def test_a_checkpoint_without_a_card_gets_one(tmp_path, capsys):

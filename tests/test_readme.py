@@ -37,3 +37,21 @@ def test_the_loop_of_the_readme_runs_and_sets_rates():
 
 def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_its_links_lead_to_files_and_headings():
+    links = re.findall(r"\]\(([^)#]*)#?([^)]*)\)", README.read_text(encoding="utf-8"))
+    assert links
+    for path, anchor in links:
+        text = (README.parent / path).read_text(encoding="utf-8")
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        known = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
+        assert not anchor or anchor in known
+
+
+def test_lists_in_its_commands_are_quoted_as_zsh_needs_it():
+    lines = README.read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line.startswith(("meta-lr ", "torchrun "))]
+    assert commands
+    for line in commands:
+        assert "[" not in re.sub("'[^']*'", "", line.partition(" #")[0])

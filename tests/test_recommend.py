@@ -158,7 +158,9 @@ def test_a_search_that_is_stopped_goes_on_the_same_way(tmp_path, asks):
 
 def test_without_optuna_it_says_what_to_install(train, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match=r"needs Optuna; .* pip install 'meta_lr\[search\]'"):
+    with pytest.raises(
+        ValueError, match=r"needs Optuna; .* pip install '.\[search\]' from a checkout"
+    ):
         searched(train, tmp_path)
 
 

@@ -13,6 +13,7 @@ from meta_lr.lrbench.listing import COLUMNS, listed
 from meta_lr.lrbench.metrics import SCALES
 from meta_lr.lrbench.store import Store
 from tests.commands import SMALL, outcome, own_place
+from tests.meta_runs import write_meta_run
 from tests.report_runs import write_run
 from tests.stores import result
 
@@ -129,11 +130,32 @@ def test_a_narrow_table_keeps_its_numbers_whole_and_says_what_has_no_room():
     assert "12.35" in least
 
 
+def test_a_constructor_is_cut_short_in_the_table_and_an_lrbench_policy_is_not(tmp_path, capsys):
+    network = f"OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), {'option=0.5, ' * 200})"
+    lrbench = "-".join(["lrPolicy_FIX+k0_0.1"] * 9) + "-AT-1+2+3+4+5+6+7+8"
+    store = tmp_path / "a.sqlite"
+    with Store(store) as opened:
+        opened.put([result(policy=policy) for policy in (network, lrbench)])
+    out = outcome(capsys, "results", "--store", str(store))[1]
+    assert "OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), ... " in out and lrbench in out
+    assert out.endswith("\npolicies that end in ... are whole in --csv\n")
+    assert max(map(len, out.splitlines())) < 300
+    assert {row["policy"] for row in rows(capsys, "--store", str(store))} == {network, lrbench}
+    said = outcome(capsys, "results", "--store", str(store), "--policy", "TRI")[2]
+    assert "it has OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), ..., lrPolicy_FIX" in said
+
+
 def test_runs_are_taken_in_once_they_have_ended(tmp_path, capsys, monkeypatch):
     own_place(tmp_path, monkeypatch)
     assert outcome(capsys, "train", *SMALL, "seed=3")[0] == 0
     write_run(tmp_path / "runs" / "other", ends=False)
-    told = "runs/results.sqlite: 1 result read, {} new; passed over: 1 record without an end\n"
+    write_run(tmp_path / "runs" / "sweep 1", command="range-test")
+    write_run(tmp_path / "runs" / "sweep 2", command="range-test")
+    write_meta_run(tmp_path / "runs" / "learned")
+    told = (
+        "runs/results.sqlite: 1 result read, {} new; passed over: 1 episodic meta-training, "
+        "2 range tests, 1 unfinished run (a result is one training run that has ended)\n"
+    )
     assert outcome(capsys, "results", "import", "runs") == (0, told.format(1), "")
     assert outcome(capsys, "results", "import", "runs") == (0, told.format(0), "")
     (row,) = rows(capsys)

@@ -1,9 +1,8 @@
-"""`meta-lr explain CHECKPOINT`: what a checkpoint does with the loss, told here and on its card."""
+"""`meta-lr explain CHECKPOINT`: what a checkpoint does with the loss, told and drawn."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 STEPS = 2000  # of a run of synthetic losses
 PARTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the run, at which the table shows the rate
 BEGIN, END = "<!-- meta-lr explain: begin -->", "<!-- meta-lr explain: end -->"
-POLICY = "policy.json"
+OUT, POLICY = "explain", "policy.json"
 
 _SECTION = """\
 {begin}
@@ -39,7 +38,11 @@ _SECTION = """\
 
 
 def explain(arguments: list[str]) -> int:
-    """Explain a checkpoint as `arguments` say; write its figure, its policy and its card."""
+    """Explain a checkpoint as `arguments` say; write its figure and its policy.
+
+    A folder of the user's own has them on its card too, unless they go elsewhere. The card of a
+    checkpoint that was installed or fetched is not the user's, and stays.
+    """
     options = _options(arguments)
     from meta_lr import checkpoint
     from meta_lr import explain as logic
@@ -53,17 +56,17 @@ def explain(arguments: list[str]) -> int:
     found = logic.explain(learned, losses)
     fitted = logic.rates_of(found.policy, _length(losses))
     picture = explanation_picture(found.losses, found.rates, fitted)
-    out = options.out or folder / "explain"
-    card = folder / checkpoint.CARD
-    before = card.read_bytes().decode() if card.is_file() else ""
-    place = Path(os.path.relpath(out, folder))
-    section = _section(found, fitted, picture, place, learned.family)
-    after = with_section(before, section, card)
+    name, card = options.checkpoint, folder / checkpoint.CARD
+    own = options.out is None and Path(name).is_dir()
+    after = _explained(card, _section(found, fitted, picture, learned.family)) if own else ""
+    out = options.out or (folder / OUT if own else Path(OUT, name.removeprefix("hub:")))
     write_pictures([picture], out)
     replace(found.policy, family=learned.family).save(out / POLICY)
-    write_file(card, after.encode())
-    _show(options.checkpoint, contract["fingerprint"], learned, found, fitted)
-    print(f"figure: {out / picture.name}.svg, .png; also on the card, {card}")
+    if own:
+        write_file(card, after.encode())
+    _show(name, contract["fingerprint"], learned, found, fitted)
+    also = f"; also on the card, {card}" if own else ""
+    print(f"figure: {out / picture.name}.svg, .png{also}")
     choice = optimizer_choice(learned.family)
     optimizer = f" optimizer={choice}" if choice else ""
     print(f"use the policy:  meta-lr train lr=piecewise lr.path={out / POLICY}{optimizer}")
@@ -86,6 +89,11 @@ def with_section(card: str, section: str, path: Path) -> str:
             "remove the other one and what explain wrote"
         )
     return card[:start] + section + card[end + len(END) :]
+
+
+def _explained(card: Path, section: str) -> str:
+    before = card.read_bytes().decode() if card.is_file() else ""
+    return with_section(before, section, card)
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
@@ -112,7 +120,11 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         help=f"length of the replayed run (default: that of the first run given, else {STEPS})",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write (default: CHECKPOINT/explain)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where to write (default: CHECKPOINT/explain, and a section on its card; for one that "
+        "is bundled, or from the hub: explain/NAME here)",
     )
     options = parser.parse_args(arguments)
     from meta_lr.explain import SHORTEST
@@ -142,8 +154,8 @@ def _length(curves: Curves) -> int:
     return len(next(iter(curves.values())))
 
 
-def _section(found: Explanation, fitted: Array, picture: Picture, place: Path, family: str) -> str:
-    """Return the card's section, in Markdown; `place` is that of the figure, from the card."""
+def _section(found: Explanation, fitted: Array, picture: Picture, family: str) -> str:
+    """Return the card's section, in Markdown."""
     head, *rows = _table(found, fitted)
     rule = ["---"] * len(head)
     effects = [("change of the losses", "rate, median", "rate, largest"), *_effects(found)]
@@ -152,11 +164,11 @@ def _section(found: Explanation, fitted: Array, picture: Picture, place: Path, f
         begin=BEGIN,
         end=END,
         caption=picture.caption,
-        figure=(place / f"{picture.name}.png").as_posix(),
+        figure=f"{OUT}/{picture.name}.png",
         verdict=f"**{_verdict(found)}**",
         table=_markdown([head, rule, *rows]),
         effects=_markdown([effects[0], ["---"] * 3, *effects[1:]]),
-        policy=f"{_policy(found)} It is in `{(place / POLICY).as_posix()}`; use it with\n"
+        policy=f"{_policy(found)} It is in `{OUT}/{POLICY}`; use it with\n"
         f"`meta_lr.baselines.piecewise.Piecewise.load(path)`, which needs no network{bound}.",
     )
 

@@ -24,6 +24,7 @@ from meta_lr.cli.arguments import flags_last, refuse_other_experiments, refuse_u
 from meta_lr.cli.errors import explain_composition, one_line
 from meta_lr.cli.options import comments, names, options
 from meta_lr.cli.places import conf_dir, fingerprint
+from meta_lr.cli.second_folder import refuse_shared
 
 Command = Callable[[DictConfig, Path], int]
 
@@ -88,6 +89,7 @@ def run(command: str, arguments: list[str]) -> int:
     OmegaConf.register_new_resolver("options", options, replace=True)
     jobs = _Jobs(command, lambda cfg, folder: _command(name)(cfg, folder))
     with _as_process(f"meta-lr {command}", flags_last(arguments)), _told_in_one_line(command):
+        refuse_shared(command, arguments)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
     if jobs.error is not None:
         raise jobs.error

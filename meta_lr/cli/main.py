@@ -41,8 +41,9 @@ examples:
 `meta-lr COMMAND --help` lists the options of a command, `meta-lr COMMAND --cfg job` its config.
 A command that is repeated skips what is finished and resumes what is not.
 
-exit codes: 0 done; 1 a job of a sweep failed; 2 a mistake in what was asked; 3 the run diverged;
-130 or 143 interrupted, and saved. META_LR_DEBUG=1 shows where an error came from."""
+exit codes: 0 done; 1 a job of a sweep failed, or check-hypergrad did not confirm; 2 a mistake in
+what was asked; 3 the run diverged; 4 verify's target was not met; 130 or 143 interrupted, and
+saved. META_LR_DEBUG=1 shows where an error came from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

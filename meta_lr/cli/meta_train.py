@@ -15,6 +15,7 @@ from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli import parts
 from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.family import optimizer_choice
+from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
@@ -40,8 +41,9 @@ def command(cfg: DictConfig, folder: Path) -> int:
         print("no checkpoint is written of a run that diverged")
         return 3
     place = _keep(outcome, controller, folder / "checkpoint")
-    if cfg.checkpoint is not None:
-        place = _keep(outcome, controller, Path(cfg.checkpoint))
+    second = second_folder(cfg)
+    if second is not None:
+        place = _keep(outcome, controller, second)
     print(_advice(outcome, controller, place))
     return 0
 

@@ -17,6 +17,7 @@ from meta_lr.cli import parts
 from meta_lr.cli.episodic_card import card
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.progress import shown
+from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.updates import Updates
 from meta_lr.schedulers.learned import Learned
@@ -80,7 +81,8 @@ def _tell(cfg: DictConfig, done: MetaTraining, learner: Learned, folder: Path) -
         f"{done.best_score:+.4f} nats from a cosine at peak {done.plan.peak:g} (below 0 is "
         f"better); cost {done.cost:,.0f} steps"
     )
-    places = [folder / "checkpoint", *([Path(cfg.checkpoint)] if cfg.checkpoint else [])]
+    second = second_folder(cfg)
+    places = [folder / "checkpoint", *([] if second is None else [second])]
     for place in places:
         keep(done, replace(learner, stages=(done.best,), family=UNIT), place)
     print(f"report: {parts.report(folder)}")

@@ -6,6 +6,7 @@ import argparse
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,7 @@ def _import(store: Path, paths: Sequence[Path]) -> None:
     from meta_lr.lrbench.store import Store
 
     found: list[Result] = []
-    passed_over = 0
+    passed_over: Counter[str] = Counter()
     for path in paths:
         read, left = _read(path)
         found, passed_over = [*found, *read], passed_over + left
@@ -113,21 +114,27 @@ def _import(store: Path, paths: Sequence[Path]) -> None:
     if found:
         with Store(store) as opened:
             new = opened.put(found)
-    rest = f"; passed over: {counted(passed_over, 'record')} without an end" if passed_over else ""
-    say(f"{store}: {counted(len(found), 'result')} read, {new} new{rest}")
+    say(f"{store}: {counted(len(found), 'result')} read, {new} new{_told(passed_over)}")
 
 
-def _read(path: Path) -> tuple[list[Result], int]:
-    """Return the results in a file, or below a folder, and how many runs have none yet."""
+def _told(passed_over: Counter[str]) -> str:
+    if not passed_over:
+        return ""
+    kinds = ", ".join(counted(passed_over[kind], kind) for kind in sorted(passed_over))
+    return f"; passed over: {kinds} (a result is one training run that has ended)"
+
+
+def _read(path: Path) -> tuple[list[Result], Counter[str]]:
+    """Return the results in a file, or below a folder, and what there has none, by its kind."""
     if path.is_file() or path.suffix.lower() in (".csv", ".json"):
         from meta_lr.lrbench.exchange import read
 
-        return read(path), 0
-    from meta_lr.lrbench.folders import result_of, run_folders
+        return read(path), Counter()
+    from meta_lr.lrbench.folders import kind_of, result_of, run_folders
 
-    found = [result_of(folder) for folder in run_folders(path)]
-    ended = [result for result in found if result is not None]
-    return ended, len(found) - len(ended)
+    found = {folder: result_of(folder) for folder in run_folders(path)}
+    rest = Counter(kind_of(folder) for folder, result in found.items() if result is None)
+    return [result for result in found.values() if result is not None], rest
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -170,7 +177,9 @@ def _wanted(options: argparse.Namespace) -> list[Result]:
             continue
         found = [result for result in found if _fits(name, asked, getattr(result, name))]
         if not found:
-            known = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "")
+            from meta_lr.cli.results_table import short
+
+            known = ", ".join(map(short, there[:10])) + (", ..." if len(there) > 10 else "")
             raise ValueError(f"{options.store} has no result with {name} '{asked}'; it has {known}")
     if not found:
         raise ValueError(f"{options.store} is empty; meta-lr results import FOLDER fills it")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WIDEST = 10_000  # in a file nothing is folded or left out
 _POLICY = 24  # characters of a policy before it folds
+_LONGEST = 60  # characters of a policy that has no text of LRBench's, such as a meta-trained one
 
 
 def _per_cent(value: float) -> str:
@@ -28,6 +29,14 @@ def _per_cent(value: float) -> str:
 
 def _decimals(value: float) -> str:
     return f"{value:.4f}"
+
+
+def short(policy: str) -> str:
+    """Return a policy's text; of a long constructor its name and first arguments."""
+    if len(policy) <= _LONGEST or policy.startswith("lrPolicy_"):
+        return policy
+    begin, comma, _ = policy[:_LONGEST].rpartition(", ")
+    return f"{begin}{comma}..." if begin else f"{policy[:_LONGEST]}..."
 
 
 def _whole(value: float) -> str:
@@ -40,7 +49,7 @@ _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # the last ones are t
     "optimizer": ("optimizer", str),
     "total_steps": ("length", _whole),
     "setting": ("setting", str),
-    "policy": ("policy", str),
+    "policy": ("policy", short),
     "scale": ("rate x", "{:g}".format),
     "seed": ("seed", str),
     "status": ("status", str),
@@ -69,8 +78,8 @@ _LEAST = ("policy", "test_accuracy", "test_loss")  # what is before the last of 
 def table(rows: Sequence[Row], *, width: int | None = None) -> str:
     """Return rows of `meta_lr.lrbench.listing` as a table of so many characters.
 
-    Accuracies are in per cent; what is not known is a dash. What all rows share is told above the
-    table, columns that no longer fit below it.
+    Accuracies are in per cent; what is not known is a dash, and long constructors are cut short.
+    What all rows share is told above the table, columns that no longer fit below it.
 
     Args:
         rows: At least one.
@@ -83,6 +92,8 @@ def table(rows: Sequence[Row], *, width: int | None = None) -> str:
     fitting = _num_fitting(columns, rows, width)
     said = [_told(name, rows[0][name]) for name in shared if not _is_idle(name, rows)]
     told = [", ".join([counted(len(rows), "result"), *said]), _text(rows, columns[:fitting], width)]
+    if any(short(row["policy"]) != row["policy"] for row in rows):
+        told.append("\npolicies that end in ... are whole in --csv")
     if fitting < len(columns):
         names = ", ".join(_COLUMNS[name][0].replace("\n", " ") for name in columns[fitting:])
         told.append(f"\nno room for {names}; --csv has all columns")

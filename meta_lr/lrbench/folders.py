@@ -51,6 +51,14 @@ def result_of(folder: Path) -> Result | None:
         raise ValueError(f"{path} is damaged ({error}); remove the run, or mend it") from error
 
 
+def kind_of(folder: Path) -> str:
+    """Return what a record without a result is: "unfinished run", or what is no single run."""
+    header = next(iter(read_rows(folder)), {})
+    if "plan" in header:
+        return "episodic meta-training"
+    return "unfinished run" if _is_single(header) else "range test"
+
+
 def train_loss(rows: Sequence[Row]) -> float | None:
     """Return the mean of the recorded losses of the last pass over the training data.
 

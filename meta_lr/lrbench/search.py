@@ -131,7 +131,8 @@ def loaded() -> ModuleType:
         import optuna
     except ImportError as error:
         raise ValueError(
-            "a search of policies needs Optuna; install it with pip install 'meta_lr[search]'"
+            "a search of policies needs Optuna; install it with pip install '.[search]' "
+            "from a checkout"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -1,0 +1,68 @@
+"""`checkpoint=`, a second folder for what was learned: no two jobs of a sweep write to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from meta_lr.cli.arguments import flags_last
+from meta_lr.cli.places import conf_dir
+
+_WRITES = ("meta-train", "meta-train-episodic")
+
+
+def refuse_shared(command: str, arguments: Sequence[str]) -> None:
+    """Raise a ValueError for `checkpoint=` in a sweep, unless it names all that its jobs vary.
+
+    Raises:
+        HydraException: An argument is no override.
+    """
+    if command not in _WRITES or not {"-m", "--multirun"} & {*arguments}:
+        return
+    overrides = takewhile(lambda argument: not argument.startswith("-"), flags_last(arguments))
+    parsed = OverridesParser.create().parse_overrides([*overrides])
+    given = [override for override in parsed if override.key_or_group == "checkpoint"]
+    swept = [one for one in parsed if one.is_sweep_override() and one not in given]
+    differs = [_as_text(override.get_key_element().lstrip("+")) for override in swept]
+    for place in _places(given[-1]) if given else ():
+        if any(text not in place for text in differs):
+            raise ValueError(
+                f"checkpoint={place} is one folder for several jobs of the sweep; name in it what "
+                f"they differ by, such as checkpoint='{'-'.join(['mine', *differs])}', or leave it "
+                "out: each run's own folder has its checkpoint"
+            )
+
+
+def second_folder(cfg: DictConfig) -> Path | None:
+    """Return where the checkpoint is written too; None if nowhere.
+
+    That is so in a sweep if `checkpoint` comes from a config file, the same for all of its jobs.
+    """
+    if not cfg.checkpoint:
+        return None
+    conf = HydraConfig.get()
+    given = any(text.lstrip("+").startswith("checkpoint=") for text in conf.overrides.task)
+    if conf.mode == RunMode.MULTIRUN and not given:
+        print(f"not copied to {cfg.checkpoint}, which all jobs of a sweep would write to")
+        return None
+    return Path(cfg.checkpoint)
+
+
+def _places(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return [place.replace("\\", "") for place in override.sweep_string_iterator()]
+    place = (override.input_line or "").partition("=")[2]
+    return [] if place in ("", "null") else [place]
+
+
+def _as_text(key: str) -> str:
+    """Return what stands for the value of `key` inside of another option."""
+    group = (conf_dir() / key).is_dir()
+    return f"${{hydra:runtime.choices.{key}}}" if group else f"${{{key}}}"
