@@ -41,7 +41,7 @@ def test_a_large_kappa_fills_the_interval(kappa):
 def test_a_small_kappa_searches():
     places = ask_and_tell(lambda told: published(told, 1.96, seed=0))
     assert sum(abs(places - BEST) < 0.05) >= 3, "as measured: 0.0195, 0.0201, 0.0198, ..."
-    ours = ask_and_tell(lambda told: by_bound(told, 1.5, noisy=True))
+    ours = ask_and_tell(lambda told: by_bound(told, 1.5))
     assert min(abs(ours - BEST)) < 0.02
     assert np.diff(np.sort(ours)).min() > 0.009, "the same batches would tell the same again"
 
@@ -63,31 +63,21 @@ def test_a_rate_that_was_tried_is_told_again_until_another_is_asked_for(monkeypa
 
 def test_a_failed_trial_counts_as_the_worst_and_ends_the_search_above_it():
     told = [Told(0.1, 1.0, 0.1), Told(0.3, 2.0, 0.2), Told(0.5, math.inf, 0.0)]
-    (low, high, failed) = standardised(told)
-    assert low.loss < high.loss == failed.loss
-    assert np.std([low.loss, high.loss, failed.loss]) == pytest.approx(1.0)
-    assert high.error == pytest.approx(2 * low.error) and failed.error == 1.0
-    assert all(math.isfinite(point.loss) for point in standardised([told[2]] * 2))
+    low, high, failed = losses = standardised(told)
+    assert low < high == failed
+    assert np.std(losses) == pytest.approx(1.0) and np.mean(losses) == pytest.approx(0.0)
+    assert np.isfinite(standardised([told[2]] * 2)).all()
     assert math.isfinite(published(told, 1.0, seed=0))
-    assert by_bound(told, 1e6, noisy=True) < 0.5 < by_bound(told[:2], 1e6, noisy=True)
-    assert 0.0 <= by_bound(told[:1], 1e6, noisy=True, within=(0.0, 0.2)) <= 0.2
+    assert by_bound(told, 1e6) < 0.5 < by_bound(told[:2], 1e6)
+    assert 0.0 <= by_bound(told[:1], 1e6, within=(0.0, 0.2)) <= 0.2
     assert 0.0 <= published(told[:1], 1e6, seed=0, within=(0.0, 0.2)) <= 0.2
-    assert by_bound([Told(0.0, math.inf, 0.0)], 1.0, noisy=True) > 0.0, "all have failed"
-
-
-def test_errors_make_the_model_smooth():
-    """A lucky forecast draws a search on that is not told of its error."""
-    places = np.linspace(0, 1, 9)
-    told = [Told(place, (place - 0.6) ** 2, 0.3) for place in places]
-    told[1] = told[1]._replace(loss=-0.1)
-    doubts, believes = (by_bound(told, 0.0, noisy=noisy) for noisy in (True, False))
-    assert abs(believes - places[1]) < 0.1 < abs(doubts - places[1])
+    assert by_bound([Told(0.0, math.inf, 0.0)], 1.0) > 0.0, "all have failed"
 
 
 def test_the_search_stays_within_its_range():
     told = [Told(0.4, 1.0, 0.1), Told(0.5, 0.0, 0.1)]
     for kappa in (0.0, 1e6):
-        assert 0.4 <= by_bound(told, kappa, noisy=True, within=(0.4, 0.5)) <= 0.5
+        assert 0.4 <= by_bound(told, kappa, within=(0.4, 0.5)) <= 0.5
         assert 0.4 <= published(told, kappa, seed=0, within=(0.4, 0.5)) <= 0.5
 
 

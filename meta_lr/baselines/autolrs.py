@@ -98,7 +98,6 @@ class AutoLRS:
             its code 1e6, with which nothing but the distance to other rates matters.
         initial: Rates tried before the process is asked, one at random in each of so many equal
             parts.
-        noisy: Whether the process is told the errors.
         choose: Take the rate of the least loss, or the mean of the rates (of their logarithms),
             each weighed by how probably it is the best; where they cannot be told apart, that is in
             the middle of those tried. Where losses are extrapolated there are no errors, and so
@@ -148,7 +147,6 @@ class AutoLRS:
     search: Literal["grid", "random", "gp", "gp_published"] = "grid"
     kappa: float = 1.5
     initial: int = 3
-    noisy: bool = True
     choose: Literal["least", "mean"] = "mean"
     forecast: Literal["end", "published"] = "end"
     batches: int = 8

@@ -20,7 +20,6 @@ PUBLISHED: dict[str, Any] = {
     "search": "gp_published",
     "kappa": 1000.0,
     "initial": 1,
-    "noisy": False,
     "choose": "least",
     "forecast": "published",
     "anneal": 0.0,

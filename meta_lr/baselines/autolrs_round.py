@@ -151,7 +151,7 @@ class Round:
             return low + (high - low) * searches.spread_out(index, initial, seed)
         if method.search == "gp_published":
             return searches.published(told, method.kappa, seed, within=(low, high))
-        return searches.by_bound(told, method.kappa, noisy=method.noisy, within=(low, high))
+        return searches.by_bound(told, method.kappa, within=(low, high))
 
     @property
     def _near(self) -> float | None:

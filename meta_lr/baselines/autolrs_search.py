@@ -60,8 +60,7 @@ class Bounds(NamedTuple):
 
 
 PUBLISHED = Bounds((0.01, 1000.0), (0.01, 100.0), (1e-5, 1e5))
-NOISY = Bounds((0.1, 10.0), (0.1, 2.0), (1e-6, 1e-2))  # the errors that are told come on top
-SURE = Bounds((0.1, 10.0), (0.1, 2.0), (1e-6, 0.5))
+OURS = Bounds((0.1, 10.0), (0.1, 2.0), (1e-6, 0.5))
 
 
 def log_spaced(index: int, count: int) -> float:
@@ -99,7 +98,7 @@ def _fine(point: Told) -> bool:
     return bool(point.seen.after) and not point.failed
 
 
-def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range = WHOLE) -> float:
+def by_bound(told: Sequence[Told], kappa: float, *, within: Range = WHOLE) -> float:
     """Return the place of the least lower bound, mean - kappa * deviation.
 
     It is apart from those told, and below all that have failed: a larger rate would fail too.
@@ -107,16 +106,11 @@ def by_bound(told: Sequence[Told], kappa: float, *, noisy: bool, within: Range =
     Args:
         told: What the trials of this stage found, at least one.
         kappa: How much is not to know worth.
-        noisy: Whether the model is told the errors.
         within: The smallest and the largest place to try.
     """
     places = np.linspace(*within, 301)
-    points = standardised(told)
-    known, values, errors = (
-        np.array([getattr(point, name) for point in points]) for name in ("place", "loss", "error")
-    )
-    bounds = NOISY if noisy else SURE
-    model = _fitted(known, values, bounds, errors=errors * noisy, restarts=0)
+    known = np.array([point.place for point in told])
+    model = _fitted(known, standardised(told), OURS, restarts=0)
     mean, deviation = model(places)
     apart = np.abs(places[:, None] - known).min(axis=1) >= _SAME * (within[1] - within[0])
     below = places < min((point.place for point in told if point.failed), default=math.inf)
@@ -136,17 +130,11 @@ def likely(told: Sequence[Told], seed: int) -> float:
     return float(chances @ [point.place for point in told])
 
 
-def standardised(told: Sequence[Told]) -> list[Told]:
-    """Return what was told in standard deviations; a failed trial is the worst, within one."""
+def standardised(told: Sequence[Told]) -> Array:
+    """Return the losses in standard deviations from their mean; a failed trial has the worst."""
     worst = max((point.loss for point in told if not point.failed), default=0.0)
-    losses = [worst if point.failed else point.loss for point in told]
-    mean, scale = float(np.mean(losses)), float(np.std(losses)) or 1.0
-    return [
-        point._replace(
-            loss=(loss - mean) / scale, error=1.0 if point.failed else point.error / scale
-        )
-        for point, loss in zip(told, losses, strict=True)
-    ]
+    losses = np.array([worst if point.failed else point.loss for point in told])
+    return (losses - losses.mean()) / (losses.std() or 1.0)
 
 
 def published(told: Sequence[Told], kappa: float, seed: int, *, within: Range = WHOLE) -> float:
@@ -171,7 +159,7 @@ def _least_bound(
     losses = np.array([min(point.loss, WORST) for point in told])
     values = (losses - losses.mean()) / (losses.std() or 1.0)
     places = np.array([point.place for point in told])
-    model = _fitted(places, values, PUBLISHED, errors=np.zeros(len(told)), restarts=2, rng=rng)
+    model = _fitted(places, values, PUBLISHED, restarts=2, rng=rng)
 
     def bound(at: Array) -> Array:
         mean, deviation = model(at)
@@ -191,7 +179,6 @@ def _fitted(
     values: Array,
     bounds: Bounds,
     *,
-    errors: Array,
     restarts: int,
     rng: np.random.RandomState | None = None,
 ) -> Posterior:
@@ -201,10 +188,7 @@ def _fitted(
 
     kernel = ConstantKernel(1.0, bounds.amplitude) * Matern(1.0, bounds.length, nu=2.5)
     kernel += WhiteKernel(min(1.0, bounds.noise[1]), bounds.noise)
-    nuggets: Any = errors**2 + 1e-10
-    process: Any = GaussianProcessRegressor(
-        kernel, alpha=nuggets, n_restarts_optimizer=restarts, random_state=rng
-    )
+    process: Any = GaussianProcessRegressor(kernel, n_restarts_optimizer=restarts, random_state=rng)
     with _silence():
         process.fit(places[:, None], values)
     noise = process.kernel_.k2.noise_level
