@@ -54,7 +54,7 @@ def fit(multiples: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
 
     >>> found = fit((0, 0.5, 1, 2), [[3.0, 3.1], [2.25, 2.3], [2.0, 2.0], [3.0, 2.9]])
     >>> [round(value, 9) for value in (*found, found.optimum)]
-    [2.0, -2.1, 1.0, 0.05, 1.05]
+    [2.0, -2.05, 1.0, 0.025, 1.025]
     """
     x, y = np.array(multiples, dtype=np.float64), np.array(losses, dtype=np.float64)
     if not np.isfinite(y).all():
