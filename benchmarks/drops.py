@@ -4,11 +4,10 @@
 
 Reads the runs of `lr=autodrop`, without noise, at or below the folder; they have to record each
 step's rate (`record.every=1`) and, with `record.angle=true` and `record.angle_every` equal to
-`lr.k`, the angle. Of each it
-prints two overrides: `lr.noise=`, for a twin that is fed noise, and `lr.l=[...]`, for `lr=nstep` to
-drop at the same steps. The noise is that of the windows between two drops, where the rate is
-constant: the root mean square of an angle's difference from the one before, over the root of two,
-so that neither a trend nor another rate counts as noise.
+`lr.k`, the angle. Of each it prints two overrides: `lr.noise=`, for a twin that is fed noise, and
+`lr.l=[...]`, for `lr=nstep` to drop at the same steps. The noise is that of the windows between two
+drops, where the rate is constant: the root mean square of an angle's difference from the one
+before, over the root of two, so that neither a trend nor another rate counts as noise.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import NamedTuple
 
 from meta_lr.baselines.autolr_fit import damped, fit
@@ -55,8 +56,8 @@ class AutoLR:
         `batches` x len(multiples) forward passes per `period` steps, in both phases: by default
         10 x 4 / (3 x 100) = 13 % of the run; without a seed rate, up to 100 steps more
 
-    Each fit is in the run's record: its R^2, whether it is accepted, its optimum and its losses;
-    those of the explore phase too, which the rate does not follow.
+    Each fit is in the run's record: its R^2, whether it is accepted, its optimum with the error of
+    it, and its mean losses; those of the explore phase too, which the rate does not follow.
 
     On digits with wrong labels its rate rises in the exploit phase, and it loses to a Knee of the
     same explore phase and to its seed rate, held (`docs/results.md`): the optimum of one step is
@@ -162,7 +163,7 @@ class AutoLR:
             error=found.error * state.lr,
             accepted=accepted,
             optimum=found.optimum * state.lr,
-            losses=[math.fsum(each) / len(each) for each in losses],
+            losses=[fmean(each) for each in losses],
         )
         lr = state.lr
         if accepted and exploits:

@@ -134,6 +134,10 @@ def standardised(told: Sequence[Told]) -> Array:
     """Return the losses in standard deviations from their mean; a failed trial has the worst."""
     worst = max((point.loss for point in told if not point.failed), default=0.0)
     losses = np.array([worst if point.failed else point.loss for point in told])
+    return _in_deviations(losses)
+
+
+def _in_deviations(losses: Array) -> Array:
     return (losses - losses.mean()) / (losses.std() or 1.0)
 
 
@@ -157,7 +161,7 @@ def _least_bound(
     from scipy.optimize import minimize
 
     losses = np.array([min(point.loss, WORST) for point in told])
-    values = (losses - losses.mean()) / (losses.std() or 1.0)
+    values = _in_deviations(losses)
     places = np.array([point.place for point in told])
     model = _fitted(places, values, PUBLISHED, restarts=2, rng=rng)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
     def mean_losses(self, rates: Sequence[float], draws: Sequence[int | None]) -> list[float]:
         """Return for each rate the mean loss over the same batches."""
-        return [math.fsum(losses) / len(losses) for losses in self.losses(rates, draws)]
+        return [fmean(losses) for losses in self.losses(rates, draws)]
 
     def norm(self) -> float:
         """Return the length of `step`."""

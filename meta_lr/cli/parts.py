@@ -191,10 +191,10 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
 
 def _angle_every(cfg: DictConfig, task: Task) -> int:
     """Return the steps of a block between angles, 0 for none; an angle is between three blocks."""
-    every, total_steps = whole(cfg, "record.angle_every", least=1), length(cfg, task)
+    every = whole(cfg, "record.angle_every", least=1)
     if not flag(cfg, "record.angle"):
         return 0
-    if 3 * every > total_steps:
+    if 3 * every > (total_steps := length(cfg, task)):
         raise ValueError(
             f"record.angle_every={every}; the first angle is after three times so many steps, "
             f"and the run has {total_steps}; take fewer, or record.angle=false"
