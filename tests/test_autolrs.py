@@ -30,10 +30,10 @@ PLAIN = partial(torch.optim.SGD, lr=0.1)
 
 
 def run(controller, steps=60, task=NOISELESS, optimizer=PLAIN, **options):
-    """Train; return the outcome, the notes of each stage, and the rates of the steps."""
+    """Train; return the outcome, the notes on each stage's trials, and the rates of the steps."""
     rows = []
     outcome = train(task, optimizer, controller, total_steps=steps, listener=rows.append, **options)
-    notes = [row for row in rows if row["kind"] == "search"]
+    notes = [row for row in rows if row["kind"] == "search" and "trial" in row]
     stages = [
         [note for note in notes if note["stage"] == stage]
         for stage in range(getattr(outcome.state, "num_stages", 0))
@@ -64,6 +64,24 @@ def test_the_best_rate_of_a_quadratic_is_found(search):
     assert min(abs(math.log(note["rate"] / BEST)) for note in notes) < math.log(3)
     constant, _, _ = run(Constant(rates[0] / 4), steps=40)
     assert outcome.val["loss"] < constant.val["loss"]
+
+
+def test_each_trial_is_heard_of_as_it_ends_and_then_recorded_with_what_was_chosen():
+    rows, known = [], []
+
+    class Watched(Toy):
+        def batch(self, split, index, draw=None):
+            known.append(sum(row["kind"] == "searching" for row in rows))
+            return super().batch(split, index, draw)
+
+    train(Watched(), SGD, SHORT, total_steps=1, listener=rows.append)
+    heard = [row for row in rows if row["kind"] == "searching"]
+    kept = [row for row in rows if row["kind"] == "search"]
+    assert rows[0]["kind"] == "header" and {0, 1, 2, 3} <= set(known)
+    assert [row | {"kind": "search"} for row in heard] == kept
+    assert [row.get("trial") for row in kept] == [0, 1, 2, 3, None]
+    rates = [row["rate"] for row in kept[:-1]]
+    assert min(rates) <= kept[-1]["chosen"] <= max(rates) and len(kept[-1]["errors"]) == 4
 
 
 def test_a_stage_holds_its_rate_and_each_trial_starts_where_the_stage_does():

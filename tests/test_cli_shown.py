@@ -100,6 +100,14 @@ def test_the_bar_shows_the_last_value_on_val_once_it_is_known(monkeypatch, metri
     assert re.search(bar.format(""), unknown), unknown
 
 
+def test_the_bar_shows_the_trials_of_a_search_as_they_end(monkeypatch):
+    trial = {"kind": "searching", "step": 100, "trial": 2, "rate": 0.03, "loss": 1.25}
+    shown = on_a_terminal(monkeypatch, [step(100), trial])
+    assert re.search(r" 100/400 search: trial 3 at rate 0.03: loss 1.2500 ", shown), shown
+    failed = on_a_terminal(monkeypatch, [trial | {"loss": None}])
+    assert " 100/400 search: trial 3 at rate 0.03: failed " in failed
+
+
 def test_a_bar_of_one_run_among_many_leaves_a_line(monkeypatch):
     shown = on_a_terminal(monkeypatch, ROWS, one_of_many=True)
     assert "cosine seed 0  finished after 4 steps, 0.0 s  test accuracy 0.8000" in shown

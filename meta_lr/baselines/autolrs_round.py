@@ -59,9 +59,11 @@ class Round:
             place = self._ask(told)
             new = self._tell(place, self._try(place, index, limit))
             told = searches.with_errors([*told, new], paired=method.common_batches)
-        for index, point in enumerate(told):
-            self._note(index, point)
-        return Found(method.rate_at(self._best(told)), told, first_mean)
+            self._note(index, new)
+        rate = method.rate_at(self._best(told))
+        errors = [None if point.failed else point.error for point in told]
+        self.view.sandbox.note(stage=self.state.num_stages, chosen=rate, errors=errors)
+        return Found(rate, told, first_mean)
 
     def _limit(self) -> tuple[float | None, float]:
         """Return the loss at which a trial has failed, and the mean where the first stage began."""
@@ -127,7 +129,6 @@ class Round:
             trial=index,
             rate=self.method.rate_at(told.place),
             loss=None if told.failed else told.loss,
-            error=None if told.failed else told.error,
             steps=told.seen.num_steps,
             failed=told.failed,
             start=told.seen.start,

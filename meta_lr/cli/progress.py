@@ -115,7 +115,9 @@ class _Training:
             yield "end", "  ".join(words)
 
     def progress(self, row: Row) -> tuple[int, str] | None:
-        """Return the steps taken and what a bar says at a step, and note the speed."""
+        """Return the steps taken and what a bar says at a step or a trial, and note the speed."""
+        if row["kind"] == "searching" and "trial" in row:
+            return row["step"], _trial(row)
         if row["kind"] != "step":
             return None
         if self.measured is None:
@@ -142,3 +144,9 @@ def _score(row: Row) -> str:
     """Return the accuracy of an evaluation, or its loss where there is none."""
     name = "accuracy" if "accuracy" in row else "loss"
     return f"{name} {row[name]:.4f}"
+
+
+def _trial(row: Row) -> str:
+    """Return what is known of a trial that has ended in a search."""
+    result = "failed" if row["loss"] is None else f"loss {row['loss']:.4f}"
+    return f"search: trial {row['trial'] + 1} at rate {row['rate']:.3g}: {result}"

@@ -76,7 +76,8 @@ def train(
         clip: Largest norm of the gradient; None does not clip.
         device: Where model and batches live.
         header: More fields for the record's first row.
-        listener: Called with each row of the record, in order.
+        listener: Called with each row of the record, in order; and, as soon as a controller says
+            something of an experiment that the record will keep, with a row of kind "searching".
         until: Asked after each evaluation on "val", with the rows of all of them so far, a pure
             function of these; a text ends the run there, untested, and is its status. None never
             does.
@@ -95,6 +96,7 @@ def train(
     epoch = task.num_batches("train")
     with nullcontext() if folder is None else locked(folder):
         stop = stop or (lambda: False)
+        recorder = Recorder(listener or (lambda row: None), every=record_every)
         stepper = Stepper(
             task,
             optimizer,
@@ -104,8 +106,8 @@ def train(
             clip=clip,
             device=torch.device(device),
             stop=stop,
+            listener=lambda note: recorder.mention({"kind": "searching", **note}),
         )
-        recorder = Recorder(listener or (lambda row: None), every=record_every)
         run = _Run(
             stepper,
             recorder,
@@ -172,6 +174,7 @@ class _Run:
         if self.step == 0 and self.offset == 0:
             facts = {"kind": "header", **self.stepper.facts()}
             self.recorder.add({**facts, **provenance(self.stepper.device), **header})
+            self.recorder.flush()  # so that a listener has it before all else
 
     def steps(self) -> Outcome:
         """Take the remaining steps."""

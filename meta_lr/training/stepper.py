@@ -29,6 +29,7 @@ class Stepper:
         clip: Largest norm of the gradient; None does not clip.
         device: Where model and batches live.
         stop: Asked by experiments that take long; true interrupts them.
+        listener: Called at once with what the controller says of its experiments.
 
     Attributes:
         model: In train mode between steps.
@@ -50,6 +51,7 @@ class Stepper:
         clip: float | None,
         device: torch.device,
         stop: Callable[[], bool],
+        listener: Callable[[dict[str, Any]], None] = lambda note: None,
     ) -> None:
         self.task, self.controller, self.total_steps = task, controller, total_steps
         self.seed, self.clip, self.device = seed, clip, device
@@ -70,8 +72,9 @@ class Stepper:
             seed=seed,
             stop=stop,
             val_batches=task.num_batches("val"),
-            listener=self.notes.append,
+            listener=self._note,
         )
+        self._listener = listener
         self.state: Any = controller.init()
         self.lr = 0.0
 
@@ -106,6 +109,10 @@ class Stepper:
         if isinstance(rate, protocol.Average):
             protocol.apply_average(self.params, rate)
         return loss
+
+    def _note(self, note: dict[str, Any]) -> None:
+        self.notes.append(note)
+        self._listener(note)
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return the task's batch on the run's device."""
