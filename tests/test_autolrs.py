@@ -348,6 +348,7 @@ def test_a_loss_that_is_no_number_fails():
         ({"tau": 0}, "tau=0, tau_max=40; it needs 1 <= tau <= tau_max, in steps, or null"),
         ({"tau": 50}, "tau=50, tau_max=40; it needs 1 <= tau <= tau_max"),
         ({"shortest": 21}, "tau=20, shortest=21; it needs a first stage that is no shorter than"),
+        ({"steps": "published", "ratio": 20, "shortest": 1}, "needs trials of two steps or more"),
         ({"trials": 0}, "trials=0; it needs a whole number >= 1"),
         ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
         ({"first_trials": 0}, "first_trials=0; it needs a whole number >= 1, or null"),

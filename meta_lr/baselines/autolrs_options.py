@@ -55,6 +55,10 @@ def _lengths(method: AutoLRS) -> Iterator[Rule]:
     yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
     fits = method.tau is None or method.shortest <= method.tau
     yield ("tau", "shortest"), fits, "a first stage that is no shorter than its trials"
+    lasts = method.tau is None or max(method.shortest, method.tau // max(1, method.ratio)) > 1
+    rated = method.steps == "exact" or lasts
+    needed = "trials of two steps or more, as the first is at the rate before"
+    yield ("steps", "tau", "ratio", "shortest"), rated, needed
     for name in ("ratio", "shortest", "trials", "initial", "batches", "val_batches"):
         yield (name,), getattr(method, name) >= 1, "a whole number >= 1"
     first = method.first_trials
