@@ -100,7 +100,12 @@ def predicted(rate):
 
 
 @pytest.mark.parametrize(
-    ("rate", "degrees"), [(0.06, 118.2), (0.03, 103.3), (0.01, 94.3), (0.001, 90.4)]
+    ("rate", "degrees"),
+    [
+        (0.06, 118.2),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.03, 103.3), (0.01, 94.3))),
+        (0.001, 90.4),
+    ],
 )
 def test_angles_of_stationary_descent_on_a_noisy_quadratic(rate, degrees):
     assert predicted(rate) == pytest.approx(degrees, abs=0.05)

@@ -61,8 +61,19 @@ def seeded_loss(task):
     return loss
 
 
-@pytest.mark.parametrize(("fresh", "shrink"), [(True, False), (False, False), (True, True)])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+def case(fast, *values):
+    """A case of each test run, or of the whole one alone."""
+    return pytest.param(*values, marks=() if fast else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("name", "fresh", "shrink"),
+    [
+        *(case(True, name, True, False) for name in OPTIMIZERS),
+        *(case(name == "momentum", name, False, False) for name in OPTIMIZERS),
+        *(case(name == "adam", name, True, True) for name in OPTIMIZERS),
+    ],
+)
 def test_each_probe_is_where_a_real_step_of_the_optimizer_leads(tmp_path, name, fresh, shrink):
     optimizer, seed_rate = OPTIMIZERS[name]
     task, same = Toy(), {"seed_rate": seed_rate, "period": 4, "damping": 0.4, "trust": 3.0}
@@ -127,7 +138,8 @@ def test_where_any_step_raises_the_loss_the_rate_falls_if_asked(tmp_path):
     rates = {}
     for shrink in (False, True):
         place = tmp_path / str(shrink)
-        method = AutoLR(0.02, explore=0.0, period=1, damping=1.0, least_r2=-1.0, shrink=shrink)
+        options = {"period": 1, "damping": 1.0, "least_r2": -1.0, "batches": 1}
+        method = AutoLR(0.02, explore=0.0, shrink=shrink, **options)
         train(task, partial(SGD, momentum=0.99), method, total_steps=60, folder=place)
         rates[shrink] = rates_of(place)
         uphill = [row["step"] for row in noted(place) if row["optimum"] < 0]
@@ -143,8 +155,8 @@ def test_on_its_own_batch_a_larger_rate_seems_better_than_it_is(tmp_path):
     found = {}
     for fresh in (True, False):
         place = tmp_path / str(fresh)
-        method = AutoLR(0.1, explore=1.0, period=1, batches=20 if fresh else 1, fresh=fresh)
-        train(task, SGD, method, total_steps=60, folder=place)
+        method = AutoLR(0.1, explore=1.0, period=1, batches=10 if fresh else 1, fresh=fresh)
+        train(task, SGD, method, total_steps=50, folder=place)
         optima = [row["optimum"] for row in noted(place)[20:]]
         found[fresh] = sum(optima) / len(optima)
     assert found[False] > 2 * found[True]

@@ -175,9 +175,10 @@ def test_a_sweep_leaves_the_copy_that_a_single_run_of_its_experiment_made(place,
         (["seed=0,1", "checkpoint=mine-${seed}"], ["mine-0", "mine-1"]),
         (["checkpoint=a,b"], ["a", "b"]),
         (["seed=1", "checkpoint=mine"], ["mine"]),
-        (
+        pytest.param(
             ["lr=mlr_snet_online,mlr_snet_paper", "checkpoint=${hydra:runtime.choices.lr}"],
             ["mlr_snet_online", "mlr_snet_paper"],
+            marks=pytest.mark.slow,
         ),
     ],
 )

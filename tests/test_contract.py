@@ -82,7 +82,10 @@ def name_of(check):
 
 
 @pytest.mark.parametrize("check", [*testing.CHECKS, testing.check_docstring], ids=name_of)
-@pytest.mark.parametrize("name", IN_FULL)
+@pytest.mark.parametrize(
+    "name",  # of one class with two files the published mode is slow, and has a twin as well
+    [pytest.param(n, marks=pytest.mark.slow if n.endswith("_paper") else ()) for n in IN_FULL],
+)
 def test_contract(place, name, check):
     check(build(name, place))
 

@@ -18,8 +18,15 @@ from tests.toys import HeavyProber, Toy
 from tests.training import ADAM, SGD, ends, online, record_of, steps_of, stop_when
 
 
-@pytest.mark.parametrize("look_ahead", [1, 2])
-@pytest.mark.parametrize("optimizer", [SGD, ADAM], ids=["sgd", "adam"])
+@pytest.mark.parametrize(
+    ("optimizer", "look_ahead"),
+    [
+        (SGD, 1),
+        (ADAM, 2),
+        pytest.param(SGD, 2, marks=pytest.mark.slow),
+        pytest.param(ADAM, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_that_stops_at_every_step_equals_one_that_never_stops(
     tmp_path, optimizer, look_ahead
 ):

@@ -27,11 +27,8 @@ def test_each_optimizer_has_its_file():
     assert set(NAMES) == set(choices("optimizer"))
 
 
-FAST = ("adam", "nesterov")  # the others take as long again
-
-
 @pytest.mark.parametrize(
-    "name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+    "name", [n if n == "adam" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 )
 def test_range_test_verify_recommend_and_compose(tmp_path, name):
     optimizer = build(compose_config("train", [f"optimizer={name}"]).optimizer)

@@ -93,7 +93,10 @@ def heads(place=Path("runs/transfer")):
     [
         ([], 0.2, 0.2, "as the learned schedule's"),
         (["optimizer=adam", "learned.peak=0.003"], 0.003, 0.003, "as the learned schedule's"),
-        (["learned.fallback=cosine"], 0.2, 0.2, "as the learned schedule's"),
+        pytest.param(
+            *(["learned.fallback=cosine"], 0.2, 0.2, "as the learned schedule's"),
+            marks=pytest.mark.slow,
+        ),
         (["peak=0.05"], 0.2, 0.05, "peak="),
     ],
 )
