@@ -5,10 +5,12 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
 
+from benchmarks.common_batches import differences
 from benchmarks.drops import described, drops_of, missing, noise_of
 from benchmarks.fits import wrong
 from benchmarks.interleaved import ratio, summary
@@ -18,6 +20,7 @@ from meta_lr.baselines.autodrop import AutoDrop
 from meta_lr.baselines.formula import Policy
 from meta_lr.bilevel.look_ahead import LookAhead, Reads, mapped
 from meta_lr.protocol import Need, StepView
+from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.record import read_rows
 from tests.toys import Toy
@@ -129,3 +132,12 @@ def test_a_fit_whose_error_is_small_is_near_the_known_minimiser():
     assert count == same == 150
     assert len(sure) >= 3 and max(sure) < 0.05
     assert sum(error > 0.05 for error in errors) > len(errors) / 2
+
+
+def test_trials_on_the_same_batches_differ_by_their_rates_alone():
+    """On a quadratic with noise in the gradient the noise is the same in both, and drops out."""
+    ((step, rows),) = differences(Quadratic(noise=0.3), 0.001, [3], 12).items()
+    same, own = ([row[name] for row in rows] for name in ("same", "own"))
+    assert step == 3 and len(rows) == 12
+    assert mean(same) < 0, "at small rates the double one is better"
+    assert stdev(same) < 0.5 * stdev(own)

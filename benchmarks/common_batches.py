@@ -1,0 +1,88 @@
+"""How well a trial tells two rates apart, if both see the same batches or each its own.
+
+    python -m benchmarks.common_batches
+
+A run of LeNet on digits with wrong labels, as in docs/results.md. Where a stage might begin, pairs
+of trials at a rate and at twice that rate, as AutoLRS makes them: forty steps, and then the loss
+over eight batches. What counts is the difference between the two, so its spread over the pairs is
+the noise of a search.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import torch
+
+from meta_lr.protocol import Need, StepView
+from meta_lr.tasks.base import Task
+from meta_lr.tasks.digits import digits
+from meta_lr.tasks.models import LeNet
+from meta_lr.training.loop import train
+
+STEPS, BATCHES = 40, 8
+
+
+class Nothing(NamedTuple):
+    """The state of a method that remembers nothing."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A constant rate; at some steps, pairs of trials, whose differences are noted."""
+
+    rate: float
+    at: Sequence[int]
+    count: int
+    needs = Need.TRIALS
+
+    def init(self) -> Nothing:
+        return Nothing()
+
+    def __call__(self, view: StepView, state: Nothing) -> tuple[float, Nothing]:
+        if view.step in self.at:
+            for pair in range(self.count):
+                low = self._loss(view, self.rate, pair)
+                same = self._loss(view, 2 * self.rate, pair)
+                own = self._loss(view, 2 * self.rate, self.count + pair)
+                view.sandbox.note(same=same - low, own=own - low)
+        return self.rate, state
+
+    def _loss(self, view: StepView, rate: float, which: int) -> float:
+        """Return the mean loss after a trial on the batches of that number."""
+        with view.sandbox.trial(which * (STEPS + BATCHES)) as trial:
+            for _ in range(STEPS):
+                trial.step(rate)
+            return mean(trial.train_losses(BATCHES))
+
+
+def differences(task: Task, rate: float, at: Sequence[int], count: int) -> dict[int, list[Any]]:
+    """Return the differences of all pairs by the step at which they began."""
+    rows: list[Any] = []
+    make = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+    train(task, make, Pairs(rate, at, count), total_steps=max(at) + 1, listener=rows.append)
+    found = [row for row in rows if row["kind"] == "search"]
+    return {step: [row for row in found if row["step"] == step] for step in at}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The noise of a search, by the trials' batches.")
+    parser.add_argument("--rate", type=float, default=0.01)
+    parser.add_argument("--at", type=int, nargs="+", default=[160, 480, 1200])
+    parser.add_argument("--pairs", type=int, default=40)
+    options = parser.parse_args()
+    task = digits(LeNet, size=16, batch_size=16, crop_padding=2, noise="uniform", noise_share=0.4)
+    print("| step | mean difference | spread, the same batches | spread, batches of its own |")
+    print("| ---: | ---: | ---: | ---: |")
+    for step, rows in differences(task, options.rate, options.at, options.pairs).items():
+        same, own = ([row[name] for row in rows] for name in ("same", "own"))
+        print(f"| {step} | {mean(same + own):+.3f} | {stdev(same):.3f} | {stdev(own):.3f} |")
+
+
+if __name__ == "__main__":
+    main()
