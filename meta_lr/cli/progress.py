@@ -20,7 +20,7 @@ class Story(Protocol):
     """What a run's rows mean to somebody who watches; it may remember earlier ones."""
 
     def lines(self, row: Row) -> Iterator[tuple[str, str]]:
-        """Yield the lines that a row is worth: "begin", "eval" or "end", and the text."""
+        """Yield the lines that a row is worth: "begin", "trial", "eval" or "end", and the text."""
         ...
 
     def progress(self, row: Row) -> tuple[int, str] | None:
@@ -96,13 +96,15 @@ class _Training:
     speed: str = "-"  # in steps per second, over about two seconds of the run's own clock
 
     def lines(self, row: Row) -> Iterator[tuple[str, str]]:
-        """Yield the lines that a row is worth: "begin", "eval" or "end", and the text."""
+        """Yield the lines that a row is worth: "begin", "trial", "eval" or "end", and the text."""
         if not self.begun:
             self.begun = True
             where = f"goes on at step {row['step']} of" if row.get("step") else "begins,"
             yield "begin", f"{where} {self.total_steps} steps"
         if row["kind"] == "step":
             self.step = row
+        elif row["kind"] == "searching" and "trial" in row:
+            yield "trial", f"step {row['step']}/{self.total_steps}  {_trial(row)}"
         elif row["kind"] == "eval":
             if row["split"] == "val":
                 self.val = row
