@@ -15,21 +15,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-from meta_lr.protocol import Need, StepView
+from meta_lr.protocol import Need, NoState, StepView
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models import LeNet
 from meta_lr.training.loop import train
 
 STEPS, BATCHES = 40, 8
-
-
-class Nothing(NamedTuple):
-    """The state of a method that remembers nothing."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,10 @@ class Pairs:
     count: int
     needs = Need.TRIALS
 
-    def init(self) -> Nothing:
-        return Nothing()
+    def init(self) -> NoState:
+        return NoState()
 
-    def __call__(self, view: StepView, state: Nothing) -> tuple[float, Nothing]:
+    def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         if view.step in self.at:
             for pair in range(self.count):
                 low = self._loss(view, self.rate, pair)
