@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
+from meta_lr.baselines.shapes import SHAPES
 from meta_lr.cli.main import COMMANDS
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir, fingerprint
@@ -24,6 +25,11 @@ CONF = conf_dir()
 
 def choices(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def slow(case):
+    """A case that only the whole test run has."""
+    return pytest.param(case, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +93,10 @@ def trained(tmp_path):
     return tmp_path / "trained"
 
 
-@pytest.mark.parametrize("name", choices("lr"))
+@pytest.mark.parametrize(
+    "name",  # those of LRBench are one class, and test_contract builds each from its file
+    [slow(name) if name in SHAPES else name for name in choices("lr")],
+)
 def test_a_method_is_built_from_its_file_and_is_a_controller(name, trained):
     named = [f"lr.name={trained}"] if name == "learned" else []
     controller = build(compose("train", [f"lr={name}", *named]).lr)
@@ -102,7 +111,7 @@ WITH_NETS = ("meta_train", "meta_train_episodic", "check_hypergrad")
 
 @pytest.mark.parametrize("features", choices("features"))
 @pytest.mark.parametrize("net", choices("net"))
-@pytest.mark.parametrize("config", WITH_NETS)
+@pytest.mark.parametrize("config", [WITH_NETS[0], *map(slow, WITH_NETS[1:])])
 def test_a_network_reads_as_many_numbers_as_there_are_features(config, net, features):
     cfg = compose(config, [f"net={net}", f"features={features}"])
     read, given = build(cfg.net), build(cfg.features)
