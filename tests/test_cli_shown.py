@@ -108,13 +108,16 @@ def test_the_bar_shows_the_trials_of_a_search_as_they_end(monkeypatch):
     assert " 100/400 search: trial 3 at rate 0.03: failed " in failed
 
 
-def test_without_a_terminal_the_log_has_the_trials(capsys, caplog):
+def test_without_a_terminal_the_log_has_the_search(capsys, caplog):
     trial = {"kind": "searching", "step": 100, "trial": 2, "rate": 0.03, "loss": 1.25}
     with caplog.at_level("INFO"), watched("cosine seed 0", 400) as listen:
         listen(step(99))
         listen(trial)
+        listen({"kind": "searching", "step": 100, "stage": 1, "chosen": 0.0123})
+        listen({"kind": "searching", "step": 100, "r2": 0.9})
     assert "step 100/400  search: trial 3 at rate 0.03: loss 1.2500" in caplog.text
-    assert "trial" not in capsys.readouterr().out
+    assert "step 100/400  search: rate 0.0123 is chosen" in caplog.text
+    assert caplog.text.count("search") == 2 and "search" not in capsys.readouterr().out
 
 
 def test_a_bar_of_one_run_among_many_leaves_a_line(monkeypatch):

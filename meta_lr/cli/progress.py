@@ -20,7 +20,7 @@ class Story(Protocol):
     """What a run's rows mean to somebody who watches; it may remember earlier ones."""
 
     def lines(self, row: Row) -> Iterator[tuple[str, str]]:
-        """Yield the lines that a row is worth: "begin", "trial", "eval" or "end", and the text."""
+        """Yield the lines that a row is worth: "begin", "search", "eval" or "end", and the text."""
         ...
 
     def progress(self, row: Row) -> tuple[int, str] | None:
@@ -96,15 +96,15 @@ class _Training:
     speed: str = "-"  # in steps per second, over about two seconds of the run's own clock
 
     def lines(self, row: Row) -> Iterator[tuple[str, str]]:
-        """Yield the lines that a row is worth: "begin", "trial", "eval" or "end", and the text."""
+        """Yield the lines that a row is worth: "begin", "search", "eval" or "end", and the text."""
         if not self.begun:
             self.begun = True
             where = f"goes on at step {row['step']} of" if row.get("step") else "begins,"
             yield "begin", f"{where} {self.total_steps} steps"
         if row["kind"] == "step":
             self.step = row
-        elif row["kind"] == "searching" and "trial" in row:
-            yield "trial", f"step {row['step']}/{self.total_steps}  {_trial(row)}"
+        elif row["kind"] == "searching" and (found := _found(row)):
+            yield "search", f"step {row['step']}/{self.total_steps}  {found}"
         elif row["kind"] == "eval":
             if row["split"] == "val":
                 self.val = row
@@ -117,9 +117,9 @@ class _Training:
             yield "end", "  ".join(words)
 
     def progress(self, row: Row) -> tuple[int, str] | None:
-        """Return the steps taken and what a bar says at a step or a trial, and note the speed."""
-        if row["kind"] == "searching" and "trial" in row:
-            return row["step"], _trial(row)
+        """Return the steps taken and what a bar says at a step or in a search, and note the speed."""
+        if row["kind"] == "searching" and (found := _found(row)):
+            return row["step"], found
         if row["kind"] != "step":
             return None
         if self.measured is None:
@@ -148,7 +148,11 @@ def _score(row: Row) -> str:
     return f"{name} {row[name]:.4f}"
 
 
-def _trial(row: Row) -> str:
-    """Return what is known of a trial that has ended in a search."""
+def _found(row: Row) -> str:
+    """Return what a search found: how a trial ended, or which rate it chose; "" of all else."""
+    if "chosen" in row:
+        return f"search: rate {row['chosen']:.3g} is chosen"
+    if "trial" not in row:
+        return ""
     result = "failed" if row["loss"] is None else f"loss {row['loss']:.4f}"
     return f"search: trial {row['trial'] + 1} at rate {row['rate']:.3g}: {result}"
