@@ -117,7 +117,7 @@ class _Training:
             yield "end", "  ".join(words)
 
     def progress(self, row: Row) -> tuple[int, str] | None:
-        """Return the steps taken and what a bar says at a step or in a search, and note the speed."""
+        """Return the steps taken and what a bar says of a step or a search; note the speed."""
         if row["kind"] == "searching" and (found := _found(row)):
             return row["step"], found
         if row["kind"] != "step":
