@@ -125,6 +125,7 @@ def test_the_noise_of_an_angle_is_that_between_drops_whatever_its_level():
     assert noise_of(levels, [2000]) == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_fit_whose_error_is_small_is_near_the_known_minimiser():
     """The rest, with as good an R^2, mostly is not."""
     errors, count = wrong(noise=0.1, batches=10, most=None)
