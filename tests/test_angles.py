@@ -10,6 +10,7 @@ import torch
 
 from meta_lr import vectors
 from meta_lr.baselines.angles import buffers, follow, has_angle, turn
+from tests.cases import slow_case
 from tests.reference import autodrop as slow
 
 
@@ -103,7 +104,8 @@ def predicted(rate):
     ("rate", "degrees"),
     [
         (0.06, 118.2),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((0.03, 103.3), (0.01, 94.3))),
+        slow_case(0.03, 103.3),
+        slow_case(0.01, 94.3),
         (0.001, 90.4),
     ],
 )

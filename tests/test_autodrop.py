@@ -16,6 +16,7 @@ from meta_lr.protocol import Average, Need, StepView
 from meta_lr.testing import check_controller
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import train
+from tests.cases import slow_case
 from tests.reference import autodrop as slow
 from tests.toys import Toy
 from tests.training import steps_of
@@ -53,10 +54,7 @@ def rates_of(folder):
     [
         (sgd, {}),
         (sgd, {"k": 3, "m": 4, "buffer": 4, "signed": True}),
-        pytest.param(
-            *(sgd, {"k": 1, "rho": 0.5, "m": 3, "buffer": 6, "floor": 0.02}),
-            marks=pytest.mark.slow,
-        ),
+        slow_case(sgd, {"k": 1, "rho": 0.5, "m": 3, "buffer": 6, "floor": 0.02}),
         (adam, {"peak": 0.01, "buffer": 3, "m": 30}),
     ],
     ids=["absolute", "signed", "floor", "adam"],
@@ -79,7 +77,7 @@ def test_rates_are_those_of_the_papers_algorithm(tmp_path, optimizer, options):
     [
         {},
         {"average": False},
-        pytest.param({"extra_epochs": 1}, marks=pytest.mark.slow),
+        slow_case({"extra_epochs": 1}),
         {"floor": 0.03, "extra_epochs": 2},
     ],
     ids=["average", "plain", "at once", "floor"],

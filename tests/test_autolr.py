@@ -21,6 +21,7 @@ from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows
+from tests.cases import slow_case
 from tests.reference import autolr as slow
 from tests.toys import Toy
 from tests.training import record_of, steps_of, stop_when
@@ -61,17 +62,13 @@ def seeded_loss(task):
     return loss
 
 
-def case(fast, *values):
-    """A case of each test run, or of the whole one alone."""
-    return pytest.param(*values, marks=() if fast else pytest.mark.slow)
-
-
 @pytest.mark.parametrize(
     ("name", "fresh", "shrink"),
     [
-        *(case(True, name, True, False) for name in OPTIMIZERS),
-        *(case(name == "momentum", name, False, False) for name in OPTIMIZERS),
-        *(case(name == "adam", name, True, True) for name in OPTIMIZERS),
+        *((name, True, False) for name in OPTIMIZERS),
+        *(("momentum", False, False), ("adam", True, True)),
+        *(slow_case(name, False, False) for name in OPTIMIZERS if name != "momentum"),
+        *(slow_case(name, True, True) for name in OPTIMIZERS if name != "adam"),
     ],
 )
 def test_each_probe_is_where_a_real_step_of_the_optimizer_leads(tmp_path, name, fresh, shrink):
@@ -109,7 +106,7 @@ def test_each_probe_is_where_a_real_step_of_the_optimizer_leads(tmp_path, name, 
     [
         "momentum",
         "adamw",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("sgd", "adam")),
+        *map(slow_case, ("sgd", "adam")),
     ],
 )
 def test_on_a_quadratic_the_rate_is_the_minimiser_along_the_step(tmp_path, name):

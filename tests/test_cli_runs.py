@@ -13,6 +13,7 @@ import pytest
 from meta_lr.cli import places
 from meta_lr.cli.main import main
 from meta_lr.training.record import read_rows
+from tests.cases import slow_case
 from tests.commands import META_LR, SMALL, outcome, own_place, runs, timeless, write_checkpoint
 
 
@@ -175,10 +176,9 @@ def test_a_sweep_leaves_the_copy_that_a_single_run_of_its_experiment_made(place,
         (["seed=0,1", "checkpoint=mine-${seed}"], ["mine-0", "mine-1"]),
         (["checkpoint=a,b"], ["a", "b"]),
         (["seed=1", "checkpoint=mine"], ["mine"]),
-        pytest.param(
+        slow_case(
             ["lr=mlr_snet_online,mlr_snet_paper", "checkpoint=${hydra:runtime.choices.lr}"],
             ["mlr_snet_online", "mlr_snet_paper"],
-            marks=pytest.mark.slow,
         ),
     ],
 )

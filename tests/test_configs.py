@@ -19,17 +19,13 @@ from meta_lr.cli.values import refuse_misfits
 from meta_lr.protocol import Need
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
+from tests.cases import slow_case
 
 CONF = conf_dir()
 
 
 def choices(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-
-
-def slow(case):
-    """A case that only the whole test run has."""
-    return pytest.param(case, marks=pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +91,7 @@ def trained(tmp_path):
 
 @pytest.mark.parametrize(
     "name",  # those of LRBench are one class, and test_contract builds each from its file
-    [slow(name) if name in SHAPES else name for name in choices("lr")],
+    [slow_case(name) if name in SHAPES else name for name in choices("lr")],
 )
 def test_a_method_is_built_from_its_file_and_is_a_controller(name, trained):
     named = [f"lr.name={trained}"] if name == "learned" else []
@@ -111,7 +107,7 @@ WITH_NETS = ("meta_train", "meta_train_episodic", "check_hypergrad")
 
 @pytest.mark.parametrize("features", choices("features"))
 @pytest.mark.parametrize("net", choices("net"))
-@pytest.mark.parametrize("config", [WITH_NETS[0], *map(slow, WITH_NETS[1:])])
+@pytest.mark.parametrize("config", [WITH_NETS[0], *map(slow_case, WITH_NETS[1:])])
 def test_a_network_reads_as_many_numbers_as_there_are_features(config, net, features):
     cfg = compose(config, [f"net={net}", f"features={features}"])
     read, given = build(cfg.net), build(cfg.features)

@@ -28,6 +28,7 @@ from meta_lr.testing.compare import leaves
 from meta_lr.testing.problem import Problem
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows
+from tests.cases import slow_case
 from tests.times import untimed, untimed_state
 
 METHODS = sorted(path.stem for path in (conf_dir() / "lr").glob("*.yaml"))
@@ -84,7 +85,7 @@ def name_of(check):
 @pytest.mark.parametrize("check", [*testing.CHECKS, testing.check_docstring], ids=name_of)
 @pytest.mark.parametrize(
     "name",  # of one class with two files the published mode is slow, and has a twin as well
-    [pytest.param(n, marks=pytest.mark.slow if n.endswith("_paper") else ()) for n in IN_FULL],
+    [slow_case(name) if name.endswith("_paper") else name for name in IN_FULL],
 )
 def test_contract(place, name, check):
     check(build(name, place))

@@ -12,6 +12,7 @@ from meta_lr.bilevel.objectives import Final, LogArea, Mean
 from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
+from tests.cases import slow_case
 from tests.smooth import MODELS, Waiting
 
 SGD = torch.optim.SGD
@@ -73,7 +74,7 @@ def test_steps_that_are_not_scored_need_no_graph():
 @pytest.mark.parametrize("objective", [Final(), Mean(every=2), LogArea()])
 @pytest.mark.parametrize(
     "kind",
-    ["mlp", *(pytest.param(kind, marks=pytest.mark.slow) for kind in MODELS if kind != "mlp")],
+    ["mlp", *(slow_case(kind) for kind in MODELS if kind != "mlp")],
 )
 def test_they_agree_with_central_differences(kind, objective, net):
     run, weights = waiting(kind, net=net), objective(2, 5)

@@ -17,6 +17,7 @@ from meta_lr.cli.places import conf_dir
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.record import read_rows
 from meta_lr.training.scheduler import ControlledLR
+from tests.cases import slow_case
 from tests.commands import outcome, own_place, runs
 from tests.reference import compose as slow_compose
 from tests.reference import formula as slow
@@ -324,10 +325,7 @@ OPTIONS = {"k0": 0.02, "k1": 0.2, "l": 5, "gamma": 0.9, "p": 1.2}
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        kind if kind in ("triexp", "nstep") else pytest.param(kind, marks=pytest.mark.slow)
-        for kind in SHAPES
-    ],
+    [kind if kind in ("triexp", "nstep") else slow_case(kind) for kind in SHAPES],
 )
 def test_a_policy_steers_a_run_from_the_command_line(kind, capsys, tmp_path, monkeypatch):
     place = own_place(tmp_path, monkeypatch)

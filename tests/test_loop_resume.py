@@ -14,18 +14,13 @@ from meta_lr.testing.compare import difference
 from meta_lr.training import loop
 from meta_lr.training.loop import STATE, StoppedError, train
 from meta_lr.training.record import NAME
+from tests.cases import slow_case
 from tests.toys import HeavyProber, Toy
 from tests.training import ADAM, SGD, ends, online, record_of, steps_of, stop_when
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "look_ahead"),
-    [
-        (SGD, 1),
-        (ADAM, 2),
-        pytest.param(SGD, 2, marks=pytest.mark.slow),
-        pytest.param(ADAM, 1, marks=pytest.mark.slow),
-    ],
+    ("optimizer", "look_ahead"), [(SGD, 1), (ADAM, 2), slow_case(SGD, 2), slow_case(ADAM, 1)]
 )
 def test_a_run_that_stops_at_every_step_equals_one_that_never_stops(
     tmp_path, optimizer, look_ahead

@@ -15,6 +15,7 @@ from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import trainer
 from meta_lr.lrbench.verify import verify
 from meta_lr.tasks import Quadratic
+from tests.cases import slow_case
 from tests.test_configs import build, choices, composing
 from tests.test_configs import compose as compose_config
 
@@ -27,9 +28,7 @@ def test_each_optimizer_has_its_file():
     assert set(NAMES) == set(choices("optimizer"))
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "adam" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
-)
+@pytest.mark.parametrize("name", [n if n == "adam" else slow_case(n) for n in NAMES])
 def test_range_test_verify_recommend_and_compose(tmp_path, name):
     optimizer = build(compose_config("train", [f"optimizer={name}"]).optimizer)
     found = range_test(Quadratic(), optimizer, steps=200, seed=3)

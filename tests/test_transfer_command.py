@@ -20,6 +20,7 @@ from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.training.record import read_rows
+from tests.cases import slow_case
 from tests.commands import own_place
 
 
@@ -93,10 +94,7 @@ def heads(place=Path("runs/transfer")):
     [
         ([], 0.2, 0.2, "as the learned schedule's"),
         (["optimizer=adam", "learned.peak=0.003"], 0.003, 0.003, "as the learned schedule's"),
-        pytest.param(
-            *(["learned.fallback=cosine"], 0.2, 0.2, "as the learned schedule's"),
-            marks=pytest.mark.slow,
-        ),
+        slow_case(["learned.fallback=cosine"], 0.2, 0.2, "as the learned schedule's"),
         (["peak=0.05"], 0.2, 0.05, "peak="),
     ],
 )
