@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from meta_lr.baselines.autolrs_stages import stage
+
 if TYPE_CHECKING:
     from meta_lr.baselines.autolrs import AutoLRS
 
@@ -55,12 +57,12 @@ def _lengths(method: AutoLRS) -> Iterator[Rule]:
     yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
     fits = method.tau is None or method.shortest <= method.tau
     yield ("tau", "shortest"), fits, "a first stage that is no shorter than its trials"
-    lasts = method.tau is None or max(method.shortest, method.tau // max(1, method.ratio)) > 1
-    rated = method.steps == "exact" or lasts
-    needed = "trials of two steps or more, as the first is at the rate before"
-    yield ("steps", "tau", "ratio", "shortest"), rated, needed
     for name in ("ratio", "shortest", "trials", "initial", "batches", "val_batches"):
         yield (name,), getattr(method, name) >= 1, "a whole number >= 1"
+    if method.steps == "published" and method.tau is not None:
+        plan = stage(0, method.tau, method.tau, method.ratio, method.shortest)
+        needed = "trials of two steps or more, as the first is at the rate before"
+        yield ("steps", "tau", "ratio", "shortest"), plan.trial > 1, needed
     first = method.first_trials
     yield ("first_trials",), first is None or first >= 1, "a whole number >= 1, or null"
     steps, peak = method.warmup_steps, method.warmup_lr

@@ -57,9 +57,9 @@ class Round:
         limit, first_mean = self._limit()
         for index in range(self._num_trials):
             place = self._ask(told)
-            new = self._tell(place, self._try(place, index, limit))
-            told = searches.with_errors([*told, new], paired=method.common_batches)
-            self._note(index, new)
+            told.append(self._tell(place, self._try(place, index, limit)))
+            self._note(index, told[-1])
+        told = searches.with_errors(told, paired=method.common_batches)
         rate = method.rate_at(self._best(told))
         errors = [None if point.failed else point.error for point in told]
         self.view.sandbox.note(stage=self.state.num_stages, chosen=rate, errors=errors)

@@ -103,7 +103,7 @@ class _Training:
             yield "begin", f"{where} {self.total_steps} steps"
         if row["kind"] == "step":
             self.step = row
-        elif row["kind"] == "searching" and (found := _found(row)):
+        elif found := _found(row):
             yield "search", f"step {row['step']}/{self.total_steps}  {found}"
         elif row["kind"] == "eval":
             if row["split"] == "val":
@@ -118,7 +118,7 @@ class _Training:
 
     def progress(self, row: Row) -> tuple[int, str] | None:
         """Return the steps taken and what a bar says of a step or a search; note the speed."""
-        if row["kind"] == "searching" and (found := _found(row)):
+        if found := _found(row):
             return row["step"], found
         if row["kind"] != "step":
             return None
@@ -150,6 +150,8 @@ def _score(row: Row) -> str:
 
 def _found(row: Row) -> str:
     """Return what a search found: how a trial ended, or which rate it chose; "" of all else."""
+    if row["kind"] != "searching":
+        return ""
     if "chosen" in row:
         return f"search: rate {row['chosen']:.3g} is chosen"
     if "trial" not in row:

@@ -96,7 +96,7 @@ def train(
     epoch = task.num_batches("train")
     with nullcontext() if folder is None else locked(folder):
         stop = stop or (lambda: False)
-        recorder = Recorder(listener or (lambda row: None), every=record_every)
+        tell = listener or (lambda row: None)
         stepper = Stepper(
             task,
             optimizer,
@@ -106,8 +106,9 @@ def train(
             clip=clip,
             device=torch.device(device),
             stop=stop,
-            listener=lambda note: recorder.mention({"kind": "searching", **note}),
+            listener=lambda note: tell({"kind": "searching", **note}),
         )
+        recorder = Recorder(tell, every=record_every)
         run = _Run(
             stepper,
             recorder,

@@ -72,8 +72,7 @@ class Recorder:
     Losses and angles stay tensors until a flush, so that recording a step waits for nothing.
 
     Args:
-        listener: Called with each row that is kept, in order, at a flush, and with those that are
-            mentioned.
+        listener: Called with each row that is kept, in order, at a flush.
         every: Keep each n-th step; the losses of the others are only looked at.
     """
 
@@ -101,10 +100,6 @@ class Recorder:
     def add(self, row: Row) -> None:
         """Add a row; it is written at the next flush."""
         self._rows.append(row)
-
-    def mention(self, row: Row) -> None:
-        """Tell the listener, at once, of what is under way; the row is not kept."""
-        self._listener(row)
 
     def flush(self) -> int | None:
         """Write the rows that wait; return the first step whose loss is not finite, if any.
