@@ -15,6 +15,7 @@ from meta_lr.bilevel.meta_training import final_losses
 from meta_lr.bilevel.problems import Problem, Problems
 from meta_lr.schedulers.learned import Learned, LearnedState
 from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.seen import Seen
 
 WORST = 3.0  # log of the loss that a diverged run counts as; no other counts as more
 Candidates: TypeAlias = Sequence[tuple[Tensor, ...]]
@@ -38,18 +39,12 @@ class Recorded:
     def init(self) -> LearnedState:
         return LearnedState((*self.schedule.init().memory, torch.tensor(0.0)))
 
-    def pure(
-        self,
-        weights: Tensors,
-        loss: Tensor,
-        memory: Tensors,
-        *,
-        step: int,
-        total_steps: int = 0,
-    ) -> tuple[Tensor, Tensors]:
-        inner = self.schedule.pure
-        rate, memory = inner(weights, loss, memory[:-1], step=step, total_steps=total_steps)
-        return rate, (*memory, rate)
+    def side_by_side(
+        self, weights: Tensors, seen: Seen, state: LearnedState
+    ) -> tuple[Tensor, LearnedState]:
+        inner = LearnedState(state.memory[:-1])
+        lr, inner = self.schedule.side_by_side(weights, seen, inner)
+        return lr, LearnedState((*inner.memory, lr))
 
 
 def rates(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tensor:

@@ -15,6 +15,7 @@ import meta_lr
 PACKAGE = Path(meta_lr.__file__).parent
 FLOORS = [
     ("protocol", "vectors", "rules", "seeds"),
+    ("signals",),
     ("tasks", "schedulers", "baselines"),
     ("training", "checkpoint"),
     ("bilevel",),

@@ -15,6 +15,7 @@ from meta_lr.bilevel.problems import Problem
 from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.learned import LearnedState
 from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.seen import Seen
 
 PEAKS = tuple(0.08 * 2.0**k for k in range(8))  # 0.08 to 10.24, in units of plain SGD's rate
 
@@ -27,17 +28,11 @@ class PeakedCosine:
         """Return an empty memory."""
         return LearnedState(())
 
-    def pure(
-        self,
-        weights: Tensors,
-        loss: Tensor,
-        memory: Tensors,
-        *,
-        step: int,
-        total_steps: int = 0,
-    ) -> tuple[Tensor, Tensors]:
-        """Return the rate of this step."""
-        return weights[0] * cosine_share(step, total_steps), memory
+    def side_by_side(
+        self, weights: Tensors, seen: Seen, state: LearnedState
+    ) -> tuple[Tensor, LearnedState]:
+        """Return the learning rates of this step."""
+        return weights[0] * cosine_share(seen.step, seen.total_steps), state
 
 
 class Curve(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,36 +14,26 @@ from meta_lr import rules
 from meta_lr.bilevel.look_ahead import Point, mapped
 from meta_lr.bilevel.problems import Problem
 from meta_lr.protocol import groups_of_params
-from meta_lr.schedulers.learned import LearnedState
 from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.seen import Seen
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import LossModule
 
 
 class Schedule(Protocol):
-    """A schedule of the loss as a pure function of its weights; `Learned` is one."""
+    """A schedule as a pure function of its weights; `Learned` and `SelfTuning` are such."""
 
-    def init(self) -> LearnedState:
-        """Return its state before the first step."""
+    def init(self) -> Any:
+        """Return its state before the first step: a NamedTuple."""
         ...
 
-    def pure(
-        self,
-        weights: Tensors,
-        loss: Tensor,
-        memory: Tensors,
-        *,
-        step: int,
-        total_steps: int = 0,
-    ) -> tuple[Tensor, Tensors]:
-        """Return the rates (copies,) and the next memory, in torch operations throughout.
+    def side_by_side(self, weights: Tensors, seen: Seen, state: Any) -> tuple[Tensor, Any]:
+        """Return the learning rates (copies,) and the next state, in torch operations throughout.
 
         Args:
             weights: Each with a first dimension for the copy.
-            loss: (copies,).
-            memory: Each with a first dimension for the copy.
-            step: Inner steps taken so far, from 0.
-            total_steps: Of the inner problem.
+            seen: The step of all copies.
+            state: Each tensor with a first dimension for the copy.
         """
         ...
 
@@ -88,11 +79,11 @@ class Copies:
         for t in range(start, start + steps):
             batch = self.problem.task.batch("train", t)
             grads, losses = self._slopes(point.params, batch)
-            rates, memory = self.learner.pure(
-                tuple(phi), losses, point.state.memory, step=t, total_steps=self.problem.total_steps
-            )
+            direction = partial(self._direction, point, grads, t)
+            seen = Seen(losses, point.params, grads, direction, t, self.problem.total_steps)
+            rates, state = self.learner.side_by_side(tuple(phi), seen, point.state)
             params, slots = self._stepped(point, grads, rates, t)
-            point = Point(params, slots, {}, LearnedState(memory))
+            point = Point(params, slots, {}, state)
         return point
 
     def meta_losses(self, point: Point, index: int) -> Tensor:
@@ -112,6 +103,15 @@ class Copies:
 
     def _loss(self, params: Sequence[Tensor], batch: Batch) -> Tensor:
         return functional_call(self._lossy, dict(zip(self._names, params, strict=True)), (batch,))
+
+    def _direction(self, point: Point, grads: Sequence[Tensor], t: int) -> list[Tensor]:
+        """Return what all copies' optimizers subtract per unit of the schedule's learning rate."""
+        return [
+            scale * self._rule(p, g, {**slot, "step": torch.tensor(float(t))}, group)[0].value(p)
+            for p, g, slot, (group, scale) in zip(
+                point.params, grads, point.slots, self._groups, strict=True
+            )
+        ]
 
     def _stepped(
         self, point: Point, grads: Sequence[Tensor], rates: Tensor, t: int

@@ -20,6 +20,10 @@ class Arithmetic(NamedTuple):
     pick: Callable[
         [Number, Number, Number], Number
     ]  # the second where the first is > 0, else the third
+    exp: Callable[[Number], Number]
+    tanh: Callable[[Number], Number]
+    least: Callable[[Number, Number], Number]  # the smaller of two
+    finite: Callable[[Number, float], Number]  # the first where it is finite, else the second
 
 
 def _clip(x: float, low: float, high: float) -> float:
@@ -31,7 +35,18 @@ TENSORS = Arithmetic(
     torch.sqrt,
     lambda x, low, high: torch.clamp(x, low, high),
     lambda sign, then, other: torch.where(sign > 0, then, other),
+    torch.exp,
+    torch.tanh,
+    torch.minimum,
+    lambda x, other: torch.where(x.isfinite(), x, other),
 )
 FLOATS = Arithmetic(
-    math.log, math.sqrt, _clip, lambda sign, then, other: then if sign > 0 else other
+    math.log,
+    math.sqrt,
+    _clip,
+    lambda sign, then, other: then if sign > 0 else other,
+    math.exp,
+    math.tanh,
+    min,
+    lambda x, other: x if math.isfinite(x) else other,
 )

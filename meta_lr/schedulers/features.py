@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,109 +12,15 @@ from torch import Tensor
 
 from meta_lr.protocol import Need
 from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, Arithmetic, Number
+from meta_lr.schedulers.feature import Feature, Moment, Values
+from meta_lr.schedulers.loss_features import LOSS_FEATURES
 from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.signal_features import SIGNAL_FEATURES
+from meta_lr.signals import Signals
 
-FIRST = 10  # losses that count as the first ones
-WINDOW = 100  # steps that the running mean and deviation look back on
-SCALES = (10, 100, 1000)  # steps, of the changes
-_LEAST = 1e-8  # a loss below it counts as this where its logarithm is taken
-_QUIET = 1e-3  # a deviation below this share of the mean is no noise
-_FAR = 5.0  # deviations beyond it count as this many
+Read = Callable[..., Any]  # (loss, step, total_steps, state, signals=None) -> features
 
-
-class Moment(NamedTuple):
-    """What a feature is made from, besides what it remembers."""
-
-    loss: Number
-    step: int
-    total_steps: int  # 0 where no feature of the set needs it
-
-
-Values = Sequence[Number]  # what a feature remembers
-Read = Callable[[float, int, int, Tensors], Any]  # (loss, step, total_steps, state) -> features
-
-
-class Feature(NamedTuple):
-    """One number per step, of shape (), and what it remembers."""
-
-    meaning: str  # one line
-    unit: str
-    update: Callable[[Arithmetic, Moment, Values], tuple[Number, Values]]
-    remembers: int = 0  # numbers, all 0 before the first step
-    needs: Need = Need.LOSS
-
-
-def _loss(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-    return now.loss, values
-
-
-def _log_loss(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-    return ops.log(ops.clip(now.loss, _LEAST, math.inf)), values
-
-
-def _relative_loss(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-    count, first = values
-    first = first + ops.clip(FIRST - count, 0, 1) * (now.loss - first) / (count + 1)
-    count = ops.clip(count + 1, 0, FIRST)
-    level, start = (ops.log(ops.clip(x, _LEAST, math.inf)) for x in (now.loss, first))
-    return level - start, (count, first)
-
-
-def _normalised_loss(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-    weight, mean, variance = values
-    weight = weight * (WINDOW / (WINDOW + 1)) + 1
-    gap = now.loss - mean
-    mean = mean + gap / weight
-    variance = (1 - 1 / weight) * (variance + gap * gap / weight)  # West (1979)
-    quiet = _QUIET * mean
-    deviation = ops.sqrt(variance + quiet * quiet + _LEAST**2)
-    return ops.clip((now.loss - mean) / deviation, -_FAR, _FAR), (weight, mean, variance)
-
-
-def _change(steps: int) -> Feature:
-    def update(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-        weight, smooth, past = values
-        weight = weight * (steps / (steps + 1)) + 1
-        smooth = smooth + (now.loss - smooth) / weight
-        level = ops.log(ops.clip(smooth, _LEAST, math.inf))
-        past = past + (level - past) / weight
-        return level - past, (weight, smooth, past)
-
-    meaning = f"change of the smoothed loss over the last {steps} steps, which it is smoothed over"
-    return Feature(meaning, "e-folds", update, 3)
-
-
-def _progress(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-    return min(now.step / now.total_steps, 1.0), values
-
-
-def _run_length(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
-    return math.log10(now.total_steps / 1000), values
-
-
-FEATURES: dict[str, Feature] = {
-    "loss": Feature("the batch's mean loss, as it is", "nats", _loss),
-    "log_loss": Feature("logarithm of the loss", "e-folds from 1 nat", _log_loss),
-    "relative_loss": Feature(
-        f"logarithm of the loss over the mean of the run's first {FIRST}",
-        "e-folds",
-        _relative_loss,
-        2,
-    ),
-    "normalised_loss": Feature(
-        f"the loss less its running mean, over its running deviation, both over {WINDOW} steps",
-        f"deviations, cut at {_FAR:g}",
-        _normalised_loss,
-        3,
-    ),
-    **{f"change_{steps}": _change(steps) for steps in SCALES},
-    "progress": Feature(
-        "fraction of the run that is done", "runs, at most 1", _progress, needs=Need.HORIZON
-    ),
-    "run_length": Feature(
-        "logarithm of the run's length", "decades from 1000 steps", _run_length, needs=Need.HORIZON
-    ),
-}
+FEATURES: dict[str, Feature] = LOSS_FEATURES | SIGNAL_FEATURES
 
 
 @dataclass(frozen=True)
@@ -128,14 +33,31 @@ class Features:
     `loss`            L, the batch's mean loss: the paper's only one         nats
     `log_loss`        ln L                                                   e-folds from 1 nat
     `relative_loss`   ln(L / mean of the run's first 10 losses)              e-folds
+    `level`           the same for L smoothed over 10 steps                  e-folds
     `normalised_loss` (L - m) / d, running mean m and deviation d            deviations, |x| <= 5
+    `noise`           log10(deviation of ln L over 10 steps / 0.1)           decades, >= -2
     `change_10`       s - s', with s = ln of L smoothed over 10 steps, s'    e-folds
                       the same smoothed again: the change in 10 steps
+    `change_3`        the same over 3 steps                                  e-folds
+    `change_30`       the same over 30 steps                                 e-folds
     `change_100`      the same over 100 steps                                e-folds
     `change_1000`     the same over 1000 steps                               e-folds
+    `change_share`    the same over a twentieth of the run, at least 10      e-folds
     `progress`        step / total_steps, at most 1                          runs
+    `remaining`       square root of 1 - progress                            at most 1
+    `opening`         step / 20, at most 1                                   at most 1
     `run_length`      log10(total_steps / 1000)                              decades
+    `alignment_5`     cosine of the gradient and the last step down,         -1 to 1
+                      smoothed over 5 steps from 0
+    `alignment_30`    the same over 30 steps                                 -1 to 1
+    `alignment_share` the same over a twentieth of the run, at least 10      -1 to 1
+    `gradient_trend`  ln(|g| smoothed over 10 steps / first |g|)             e-folds
+    `relative_update` log10(|last step| / |w| / 0.001), 0 before there is    decades
+                      one
+    `travel`          log10(|w - first w| / |w| / 0.1), from -2 to 4         decades
     ================= ====================================================== =================
+
+    The last six are made of `meta_lr.signals`.
 
     Update:
         smoothing over n steps: y <- y + (x - y) / W, W <- W n / (n + 1) + 1, from y = W = 0: the
@@ -149,8 +71,10 @@ class Features:
     Cost:
         a few operations on numbers per feature.
 
-    All but `loss`, `log_loss`, `progress` and `run_length` stay as they are when the losses are
-    multiplied by a constant. Logarithms take a loss below 1e-8 as 1e-8. Every feature is
+    All but `loss` and `log_loss` stay the same when the losses and gradients are multiplied by a
+    constant. Those of the signals also stay the same when the weights are multiplied by a constant
+    and the function that they compute is not changed. None depends on the optimizer but through the
+    steps that it takes. Logarithms take a loss below 1e-8 as 1e-8. Every feature is
     differentiable in the present loss and, through its state, in all losses before.
 
     Args:
@@ -197,7 +121,13 @@ class Features:
         return (torch.zeros(size, dtype=torch.float64),) if size else ()
 
     def __call__(
-        self, loss: Tensor, state: Tensors, *, step: int, total_steps: int = 0
+        self,
+        loss: Tensor,
+        state: Tensors,
+        *,
+        step: int,
+        total_steps: int = 0,
+        signals: Signals | None = None,
     ) -> tuple[Tensor, Tensors]:
         """Return x (inputs,) and the next state; differentiable, and fit for `torch.func.vmap`.
 
@@ -208,12 +138,13 @@ class Features:
             state: As `init` or the step before gave it.
             step: Optimizer steps taken so far, from 0.
             total_steps: Length of the run; only read where `needs` says HORIZON.
+            signals: Of the step, each () or (runs,); only read where `needs` says GRADS.
         """
         if self.raw:
             return loss.unsqueeze(-1), ()
         loss = loss.to(torch.float64)
         values = state[0].unbind(-1) if state else ()
-        x, values = _update(self._parts, TENSORS, Moment(loss, step, total_steps), values)
+        x, values = _update(self._parts, TENSORS, Moment(loss, step, total_steps, signals), values)
         x = [v if isinstance(v, Tensor) else torch.full_like(loss, v) for v in x]
         return torch.stack(x, -1), (torch.stack(values, -1),) if state else ()
 
@@ -225,12 +156,19 @@ class Features:
         parts, single = self._parts, self.inputs == 1
         known, array = None, np.empty(0)  # the state of the last call, and a view of it
 
-        def read(loss: float, step: int, total_steps: int, state: Tensors) -> Any:
+        def read(
+            loss: float,
+            step: int,
+            total_steps: int,
+            state: Tensors,
+            signals: Signals | None = None,
+        ) -> Any:
             nonlocal known, array
             if state and state[0] is not known:
                 known = state[0]
                 array = known.numpy()
-            x, values = _update(parts, FLOATS, Moment(loss, step, total_steps), array.tolist())
+            now = Moment(loss, step, total_steps, signals)
+            x, values = _update(parts, FLOATS, now, array.tolist())
             array[:] = values
             return x[0] if single else x
 

@@ -19,6 +19,7 @@ from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.gamma import InitialLossGamma, refuse_useless
 from meta_lr.schedulers.network import Folded, Network, Tensors, options
+from meta_lr.schedulers.seen import Seen
 
 RAW = Features()
 _MADE = ("_folded", "_read")  # functions, made on first use; not to be pickled
@@ -85,6 +86,11 @@ class Learned:
             raise ValueError(
                 f"{self.net!r} reads {self.net.inputs} features, but {self.features!r} gives "
                 f"{self.features.inputs}; build the network with inputs={self.features.inputs}"
+            )
+        if self.features.needs & Need.GRADS:
+            raise ValueError(
+                f"Learned reads the losses alone, and {self.features!r} has features of the "
+                "gradient; leave these out, or use SelfTuning"
             )
 
     def __repr__(self) -> str:
@@ -179,6 +185,15 @@ class Learned:
             return self.gamma * self.swing * p, own + seen
         gamma, scale = self.gamma.follow(loss, scale, enters=self._enters(step, total_steps))
         return gamma.to(p) * self.swing * p, own + seen + scale
+
+    def side_by_side(
+        self, weights: Tensors, seen: Seen, state: LearnedState
+    ) -> tuple[Tensor, LearnedState]:
+        """Return the learning rates (copies,) and the next state of copies side by side."""
+        lr, memory = self.pure(
+            weights, seen.losses, state.memory, step=seen.step, total_steps=seen.total_steps
+        )
+        return lr, LearnedState(memory)
 
     def _quick(self, loss: float, memory: Tensors, step: int, total_steps: int) -> float:
         """Return the rate as a number; the memory is updated in place."""

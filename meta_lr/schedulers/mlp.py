@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from meta_lr.schedulers.network import (
     Folded,
+    FoldedScores,
     Start,
     Tensors,
     begin,
@@ -43,6 +44,8 @@ class MLP:
     hidden: tuple[int, ...] = (50,)
     inputs: int = 1
     floor: float = 0.0
+    outputs: int = 1
+    activation: Literal["relu", "tanh"] = "relu"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # configurations give lists
@@ -58,7 +61,7 @@ class MLP:
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
         """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
-        layers = zip((*self.hidden, 1), (self.inputs, *self.hidden), strict=True)
+        layers = zip((*self.hidden, self.outputs), (self.inputs, *self.hidden), strict=True)
         return begin(list(layers), generator(seed, "mlp"), start)
 
     def memory(self) -> Tensors:
@@ -67,19 +70,36 @@ class MLP:
 
     def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
         """Return the output () for the features (inputs,), and ()."""
+        z, memory = self.scores(weights, x, memory)
+        return output(z, self.floor).squeeze(), memory
+
+    def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return what the last layer gives (outputs,) for the features (inputs,), and ()."""
+        act = torch.relu if self.activation == "relu" else torch.tanh
         x = x.reshape(self.inputs).to(weights[0])
         for layer in range(len(self.hidden)):
-            x = torch.relu(weights[2 * layer] @ x + weights[2 * layer + 1])
-        return output(weights[-2] @ x + weights[-1], self.floor).squeeze(), memory
+            x = act(weights[2 * layer] @ x + weights[2 * layer + 1])
+        return weights[-2] @ x + weights[-1], memory
 
     def fold(self, weights: Tensors) -> Folded:
         """Return the same function in NumPy."""
-        arrays = [weight.detach().cpu().numpy() for weight in weights]
+        scores = self.fold_scores(weights)
 
         def perceptron(x: Any, memory: Tensors) -> float:
-            x = np.full(self.inputs, x, arrays[0].dtype)
-            for layer in range(len(self.hidden)):
-                x = np.maximum(arrays[2 * layer] @ x + arrays[2 * layer + 1], 0)
-            return float(1 / (1 + np.exp(-(arrays[-2] @ x + arrays[-1])))[0])
+            return float(1 / (1 + np.exp(-scores(x, memory)))[0])
 
         return raised(perceptron, self.floor)
+
+    def fold_scores(self, weights: Tensors) -> FoldedScores:
+        """Return `scores` in NumPy."""
+        arrays = [weight.detach().cpu().numpy() for weight in weights]
+        tanh = self.activation == "tanh"
+
+        def scores(x: Any, memory: Tensors) -> np.ndarray:
+            x = np.full(self.inputs, x, arrays[0].dtype)
+            for layer in range(len(self.hidden)):
+                x = arrays[2 * layer] @ x + arrays[2 * layer + 1]
+                x = np.tanh(x) if tanh else np.maximum(x, 0)
+            return arrays[-2] @ x + arrays[-1]
+
+        return scores

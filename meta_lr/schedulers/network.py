@@ -11,6 +11,7 @@ from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
 Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
+FoldedScores = Callable[[Any, Tensors], Any]  # the same, to what the last layer gives (outputs,)
 Start = Literal["linear", "narrow", "high", "zero"]  # how weights begin, see `begin`
 
 
@@ -114,6 +115,6 @@ def options(net: Network) -> dict[str, Any]:
     Options that came later are left out at the values that mean what was before them, so that old
     files and fingerprints stay as they are.
     """
-    later = {"inputs": 1, "floor": 0.0}
+    later = {"inputs": 1, "floor": 0.0, "outputs": 1, "activation": "relu"}
     kept = asdict(net)
     return {name: value for name, value in kept.items() if later.get(name, ...) != value}

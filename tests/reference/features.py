@@ -41,6 +41,19 @@ def feature(name, losses, total_steps):
         return min(1.0, (len(losses) - 1) / total_steps)
     if name == "run_length":
         return math.log(total_steps / 1000, 10)
-    steps = int(name.removeprefix("change_"))
+    if name == "remaining":
+        return math.sqrt(max(0.0, 1 - (len(losses) - 1) / total_steps))
+    if name == "opening":
+        return min(1.0, (len(losses) - 1) / 20)
+    if name == "level":
+        first = losses[:10]
+        return ln(smoothed(losses, 10)) - ln(sum(first) / len(first))
+    if name == "noise":
+        logs = [ln(loss) for loss in losses]
+        mean = smoothed(logs, 10)
+        variance = smoothed([(log - mean) ** 2 for log in logs], 10)
+        return math.log10(math.sqrt(variance + 1e-6) / 0.1)
+    share = max(10.0, total_steps / 20)
+    steps = share if name == "change_share" else int(name.removeprefix("change_"))
     levels = [ln(smoothed(losses[: t + 1], steps)) for t in range(len(losses))]
     return levels[-1] - smoothed(levels, steps)

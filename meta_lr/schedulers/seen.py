@@ -1,0 +1,23 @@
+"""What a schedule reads of one step of copies that are trained side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Seen(NamedTuple):
+    """One step of all copies; each tensor has a first dimension for the copy.
+
+    It is taken where a controller reads its `StepView`: with the gradients of the step, before the
+    weights change.
+    """
+
+    losses: Tensor  # (copies,)
+    params: Sequence[Tensor]
+    grads: Sequence[Tensor]
+    direction: Callable[[], Sequence[Tensor]]  # what is subtracted per unit of learning rate
+    step: int  # inner steps taken so far, from 0
+    total_steps: int

@@ -1,0 +1,223 @@
+"""A learned schedule that finds its own scale: it needs no peak, and takes any optimizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from meta_lr import vectors
+from meta_lr.protocol import Need, StepView
+from meta_lr.schedulers.arithmetic import FLOATS, TENSORS
+from meta_lr.schedulers.feature import Moment
+from meta_lr.schedulers.features import Features, Read
+from meta_lr.schedulers.integrator import Integrator, Scale
+from meta_lr.schedulers.mlp import MLP
+from meta_lr.schedulers.network import Tensors, options
+from meta_lr.schedulers.seen import Seen
+from meta_lr.signals import Signals, chosen, flat, measure, measure_copies
+
+# What the network reads, and the factor that brings each feature to about order one.
+INPUTS: dict[str, float] = {
+    "progress": 1.0,
+    "remaining": 1.0,
+    "run_length": 1.0,
+    "opening": 1.0,
+    "level": 0.5,
+    "change_3": 4.0,
+    "change_10": 4.0,
+    "change_30": 3.0,
+    "change_share": 3.0,
+    "noise": 1.0,
+    "alignment_5": 2.0,
+    "alignment_30": 4.0,
+    "alignment_share": 4.0,
+    "gradient_trend": 0.5,
+    "relative_update": 0.6,
+    "travel": 0.6,
+}
+FEATURES = Features(tuple(INPUTS))
+_FACTORS = tuple(INPUTS.values())
+_HUGE = 1e12  # what the loss or a signal of a diverged copy counts as
+
+
+class SelfTuningState(NamedTuple):
+    """All that is remembered; for copies side by side each tensor has a dimension for them."""
+
+    scale: Tensor  # the integrator's numbers, float64
+    last: Tensor  # loss and signals of the last step, float64, where the weights are
+    memory: Tensors  # of the features, then of the network
+    before: Tensors  # the weights one step ago
+    start: Tensors  # the weights at the start
+    num_retreats: int = 0
+    num_clamped: int = 0
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class SelfTuning:
+    """A network reads the training and says how the learning rate should grow or fall.
+
+    Update:
+        x = features of the losses and signals up to the step before;
+        direct, increment = net(weights, x);
+        lr, s = integrator(s, direct, increment): s adds up the increments, in the logarithm of the
+        learning rate, within bounds that do not depend on the network.
+    Reference:
+        none; the signals are those of learned optimizers (Metz et al. 2022, arXiv 2211.09760), the
+        network's size and inputs those of MLR-SNet (Shu et al. 2020, arXiv 2007.14546) widened.
+    Deviations:
+        none
+    Cost:
+        two copies of the weights; five norms and products of their size per step
+
+    The learning rate of the optimizer itself is not used: the first step is a fixed small fraction
+    of the weights. Only the ratio of the parameter groups to each other is kept. The network reads
+    each step one step late, so that an accelerator need not be waited for.
+
+    Args:
+        weights: Of the network.
+        net: Two outputs; it reads the features `INPUTS`.
+        integrator: The bounds.
+    """
+
+    weights: Tensors
+    net: MLP = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
+    integrator: Integrator = Integrator()
+
+    def __post_init__(self) -> None:
+        if (self.net.inputs, self.net.outputs) != (len(INPUTS), 2):
+            raise ValueError(
+                f"SelfTuning got {self.net!r}; it needs inputs={len(INPUTS)} and outputs=2"
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"SelfTuning(net={self.net!r}, integrator={self.integrator!r}, "
+            f"fingerprint={self.fingerprint!r})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = ("_read", "_scores")  # functions, made on first use; not to be pickled
+        return {name: value for name, value in vars(self).items() if name not in made}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights, the network's sizes, its inputs and the integrator's bounds."""
+        kind = {"net": options(self.net), "integrator": asdict(self.integrator), "inputs": INPUTS}
+        digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
+        for name, weight in zip(self.net.names, self.weights, strict=True):
+            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def needs(self) -> Need:
+        """The loss, the weights and gradients, the first direction, and the run length."""
+        return FEATURES.needs | Need.DIRECTION
+
+    def init(self) -> SelfTuningState:
+        """Return the state before the first step."""
+        none = torch.zeros(0, dtype=torch.float64)
+        return SelfTuningState(none, none, FEATURES.init() + self.net.memory(), (), ())
+
+    def __call__(self, view: StepView, state: SelfTuningState) -> tuple[float, SelfTuningState]:
+        """Return the learning rate of this step, and the next state."""
+        places = chosen([p.shape for p in view.params])
+        params, grads = ([tensors[i] for i in places] for tensors in (view.params, view.grads))
+        if state.before:
+            lr, scale = self._follow(state, view.step - 1, view.total_steps)
+        else:
+            lr, scale = self._first(view, places)
+            before, start = (tuple(p.detach().clone() for p in params) for _ in range(2))
+            state = state._replace(before=before, start=start)
+        signals = measure(params, grads, state.before, state.start)
+        torch._foreach_copy_(list(state.before), params)
+        return lr, state._replace(
+            scale=torch.tensor(scale, dtype=torch.float64),
+            last=torch.stack([view.loss.to(signals.weights), *signals]).double(),
+            num_retreats=int(scale.num_retreats),
+            num_clamped=int(scale.num_clamped),
+        )
+
+    def side_by_side(
+        self, weights: Tensors, seen: Seen, state: SelfTuningState
+    ) -> tuple[Tensor, SelfTuningState]:
+        """Return the learning rates (copies,) and the next state of copies side by side.
+
+        Args:
+            weights: Of the network, each with a first dimension for the copy.
+            seen: The step.
+            state: That of `init`, each tensor with a first dimension for the copy, or of the step
+                before.
+        """
+        places = chosen([p.shape[1:] for p in seen.params])
+        params, grads = (tuple(tensors[i] for i in places) for tensors in (seen.params, seen.grads))
+        if state.before:
+            lr, scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
+        else:
+            lr, scale = self._first_of_copies(seen, places)
+            state, memory = state._replace(before=params, start=params), state.memory
+        signals = measure_copies(params, grads, state.before, state.start)
+        return lr.to(seen.losses), state._replace(
+            scale=torch.stack(scale, 1),
+            last=torch.stack([seen.losses, *signals], 1).double(),
+            memory=memory,
+            before=params,
+        )
+
+    def _first(self, view: StepView, places: Sequence[int]) -> tuple[float, Scale]:
+        direction = view.direction
+        sizes = [vectors.norm([tensors[i] for i in places]) for tensors in (view.params, direction)]
+        norm, size = (float(value) for value in sizes)
+        return self.integrator.begin(FLOATS, view.loss_item(), norm, size, view.total_steps)
+
+    def _follow(self, state: SelfTuningState, step: int, total_steps: int) -> tuple[float, Scale]:
+        """Return the learning rate of the step after `step`; the memory is updated in place."""
+        loss, *signals = state.last.tolist()
+        now = Moment(loss, step, total_steps, Signals(*signals))
+        x = self._read(loss, step, total_steps, state.memory, now.signals)
+        x = [value * factor for value, factor in zip(x, _FACTORS, strict=True)]
+        direct, increment = self._scores(x, state.memory[1:]).tolist()
+        scale = Scale(*state.scale.tolist())
+        return self.integrator.step(FLOATS, scale, now, direct, increment)
+
+    def _first_of_copies(self, seen: Seen, places: Sequence[int]) -> tuple[Tensor, Scale]:
+        direction = seen.direction()
+        norm, size = (
+            flat([tensors[i] for i in places]).norm(dim=1).double()
+            for tensors in (seen.params, direction)
+        )
+        return self.integrator.begin(TENSORS, seen.losses.double(), norm, size, seen.total_steps)
+
+    def _follow_copies(
+        self, weights: Tensors, state: SelfTuningState, step: int, total_steps: int
+    ) -> tuple[Tensor, Scale, Tensors]:
+        loss, *signals = _finite(state.last).unbind(1)
+        now = Moment(loss, step, total_steps, Signals(*signals))
+        x, memory = FEATURES(
+            loss, state.memory[:1], step=step, total_steps=total_steps, signals=now.signals
+        )
+        x = (x * x.new_tensor(_FACTORS)).to(weights[0])
+        outputs, own = vmap(self.net.scores)(weights, x, state.memory[1:])
+        direct, increment = outputs.double().unbind(1)
+        scale = Scale(*state.scale.unbind(1))
+        return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + own
+
+    @cached_property
+    def _read(self) -> Read:
+        return FEATURES.fold()
+
+    @cached_property
+    def _scores(self) -> Callable[[Any, Tensors], Any]:
+        return self.net.fold_scores(self.weights)
+
+
+def _finite(numbers: Tensor) -> Tensor:
+    return torch.nan_to_num(numbers, _HUGE, _HUGE, _HUGE)

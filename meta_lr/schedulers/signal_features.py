@@ -1,0 +1,81 @@
+"""Features of the gradient and of the weights: how far and in which directions the steps go."""
+
+from __future__ import annotations
+
+import math
+
+from meta_lr.protocol import Need
+from meta_lr.schedulers.arithmetic import Arithmetic, Number
+from meta_lr.schedulers.feature import LEAST, Feature, Moment, Values, log, share_of_run
+
+_TREND = 10  # steps that the gradient's size is smoothed over
+_NEEDS = Need.PARAMS | Need.GRADS
+
+
+def _alignment(steps: int | None) -> Feature:
+    def update(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
+        assert now.signals is not None
+        n = share_of_run(now.total_steps) if steps is None else steps
+        cosine = now.signals.along / (now.signals.grads * now.signals.moved + LEAST**4)
+        smooth = values[0] + (ops.clip(cosine, -1.0, 1.0) - values[0]) / (n + 1)
+        return smooth, (smooth,)
+
+    window = "a twentieth of the run" if steps is None else f"{steps} steps"
+    meaning = f"cosine between the gradient and the last step down, smoothed over {window} from 0"
+    needs = _NEEDS | Need.HORIZON if steps is None else _NEEDS
+    return Feature(meaning, "from -1 to 1", update, 1, needs)
+
+
+def _gradient_trend(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
+    assert now.signals is not None
+    weight, smooth, first = values
+    level = _log_size(ops, now.signals.grads)
+    first = first + ops.clip(1 - weight, 0, 1) * (level - first)  # the first step's
+    weight = weight * (_TREND / (_TREND + 1)) + 1
+    smooth = smooth + (level - smooth) / weight
+    return smooth - first, (weight, smooth, first)
+
+
+def _relative_update(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
+    assert now.signals is not None
+    ratio = now.signals.moved / (now.signals.weights + LEAST**4)
+    size = ops.log(ops.clip(ratio, LEAST, 1 / LEAST)) / math.log(10) + 3
+    size = ops.pick(now.signals.moved, size, values[0])
+    return size, (size,)
+
+
+def _travel(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
+    assert now.signals is not None
+    ratio = now.signals.travelled / (now.signals.weights + LEAST**4)
+    return ops.log(ops.clip(ratio, 1e-3, 1e3)) / math.log(10) + 1, values
+
+
+def _log_size(ops: Arithmetic, value: Number) -> Number:
+    return ops.log(ops.clip(value, LEAST**4, LEAST**-4))
+
+
+SIGNAL_FEATURES: dict[str, Feature] = {
+    "alignment_5": _alignment(5),
+    "alignment_30": _alignment(30),
+    "alignment_share": _alignment(None),
+    "gradient_trend": Feature(
+        f"logarithm of the gradient's norm smoothed over {_TREND} steps, over the first norm",
+        "e-folds",
+        _gradient_trend,
+        3,
+        _NEEDS,
+    ),
+    "relative_update": Feature(
+        "logarithm of the last step's norm over that of the weights",
+        "decades from 0.001",
+        _relative_update,
+        1,
+        _NEEDS,
+    ),
+    "travel": Feature(
+        "logarithm of the distance from the first weights over the norm of the weights",
+        "decades from 0.1, from -2 to 4",
+        _travel,
+        needs=_NEEDS,
+    ),
+}
