@@ -107,37 +107,40 @@ def rates(monkeypatch):
     return RATES
 
 
-CASES = {
-    "short trials, a warm-up and the released kappa": {
-        **{"tau": 20, "tau_max": 70, "k": 3, "kappa": 1e6},
-        **{"warmup_steps": 5, "warmup_lr": 0.3},
-    },
+CASES = {  # name: (number of stages, options); trials that validate have 48 steps or more
+    "a warm-up, training losses and the released kappa": (
+        3,
+        {"tau": 40, "tau_max": 160, "k": 3, "kappa": 1e6, "warmup_steps": 7, "warmup_lr": 0.3},
+    ),
+    "two trials that validate": (2, {"tau": 480, "tau_max": 480, "k": 2}),
 }
 SLOW = {
-    "four stages, two of them validate every second step": {"tau": 160, "tau_max": 320, "k": 5},
-    "more than sixteen validations": {"tau": 400, "tau_max": 400, "k": 2},
-    "ten trials, five stages": {"tau": 40, "tau_max": 320, "k": 10},
+    "twenty validations in each of five trials": (4, {"tau": 300, "tau_max": 600, "k": 5}),
+    "ten trials, five stages": (5, {"tau": 130, "tau_max": 520, "k": 10}),
 }
 
 
 @pytest.mark.parametrize("name", [*CASES, *map(slow_case, SLOW)])
 def test_the_rates_of_all_steps_are_those_of_the_twin(rates, name):
-    options = {"kappa": 1000.0, "warmup_steps": 0, "warmup_lr": 0.0} | (CASES | SLOW)[name]
+    num_stages, changed = (CASES | SLOW)[name]
+    options = {"kappa": 1000.0, "warmup_steps": 0, "warmup_lr": 0.0} | changed
     tau, tau_max, k, kappa = (options[key] for key in ("tau", "tau_max", "k", "kappa"))
     warmup = {key: options[key] for key in ("warmup_steps", "warmup_lr")}
     ours = {"tau": tau, "tau_max": tau_max, "trials": k, "kappa": kappa}
     controller = AutoLRS(1e-3, 1.0, **PUBLISHED | ours | warmup, seed=3)
     task = Quadratic(noise=0.3)
-    taus = [stage(index, tau, tau_max).tau for index in range(5 if k == 10 else 4)]
+    taus = [stage(index, tau, tau_max).tau for index in range(num_stages)]
     num_steps = 1 + warmup["warmup_steps"] + sum(tau + 2 for tau in taus)
     outcome = train(task, MOMENTUM, Written(controller), total_steps=num_steps)
     assert outcome.status == "finished" and outcome.state.num_stages == len(taus)
 
     server = twin.Server(1e-3, 1.0, partial(random, 3), tau=tau, tau_max=tau_max, k=k, kappa=kappa)
     script = Script(task, server)
-    twin.client(server, len(rates), script, **warmup)
+    heard = twin.client(server, len(rates), script, **warmup)
     assert server.stage == len(taus) and server.validates, "the next stage has just begun"
-    assert len(set(rates)) > 3 * k, "the stages have rates of their own"
+    validates = stage(num_stages - 1, tau, tau_max).period > 0
+    assert ("evaluate" in {word for _, word in heard}) == validates
+    assert len(set(rates)) > 2 * k, "the stages have rates of their own"
     assert script.rates == rates, "the rate of each step, to the last bit"
     assert script.number == num_steps
 

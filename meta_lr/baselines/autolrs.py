@@ -250,7 +250,7 @@ class AutoLRS:
     def _before(self, view: StepView) -> float:
         """Return the rate of a step before the first search."""
         step = view.step + (self.steps == "exact")
-        return self.warmup_lr * step / self.warmup_steps if step else view.sandbox.rate
+        return self.warmup_lr / self.warmup_steps * step if step else view.sandbox.rate
 
     def _old(self, view: StepView, state: AutoLRSState) -> float:
         """Return the rate that the optimizer had where the stage began."""
