@@ -79,7 +79,7 @@ class Script(World):
 
 
 class ScriptedSandbox(World):
-    """What the controller sees of it: a trial begins with a copy, and the search ends with a note."""
+    """What the controller sees: a trial begins with a copy, and a note ends the search."""
 
     def __init__(self):
         super().__init__()
@@ -144,7 +144,7 @@ def test_the_twin_saves_and_restores_where_the_published_programs_do(theirs):
     trials = zip((0, 2003, 6005, 14007, 30009), (100, 200, 400, 800, 800), strict=True)
     ends = [[begin + (begin == 0) + trial * i for i in range(1, 11)] for begin, trial in trials]
     assert ends[0] == list(range(101, 1002, 100)) and ends[4][:2] == [30809, 31609]
-    assert steps_of(theirs, "restore") == sum(ends, [])
+    assert steps_of(theirs, "restore") == [step for stage in ends for step in stage]
 
 
 def test_the_twin_validates_where_the_published_programs_do(theirs):

@@ -210,6 +210,32 @@ def test_forecasts_are_those_measured_with_the_published_code(name):
     assert of_twin == pytest.approx(published(losses, 1000), rel=1e-6)
 
 
+NOISY = {  # length, losses that are too high, step of the forecast: what the published code says
+    "losses that are too high around the middle": (
+        100,
+        [20, *range(47, 53)],
+        1000,
+        0.20039548205665522,
+    ),
+    "a longer one": (800, range(395, 405), 8000, 0.3366280010917054),
+    "validation, an outlier in the first half": (16, [6], 160, 0.35440100055645385),
+    "validation, an outlier past the seventh": (16, [7], 160, 0.2239651579076521),
+    "twenty validations": (20, [9], 200, 0.26056063484905506),
+}
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noisy_series_are_forecast_as_by_the_published_code(name):
+    count, outliers, at, expected = NOISY[name]
+    times = np.arange(float(count))
+    losses = 1.5 * np.exp(-2 * times / count) + 0.4 + 0.05 * np.sin(times**2)
+    losses[list(outliers)] += 0.3
+    validates = count < 100
+    options = {"passes": 1, "share": None} if validates else {"passes": 10, "share": 0.03}
+    assert published(losses, at, validates=validates) == pytest.approx(expected, rel=1e-6)
+    assert twin.forecast(losses, at, **options) == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_spread_of_forecasts_is_that_measured_with_the_published_code():
     slow = 2 * np.exp(-0.01 * TIMES) + 0.5
     found = []

@@ -18,9 +18,10 @@ def published(losses: Sequence[float], at: int, *, validates: bool = False) -> f
     """Return where a e^(b x) + c is at x = `at`, with b < 0, after a fit to smoothed losses.
 
     The n losses, finite, are at x = 0, 1, ... Outliers are dropped, in ten passes of 3 % each, or,
-    where it `validates`, in one pass of a single point; but only those among the first (n - 1) // 2
-    of the points that are left. A spline of degree 2 through the others smooths all of them. With its default smoothing it is a parabola wherever
-    the losses' noise is below 1. The decay is found by Nelder-Mead, from one per step on.
+    where it `validates`, in one pass of a single point; but only those among the first
+    (n - 1) // 2 of the points that are left. A spline of degree 2 through the others smooths all
+    of them. With its default smoothing it is a parabola wherever the losses' noise is below 1. The
+    decay is found by Nelder-Mead, from one per step on.
     """
     values = np.asarray(losses, dtype=np.float64)
     with warnings.catch_warnings():
