@@ -32,9 +32,9 @@ examples:
   meta-lr results export all.json              everything, for `import` elsewhere
 
 A result is one run: its task, model, optimizer, policy, factor on the policy's rates, seed, number
-of steps and setting (a hash of what else its config says of the problem). There is one for each of
-these; what comes later takes the place of what was there. Its robustness is the mean change of the
-accuracy on val when the policy's rates are multiplied by 0.1, 0.5, 5 and 10."""
+of steps and setting (a hash of its data, and of what else its config says of the problem). There is
+one for each of these; what comes later takes the place of what was there. Its robustness is the
+mean change of the accuracy on val when the policy's rates are multiplied by 0.1, 0.5, 5 and 10."""
 
 
 def results(arguments: list[str]) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from meta_lr.training.rows import row_of, rows_from
 
 RECORDS = "records.jsonl"
 FORMAT = 1
@@ -35,21 +37,13 @@ def rows_of(path: Path) -> list[Row]:
     Raises:
         ValueError: A damaged line, no header, or a record of a newer format.
     """
-    lines = path.read_bytes().split(b"\n")
-    rows: list[Row] = []
-    for at, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line) if line.strip() else None
-        except ValueError:
-            if at == len(lines):  # no newline followed: the line is still being written
-                break
-            raise ValueError(
-                f"'{path}', line {at} is damaged; mend the file or remove the run"
-            ) from None
-        if isinstance(row, dict) and "kind" in row:
-            rows.append(row)
+    *lines, last = path.read_bytes().split(b"\n")
+    rows: list[Row] = [row_of(path, at, line) for at, line in enumerate(lines, start=1)]
+    with suppress(ValueError):  # no newline followed: the line may still be being written
+        rows.append(row_of(path, len(lines) + 1, last))
     if rows:
-        _check(path, rows[0])
+        with rows_from(path):
+            _check(path, rows[0])
     return rows
 
 
