@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -191,8 +189,6 @@ def _fits(name: str, asked: str, value: str) -> bool:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    from meta_lr.csv_text import as_csv
+
+    return as_csv([list(rows[0]), *(list(row.values()) for row in rows)]).rstrip("\n")

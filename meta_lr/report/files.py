@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from meta_lr.files import write_atomically
 from meta_lr.report.figures import Picture
 
 
@@ -18,14 +17,6 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write the file beside its place, then move it there in one step; make its folder."""
+    """Write the file atomically; make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_atomically(path, content)
