@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meta_lr.cli.plain import Parser, counted, say
+from meta_lr.cli.plain import Parser, counted
 
 if TYPE_CHECKING:
     from meta_lr.lrbench.listing import Row
@@ -112,7 +112,7 @@ def _import(store: Path, paths: Sequence[Path]) -> None:
     if found:
         with Store(store) as opened:
             new = opened.put(found)
-    say(f"{store}: {counted(len(found), 'result')} read, {new} new{_told(passed_over)}")
+    print(f"{store}: {counted(len(found), 'result')} read, {new} new{_told(passed_over)}")
 
 
 def _told(passed_over: Counter[str]) -> str:
@@ -140,7 +140,7 @@ def _export(options: argparse.Namespace) -> None:
 
     found = _wanted(options)
     write(found, options.file)
-    say(f"{options.file}: {counted(len(found), 'result')}")
+    print(f"{options.file}: {counted(len(found), 'result')}")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -150,13 +150,13 @@ def _list(options: argparse.Namespace) -> None:
     if options.sort is not None:
         rows = by(rows, options.sort)
     if options.csv:
-        say(_csv(rows))
+        print(_csv(rows))
     elif options.json:
-        say(json.dumps(rows, indent=1))
+        print(json.dumps(rows, indent=1))
     else:
         from meta_lr.cli.results_table import table
 
-        say(table(rows))
+        print(table(rows))
 
 
 def _wanted(options: argparse.Namespace) -> list[Result]:

@@ -10,6 +10,7 @@ from meta_lr.csv_text import as_csv
 from meta_lr.report.comparison import mean_and_spread
 from meta_lr.report.groups import told_apart
 from meta_lr.report.meta_runs import MetaRun, labels_of
+from meta_lr.report.rows import name_of
 from meta_lr.report.tables import NONE, PLUS_MINUS, Table, amount
 
 COLUMNS = ("seed", "best_score", "best_update", "last_score", "updates", "cost", "seconds")
@@ -66,7 +67,7 @@ def tables_of(section: Section, root: Path) -> list[Table]:
     columns = ("run", "seed", "best held-out", "at update", "last held-out", "updates", "cost")
     columns += ("seconds", "diverged", "status", "folder")
     rows = tuple(
-        (label, *_row(run), run.folder.relative_to(root).as_posix() or ".")
+        (label, *_row(run), name_of(run.folder, root))
         for label, runs in section.groups.items()
         for run in runs
     )
@@ -90,7 +91,7 @@ def to_csv(sections: Sequence[Section], root: Path) -> str:
             for run in runs:
                 numbers = (run.seed, run.best_score, _at(run), _last(run), run.num_updates)
                 ends = (run.cost, run.seconds, run.num_diverged, run.finished)
-                where = run.folder.relative_to(root).as_posix()
+                where = name_of(run.folder, root)
                 rows.append((section.title, label, *numbers, *ends, where))
     return as_csv(rows)
 

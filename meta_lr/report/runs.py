@@ -17,6 +17,7 @@ from meta_lr.report.rows import (
     paths_of,
     rows_of,
 )
+from meta_lr.visible import visible
 
 
 @dataclass(frozen=True)
@@ -206,4 +207,5 @@ def _so_far(steps: Steps) -> Row:
 
 def _status(end: Row) -> str:
     status = str(end.get("status", ""))
-    return status if status == "finished" or status.startswith("diverged") else "unfinished"
+    known = status == "finished" or status.startswith("diverged")
+    return visible(status) if known else "unfinished"

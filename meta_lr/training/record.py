@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -17,13 +16,12 @@ from typing import IO, Any
 
 import torch
 
-from meta_lr.files import take_lock
+from meta_lr.files import READ_ONLY, take_lock
 from meta_lr.visible import visible
 
 FORMAT = 1
 NAME = "records.jsonl"
 LOCK = "lock"
-READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 NO_LOCKS = (
     "the file system of the run's folder has no locks (flock), so the run goes on without one; "
     "start no second process in the same folder"
