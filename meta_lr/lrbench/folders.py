@@ -13,6 +13,7 @@ from meta_lr.lrbench.metrics import curve_of
 from meta_lr.lrbench.result import Result
 from meta_lr.training.record import NAME, read_rows
 from meta_lr.training.rows import Row, rows_from
+from meta_lr.visible import visible
 
 NAMES = ("loss", "accuracy", "top5", "confidence", "confidence_spread", "class_spread")
 _PROBLEM = ("task", "model", "optimizer", "clip")  # parts of a config that say what was trained
@@ -105,7 +106,7 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
         **_metrics("test", test.get("last", {})),
         test_accuracy_best=test.get("best", {}).get("accuracy"),
         ended_at=ended.isoformat(timespec="seconds"),
-        folder=folder.as_posix(),
+        folder=visible(folder.as_posix()),
         curve=curve_of(val),
     )
 

@@ -18,6 +18,7 @@ from meta_lr.report.rows import (
     rows_of,
 )
 from meta_lr.training.rows import rows_from
+from meta_lr.visible import visible
 
 
 @dataclass(frozen=True)
@@ -212,4 +213,5 @@ def _so_far(steps: Steps) -> Row:
 
 def _status(end: Row) -> str:
     status = str(end.get("status", ""))
-    return status if status == "finished" or status.startswith("diverged") else "unfinished"
+    known = status == "finished" or status.startswith("diverged")
+    return visible(status) if known else "unfinished"

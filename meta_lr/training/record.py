@@ -8,19 +8,27 @@ import math
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from meta_lr.files import READ_ONLY, take_lock
 from meta_lr.training.rows import Row, row_of
 from meta_lr.training.saving import AGAIN
+from meta_lr.visible import visible
 
 FORMAT = 1
 NAME = "records.jsonl"
+LOCK = "lock"
+NO_LOCKS = (
+    "the file system of the run's folder has no locks (flock), so the run goes on without one; "
+    "start no second process in the same folder"
+)
 _PIECE = 1 << 20  # bytes that are read at one time
 
 Listener = Callable[[Row], None]
@@ -165,21 +173,47 @@ class Recorder:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder for this process; the system lets go of it if the process dies.
 
+    A finished run in a folder that cannot be written is not locked: it is only read. Where the file
+    system has no locks, a warning says so.
+
     Raises:
         LockedError: Another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
-        if not _try_lock(file):
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+    handle = _opened_lock(folder)
+    if handle is None:
+        yield
+        return
+    try:
+        free = take_lock(handle)
+        if free is False:
+            owner = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
             raise LockedError(
                 f"{folder} is in use by process {owner}; wait for it, stop it, or run elsewhere"
             )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        if free is None:
+            warnings.warn(NO_LOCKS, stacklevel=4)  # the caller of `train`
+        _note_owner(handle)
         yield
+    finally:
+        os.close(handle)
+
+
+def _opened_lock(folder: Path) -> int | None:
+    """Return the open lock file; None if the run is finished and nothing can be written there."""
+    try:
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno in READ_ONLY and finished(folder):
+            return None
+        raise
+
+
+def _note_owner(handle: int) -> None:
+    """Write this process's number into the lock file; on a full disk the lock holds without it."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
 
 
 def _on_host(rows: list[Row]) -> list[Row]:
@@ -210,19 +244,9 @@ def _to_json(value: Any) -> Any:
 def _from_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_from_json(item) for item in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system: runs are on their honour
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    if isinstance(value, str):
+        return float(value) if value in ("nan", "inf", "-inf") else visible(value)
+    return value
 
 
 def _commit() -> str | None:

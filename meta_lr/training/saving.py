@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,8 @@ from textwrap import shorten
 from typing import Any
 
 import torch
+
+from meta_lr.files import write_atomically
 
 AGAIN = "remove the folder, and the run begins again"
 _LATER = ("data",)  # what the identities of earlier versions do not have; it is not compared then
@@ -24,21 +25,7 @@ def save_atomically(value: object, path: Path) -> None:
     """
     buffer = io.BytesIO()  # straight to a file, torch would hide the system's reason
     torch.save(value, buffer)
-    write_atomically(buffer.getbuffer(), path)
-
-
-def write_atomically(content: bytes | memoryview, path: Path) -> None:
-    """Write `content` so that `path` holds the old content or all of the new, power cut or not.
-
-    Raises:
-        OSError: It cannot be written; the old content stays.
-    """
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_atomically(path, buffer.getbuffer())
 
 
 def load(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
