@@ -277,13 +277,6 @@ def a_lost_state(place):
     (place / "mine" / STATE).unlink()
 
 
-def a_full_disk(place):
-    """The system itself refuses what is written to the state and the log: no space left."""
-    (place / "mine").mkdir()
-    for name in (f"{STATE}.partial", "log.txt"):
-        (place / "mine" / name).symlink_to("/dev/full")
-
-
 def a_store(place):
     put(place / "mine.sqlite", result())
 

@@ -25,6 +25,7 @@ from meta_lr.cli.errors import explain_composition, one_line
 from meta_lr.cli.options import comments, names, options
 from meta_lr.cli.places import conf_dir, fingerprint
 from meta_lr.cli.second_folder import refuse_shared
+from meta_lr.visible import visible
 
 Command = Callable[[DictConfig, Path], int]
 
@@ -122,7 +123,7 @@ def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
     argv, full, shown = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), warnings.formatwarning
     complains, logging.raiseExceptions = logging.raiseExceptions, False
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
-    warnings.formatwarning = lambda message, *_, **__: f"meta-lr: warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"meta-lr: warning: {visible(str(message))}\n"
     try:
         yield
     finally:

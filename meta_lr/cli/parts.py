@@ -19,11 +19,9 @@ from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.progress import watched
 from meta_lr.cli.values import refuse_misfits
 from meta_lr.protocol import Controller, Need
-from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
-from meta_lr.training.record import NAME as RECORDS
 from meta_lr.training.record import Listener, LockedError, finished
 
 # Commands of many runs, each of which is shown in short.
@@ -151,14 +149,6 @@ def summary(outcome: Outcome, title: str) -> str:
     if outcome.search_cost:
         spent += f" (of it search {outcome.search_cost:,.0f}, {outcome.search_seconds:.1f} s)"
     return f"{title}: {result}; cost {spent}"
-
-
-def report(folder: Path) -> Path:
-    """Write the report on the run in `folder`, unless it is there, and return its page."""
-    page = folder / "report" / "report.html"
-    if page.exists() and page.stat().st_mtime >= (folder / RECORDS).stat().st_mtime:
-        return page
-    return write_report(folder, page.parent).page
 
 
 def _title(cfg: DictConfig, method: str, *, with_peak: bool) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from meta_lr.cli import parts
+from meta_lr.cli import pages, parts
 from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.signals import graceful_stop
 
@@ -22,5 +22,5 @@ def command(cfg: DictConfig, folder: Path) -> int:
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
     print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {parts.report(folder)}")
+    print(f"report: {pages.page_of(folder)}")
     return 0 if outcome.status == "finished" else 3

@@ -13,11 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint, transfer
 from meta_lr.baselines.fallback import Fallback
-from meta_lr.cli import asked, parts
+from meta_lr.cli import asked, pages, parts
 from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.protocol import Controller
-from meta_lr.report import write_report
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.base import Task
@@ -51,9 +50,9 @@ def command(cfg: DictConfig, folder: Path) -> int:
             origin={**_origin(cfg.learned.name), "peak": gamma},
             control=cfg.three_constants,
         )
-    report = write_report(folder, folder / "report")
-    print(report.markdown)
-    print(f"report: {report.page}")
+    tables, page = pages.tables_and_page(folder)
+    print(tables)
+    print(f"report: {page}")
     return 0
 
 
