@@ -15,6 +15,7 @@ from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli import pages, parts
 from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.family import optimizer_choice
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.training.outcome import Outcome
@@ -23,8 +24,8 @@ from meta_lr.training.record import read_rows
 ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well as in the paper
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Meta-train, keep the checkpoint, report; return 0, or 3 if the run diverged."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Meta-train, keep the checkpoint, report, and return how the run ended."""
     method = HydraConfig.get().runtime.choices["lr"]
     if get_object(cfg.lr["_target_"]) is not OnlineMLRSNet:
         raise ValueError(
@@ -40,11 +41,11 @@ def command(cfg: DictConfig, folder: Path) -> int:
     print(f"report: {pages.page_of(folder)}")
     if not places:
         print("no checkpoint is written of a run that diverged")
-        return 3
+        return parts.result(outcome)
     for place, fingerprint in places.items():
         print(f"checkpoint: {place} ({fingerprint})")
     print(_advice(outcome, controller, [*places][-1]))
-    return 0
+    return parts.result(outcome)
 
 
 def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:

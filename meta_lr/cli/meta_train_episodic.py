@@ -15,6 +15,7 @@ from meta_lr.bilevel.processes import rank
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import pages, parts
 from meta_lr.cli.episodic_card import card
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.progress import shown
 from meta_lr.cli.second_folder import second_folder
@@ -29,8 +30,8 @@ _NUMBERS = ("updates", "episodes", "pool", "held_out", "evaluate_every")
 _SIZES = ("meta_lr", "clip", "peak")
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Meta-train, keep the best checkpoint, report, and return 0."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Meta-train, keep the best checkpoint, report, and return its score."""
     parts.set_threads(cfg)
     plan = _plan(cfg)
     net = parts.build(cfg.net)
@@ -46,7 +47,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
         done = _run(cfg, plan, learner, folder, stop)
         if rank() == 0:
             _tell(cfg, done, learner, folder)
-    return 0
+    return JobResult(score=done.best_score, measure="held-out score")
 
 
 def _plan(cfg: DictConfig) -> Plan:

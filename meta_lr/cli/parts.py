@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.baselines.policy_text import label
 from meta_lr.cli.errors import explain_instantiation
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.progress import watched
 from meta_lr.cli.values import refuse_misfits
 from meta_lr.protocol import Controller, Need
@@ -135,6 +137,18 @@ def listening(
             raise ValueError(str(error)) from error
     if ended_before:  # said after the folder was checked, so not of another run
         print(f"{title}  was finished before and is kept as it is", flush=True)
+
+
+def result(outcome: Outcome) -> JobResult:
+    """Return what a run came to: its lowest error on val, or loss where there is no accuracy.
+
+    The error is 1 - accuracy, at the weights "best" of the record.
+    """
+    measure = "val error" if "accuracy" in outcome.val else "val loss"
+    if outcome.status != "finished" or outcome.best is None:
+        return JobResult(3, outcome.status, math.inf, measure)
+    error = 1 - outcome.best if "accuracy" in outcome.val else -outcome.best
+    return JobResult(0, outcome.status, error, measure)
 
 
 def summary(outcome: Outcome, title: str) -> str:

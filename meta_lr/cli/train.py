@@ -9,11 +9,12 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import pages, parts
 from meta_lr.cli.family import refuse_other_family
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Train, report, and return 0, or 3 if the run diverged."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Train, report, and return how the run ended."""
     method = HydraConfig.get().runtime.choices["lr"]
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
@@ -23,4 +24,4 @@ def command(cfg: DictConfig, folder: Path) -> int:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
     print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
     print(f"report: {pages.page_of(folder)}")
-    return 0 if outcome.status == "finished" else 3
+    return parts.result(outcome)
