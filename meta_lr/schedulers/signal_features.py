@@ -6,7 +6,7 @@ import math
 
 from meta_lr.protocol import Need
 from meta_lr.schedulers.arithmetic import Arithmetic, Number
-from meta_lr.schedulers.feature import LEAST, Feature, Moment, Values, log, share_of_run
+from meta_lr.schedulers.feature import LEAST, Feature, Moment, Values, share_of_run
 
 _TREND = 10  # steps that the gradient's size is smoothed over
 _NEEDS = Need.PARAMS | Need.GRADS
