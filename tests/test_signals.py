@@ -1,4 +1,4 @@
-"""Signals of the gradient: equal to their twin, and the same in whatever units a model is written."""
+"""Signals of the gradient: equal to their twin, and free of the units of loss and weights."""
 
 import pytest
 import torch

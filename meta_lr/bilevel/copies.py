@@ -105,10 +105,10 @@ class Copies:
         return functional_call(self._lossy, dict(zip(self._names, params, strict=True)), (batch,))
 
     def _direction(self, point: Point, grads: Sequence[Tensor], t: int) -> list[Tensor]:
-        """Return what all copies' optimizers subtract per unit of the schedule's learning rate."""
+        """Return what all copies' optimizers subtract per unit of their group's learning rate."""
         return [
-            scale * self._rule(p, g, {**slot, "step": torch.tensor(float(t))}, group)[0].value(p)
-            for p, g, slot, (group, scale) in zip(
+            self._rule(p, g, {**slot, "step": torch.tensor(float(t))}, group)[0].value(p)
+            for p, g, slot, (group, _) in zip(
                 point.params, grads, point.slots, self._groups, strict=True
             )
         ]

@@ -18,6 +18,8 @@ class Seen(NamedTuple):
     losses: Tensor  # (copies,)
     params: Sequence[Tensor]
     grads: Sequence[Tensor]
-    direction: Callable[[], Sequence[Tensor]]  # what is subtracted per unit of learning rate
+    direction: Callable[
+        [], Sequence[Tensor]
+    ]  # what is subtracted per unit of its group's learning rate
     step: int  # inner steps taken so far, from 0
     total_steps: int

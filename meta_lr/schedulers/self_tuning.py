@@ -44,6 +44,8 @@ INPUTS: dict[str, float] = {
     "travel": 0.6,
 }
 FEATURES = Features(tuple(INPUTS))
+NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
+_BOUNDS = Integrator()
 _FACTORS = tuple(INPUTS.values())
 _HUGE = 1e12  # what the loss or a signal of a diverged copy counts as
 
@@ -88,8 +90,8 @@ class SelfTuning:
     """
 
     weights: Tensors
-    net: MLP = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
-    integrator: Integrator = Integrator()
+    net: MLP = NETWORK
+    integrator: Integrator = _BOUNDS
 
     def __post_init__(self) -> None:
         if (self.net.inputs, self.net.outputs) != (len(INPUTS), 2):
@@ -174,8 +176,10 @@ class SelfTuning:
 
     def _first(self, view: StepView, places: Sequence[int]) -> tuple[float, Scale]:
         direction = view.direction
-        sizes = [vectors.norm([tensors[i] for i in places]) for tensors in (view.params, direction)]
-        norm, size = (float(value) for value in sizes)
+        norm, size = (
+            vectors.norm([tensors[i].detach() for i in places]).item()
+            for tensors in (view.params, direction)
+        )
         return self.integrator.begin(FLOATS, view.loss_item(), norm, size, view.total_steps)
 
     def _follow(self, state: SelfTuningState, step: int, total_steps: int) -> tuple[float, Scale]:

@@ -4,6 +4,7 @@ It imports nothing of the package. A vector is a list of numbers, a history a li
 """
 
 import math
+from itertools import pairwise
 
 
 def norm(vector):
@@ -34,7 +35,7 @@ def smoothed(values, steps):
 
 def feature(name, weights, grads, total_steps):
     """The feature at the last step of the histories, which begin with the run."""
-    moves = [apart(a, b) for a, b in zip(weights, weights[1:], strict=False)]
+    moves = [apart(a, b) for a, b in pairwise(weights)]
     if name.startswith("alignment"):
         window = name.removeprefix("alignment_")
         steps = max(10.0, total_steps / 20) if window == "share" else int(window)

@@ -1,0 +1,165 @@
+"""The self-tuning schedule: one function in every loop, and bounds that no network can leave."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+import meta_lr
+from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.problems import DigitsProblems
+from meta_lr.protocol import StepView
+from meta_lr.schedulers.integrator import Integrator
+from meta_lr.schedulers.mlp import MLP
+from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.seeds import generator
+from meta_lr.testing import check_controller
+
+STEPS = 60
+
+
+def weights(size=0.3, seed=0):
+    """Weights of the network, as large as asked; of size 0 it says nothing."""
+    draw = generator(seed, "weights")
+    return tuple(size * torch.randn(w.shape, generator=draw) for w in NETWORK.init(0))
+
+
+def losses(schedule, *, kind=torch.optim.Adam, lr=0.5, factor=1.0, steps=STEPS, spike=None):
+    """Train a small network; return the learning rates, and the scheduler."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+        x, y = torch.randn(64, 6), torch.randn(64, 3)
+    optimizer, rates = kind(net.parameters(), lr=lr), []
+    scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=steps)
+    for step in range(steps):
+        loss = factor * (net(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        scheduler.observe(loss * (spike(step) if spike else 1.0))
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    return rates, scheduler
+
+
+def test_it_keeps_the_contract_of_controllers():
+    check_controller(SelfTuning(weights()))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd_momentum", "adam"])
+def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer):
+    problems = DigitsProblems(lengths=(40, 40), optimizers=(optimizer,), label_noise=(0.0, 0.0))
+    problem, phi = problems(3), [weights(seed=1), weights(seed=2)]
+    copies = Copies(problem, SelfTuning(phi[0]), 2)
+    point, stacked = copies.start(), tuple(torch.stack(pair) for pair in zip(*phi, strict=True))
+    end = copies.run(point, stacked, 0, 40)
+    for copy, own in enumerate(phi):
+        model = problem.task.model()
+        made = problem.make_optimizer(list(model.parameters()))
+        scheduler = meta_lr.ControlledLR(made, SelfTuning(own), total_steps=40)
+        for step in range(40):
+            loss = problem.task.loss(model, problem.task.batch("train", step))
+            made.zero_grad()
+            loss.backward()
+            scheduler.observe(loss)
+            made.step()
+        for theirs, p in zip(end.params, model.parameters(), strict=True):
+            assert torch.allclose(theirs[copy], p, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_says_nothing_falls_linearly_from_a_small_fraction_of_the_weights():
+    schedule = SelfTuning(weights(0.0))
+    rates, _ = losses(schedule)
+    share = [rate / rates[0] for rate in rates]
+    assert share == pytest.approx([1 - step / STEPS for step in range(STEPS)], rel=1e-6)
+
+
+@pytest.mark.parametrize("lr", [1e-6, 100.0])
+def test_the_optimizers_own_learning_rate_is_not_used(lr):
+    schedule = SelfTuning(weights())
+    assert losses(schedule, lr=lr)[0] == pytest.approx(losses(schedule)[0])
+
+
+@pytest.mark.parametrize("factor", [0.1, 10.0])
+def test_a_factor_of_the_loss_changes_only_the_scale(factor):
+    schedule = SelfTuning(weights(0.1))
+    plain, _ = losses(schedule, kind=torch.optim.SGD)
+    other, _ = losses(schedule, kind=torch.optim.SGD, factor=factor)
+    assert [rate * factor for rate in other] == pytest.approx(plain, rel=1e-2)
+
+
+class Unknown(torch.optim.Optimizer):
+    """An optimizer that nobody has a rule for: it moves along the sign of the gradient."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.sub_(p.grad.sign(), alpha=float(group["lr"]))
+
+
+def test_any_optimizer_works():
+    rates, _ = losses(SelfTuning(weights()), kind=Unknown)
+    assert all(math.isfinite(rate) for rate in rates) and rates[0] < 0.01
+
+
+def test_no_network_leaves_the_bounds():
+    """Whatever it says: growth is bounded by the run length, an update by the weights."""
+    bounds = Integrator()
+    kappa = min(bounds.most, math.log(10) / (bounds.decade * STEPS))
+    up = (*(torch.zeros_like(w) for w in weights()[:-1]), torch.tensor([0.0, 1e6]))
+    rates, _ = losses(SelfTuning(up), kind=torch.optim.SGD)
+    annealed = [rate / (1 - step / STEPS) for step, rate in enumerate(rates)]
+    growth = [math.log(b / a) for a, b in pairwise(annealed)]
+    assert max(growth) <= kappa + 1e-6 and max(growth) > 0.9 * kappa
+    assert rates[-1] < 1e3 and losses(SelfTuning(up))[1]._state.num_clamped > 0
+
+
+def test_a_loss_that_deteriorates_makes_it_retreat_once_in_a_while():
+    schedule = SelfTuning(weights(0.0))
+    worse = losses(schedule, steps=200, spike=lambda step: 2.0 if step > 100 else 1.0)
+    plain = losses(schedule, steps=200)
+    assert worse[1]._state.num_retreats > plain[1]._state.num_retreats == 0
+    assert worse[0][140] <= 0.5 * plain[0][140]
+    assert worse[0][100] == plain[0][100]
+
+
+def test_a_state_that_was_saved_goes_on_alike(tmp_path):
+    schedule = SelfTuning(weights())
+    whole, _ = losses(schedule)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+        x, y = torch.randn(64, 6), torch.randn(64, 3)
+    optimizer, rates = torch.optim.Adam(net.parameters(), lr=0.5), []
+    scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=STEPS)
+    for step in range(STEPS):
+        if step == 25:
+            torch.save(scheduler.state_dict(), tmp_path / "state.pt")
+            scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=STEPS)
+            scheduler.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+        loss = (net(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        scheduler.observe(loss)
+        optimizer.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == whole
+
+
+def test_another_network_than_it_needs_is_refused():
+    with pytest.raises(ValueError, match="inputs=16 and outputs=2"):
+        SelfTuning(MLP().init(0), MLP())
+
+
+def test_a_view_without_the_run_length_is_refused():
+    schedule = SelfTuning(weights())
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="total_steps"):
+        meta_lr.ControlledLR(optimizer, schedule)
+    assert isinstance(StepView(schedule, 0), StepView)
