@@ -134,7 +134,7 @@ def _tell(command: str, jobs: Sequence[sweep.Job]) -> int:
     failed = sum(job.result is None for job in jobs)
     if len(jobs) > 1 and _speaks():
         print(table(jobs))
-    if len(jobs) > failed and command != "transfer":  # that has its own report
+    if len(jobs) > failed and command not in ("transfer", "check-hypergrad"):  # own report, none
         print(f"all runs together: meta-lr report {shlex.quote(str(jobs[0].sweep))}")
     if failed:
         print(f"meta-lr: {failed} of {len(jobs)} jobs failed", file=sys.stderr)
