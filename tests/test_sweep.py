@@ -47,6 +47,7 @@ def place(tmp_path, monkeypatch):
         return sweeper
 
     monkeypatch.setattr(Plugins, "instantiate_sweeper", instantiate)
+    Plugins.instance()  # this registers the sweepers that are installed
     group = ConfigStore.instance().repo["hydra"]["sweeper"]
     before = dict(group)
     node = {"_target_": "stand_in", "direction": "minimize", "n_trials": 7}
