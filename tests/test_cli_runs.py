@@ -216,7 +216,7 @@ def test_a_sweep_that_was_killed_skips_and_resumes(tmp_path):
     sweep = [*META_LR, "meta-train", "-m", "debug=tiny", "seed=0,1,2", "net.hidden=20,50"]
     with subprocess.Popen(sweep, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
-            if line.startswith("[1]"):
+            if line.startswith("job 2 of 6: "):
                 process.kill()
                 break
     done = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True)

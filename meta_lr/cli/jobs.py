@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,7 @@ class _Jobs:
     overrides: list[str]
     result: JobResult | None = None  # of a single run
     error: Exception | None = None
-    process: int = field(default_factory=os.getpid)
+    process: str = field(default_factory=sweep.this_process)
 
     def __call__(self, cfg: DictConfig) -> Any:
         """Run one job; return its score, which a sweeper may ask for."""
@@ -69,18 +70,19 @@ class _Jobs:
     def one_of_many(self, cfg: DictConfig, conf: HydraConf, folder: Path) -> Any:
         """Run a job of a sweep; if it fails, say why, and let the sweep go on."""
         number, asked, result = conf.job.num + 1, conf.overrides.task, None
+        direction = sweep.direction(conf)
         if _speaks():
             total = sweep.num_jobs(conf, self.overrides)
             of_all = f" of {total}" if total else ""
-            print(f"job {number}{of_all}: {' '.join(asked)}", flush=True)
-        elsewhere = os.getpid() != self.process
+            print(f"job {number}{of_all}: {visible(' '.join(asked))}", flush=True)
+        elsewhere = sweep.this_process() != self.process
         with sweep.numbered(number) if elsewhere else nullcontext():
             try:
                 result = self.run(cfg, folder)
             except (ValueError, TypeError, OSError) as error:
                 print(f"meta-lr: job {number}: {one_line(error)}", file=sys.stderr)
         job = sweep.Job(number, tuple(asked), _short(Path(conf.sweep.dir)), folder, result)
-        return sweep.note(job, sweep.direction(conf), self.process)
+        return sweep.note(job, direction, self.process)
 
     def run(self, cfg: DictConfig, folder: Path) -> JobResult:
         """Run a job in its folder."""
@@ -113,9 +115,15 @@ def run(command: str, arguments: list[str]) -> int:
     OmegaConf.register_new_resolver("options", options, replace=True)
     sweep.begin()
     jobs = _Jobs(command, overrides_of(arguments))
-    with _as_process(f"meta-lr {command}", flags_last(arguments)), _told_in_one_line(command):
-        refuse_shared(command, arguments)
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
+    try:
+        with _as_process(f"meta-lr {command}", flags_last(arguments)), _told_in_one_line(command):
+            refuse_shared(command, arguments)
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
+    except (ValueError, TypeError, OSError) as error:  # such as Optuna's, if no job has a score
+        if not sweep.ended():
+            raise
+        print(f"meta-lr: the sweep ended early: {one_line(error)}", file=sys.stderr)
+        return max(1, _tell(command, sweep.ended()))
     if jobs.error is not None:
         raise jobs.error
     return _tell(command, sweep.ended()) if jobs.result is None else jobs.result.code
@@ -126,8 +134,8 @@ def _tell(command: str, jobs: Sequence[sweep.Job]) -> int:
     failed = sum(job.result is None for job in jobs)
     if len(jobs) > 1 and _speaks():
         print(table(jobs))
-    if len(jobs) > failed and command != "transfer":  # that has its own report
-        print(f"all runs together: meta-lr report {jobs[0].sweep}")
+    if len(jobs) > failed and command not in ("transfer", "check-hypergrad"):  # own report, none
+        print(f"all runs together: meta-lr report {shlex.quote(str(jobs[0].sweep))}")
     if failed:
         print(f"meta-lr: {failed} of {len(jobs)} jobs failed", file=sys.stderr)
     return 1 if failed else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -15,6 +16,7 @@ from typing import Any, TextIO
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import ListConfig
 
 from meta_lr.cli.job_result import JobResult
 
@@ -44,7 +46,10 @@ class Job:
             direction: Of the sweeper, such as "minimize"; anything but "maximize" counts as that.
         """
         score = None if self.result is None else self.result.score
-        return -score if score is not None and direction == "maximize" else score
+        if score is None:
+            return None
+        score = math.inf if math.isnan(score) else score  # a sweeper orders numbers
+        return -score if direction == "maximize" else score
 
 
 _ENDED: dict[int, Job] = {}  # the jobs of this process's sweep, by number
@@ -60,7 +65,12 @@ def ended() -> list[Job]:
     return [_ENDED[number] for number in sorted(_ENDED)]
 
 
-def note(job: Job, direction: str, home: int) -> Any:
+def this_process() -> str:
+    """Return a name of this process that no process on another machine has."""
+    return f"{platform.node()} {os.getpid()}"
+
+
+def note(job: Job, direction: str, home: str) -> Any:
     """Note how a job ended in the process where the sweep began, and return its value.
 
     A job that runs in another process returns an object instead, which a launcher sends home like
@@ -69,9 +79,9 @@ def note(job: Job, direction: str, home: int) -> Any:
     Args:
         job: The job.
         direction: See `Job.value`.
-        home: The process in which the sweep began.
+        home: The process in which the sweep began, see `this_process`.
     """
-    if os.getpid() != home:
+    if this_process() != home:
         return _Sent(job, direction, home)
     _ENDED[job.number] = job
     return job.value(direction)
@@ -83,15 +93,24 @@ class _Sent:
 
     job: Job
     direction: str
-    home: int
+    home: str
 
     def __reduce__(self) -> tuple[Any, ...]:
         return note, (self.job, self.direction, self.home)
 
 
 def direction(conf: HydraConf) -> str:
-    """Return the direction that the sweeper is set to; "minimize" if it knows none."""
+    """Return the direction that the sweeper is set to; "minimize" if it knows none.
+
+    Raises:
+        ValueError: It is set to several.
+    """
     found = conf.sweeper.get("direction", "minimize")
+    if isinstance(found, ListConfig):
+        raise ValueError(
+            "hydra.sweeper.direction is a list; a job returns one score, so it needs minimize or "
+            "maximize"
+        )
     return str(getattr(found, "name", found))
 
 

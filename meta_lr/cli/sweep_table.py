@@ -11,11 +11,13 @@ from shutil import get_terminal_size
 from typing import NamedTuple
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from meta_lr.cli.sweep import Job
+from meta_lr.visible import visible
 
 WIDEST = 10_000  # in a file nothing is folded or left out
 _LEAST = 8  # characters of an option that are always in one line
@@ -29,7 +31,7 @@ class _Column(NamedTuple):
     @property
     def width(self) -> int:
         """The characters that it takes unfolded, with a gap."""
-        return max(map(len, [self.heading, *self.cells])) + 2
+        return max(map(cell_len, [self.heading, *self.cells])) + 2
 
 
 def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
@@ -50,15 +52,16 @@ def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
         *(_Column(name, [_option(job, name) for job in rows], True) for name in _varied(rows)),
         _Column(_measure(rows), [_outcome(job) for job in rows]),
     ]
-    folders = [job.folder.name if job.result else "-" for job in rows]
-    whole = [*columns, _Column(f"in {rows[0].sweep}", folders)]
+    folders = [visible(job.folder.name) if job.result else "-" for job in rows]
+    whole = [*columns, _Column(visible(f"in {rows[0].sweep}"), folders)]
     return _drawn(whole if sum(column.width for column in whole) <= width else columns, width)
 
 
 def _rank(job: Job) -> tuple[float, ...]:
     if job.result is None:
-        return math.inf, math.inf, job.number
-    return (0.0 if job.result.score is None else job.result.score), 0.0, job.number
+        return 2, 0.0, job.number
+    score = 0.0 if job.result.score is None else job.result.score
+    return (0, score, job.number) if math.isfinite(score) else (1, 0.0, job.number)
 
 
 def _varied(jobs: Sequence[Job]) -> list[str]:
@@ -69,7 +72,7 @@ def _varied(jobs: Sequence[Job]) -> list[str]:
 
 
 def _options(job: Job) -> dict[str, str]:
-    pairs = (override.partition("=") for override in job.overrides)
+    pairs = (visible(override).partition("=") for override in job.overrides)
     return {name: value for name, _, value in pairs}
 
 
