@@ -14,9 +14,10 @@ import meta_lr
 
 PACKAGE = Path(meta_lr.__file__).parent
 FLOORS = [
-    ("protocol", "vectors", "rules", "seeds"),
+    ("protocol", "vectors", "rules", "seeds", "callers"),
     ("tasks", "schedulers", "baselines"),
-    ("training", "checkpoint"),
+    ("checkpoint",),
+    ("training",),
     ("bilevel",),
     ("transfer", "report", "lrbench", "explain", "integrations", "testing"),
     ("cli",),
