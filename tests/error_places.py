@@ -12,7 +12,7 @@ import torch
 
 from meta_lr.baselines.policies import Constant
 from meta_lr.schedulers.mlp import MLP
-from meta_lr.tasks import Quadratic
+from meta_lr.tasks import Quadratic, text_file
 from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import NAME, locked
 from tests.commands import write_checkpoint
@@ -27,6 +27,9 @@ from tests.stores import (
     put,
     result,
 )
+from tests.texts import TINY
+
+MOMENTUM = functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
 
 
 def nothing(place):
@@ -142,10 +145,10 @@ def a_file_for_a_folder(place):
     (place / "runs").write_text("")
 
 
-def a_run(place):
+def a_run(place, **options):
     """A finished run of 20 steps in `mine`, as `train task=quadratic lr=constant` makes it."""
-    make = functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
-    train(Quadratic(), make, Constant(0.1), total_steps=20, folder=place / "mine")
+    folder = place / "mine"
+    train(Quadratic(), MOMENTUM, Constant(0.1), total_steps=20, folder=folder, **options)
 
 
 def a_run_of_nine_steps(place):
@@ -186,6 +189,49 @@ def a_damaged_state(place):
     a_run(place)
     state = place / "mine" / STATE
     state.write_bytes(state.read_bytes()[:1000])
+
+
+def an_empty_state(place):
+    a_run(place)
+    (place / "mine" / STATE).write_bytes(b"")
+
+
+def another_dictionary_as_the_state(place):
+    a_run(place)
+    torch.save({"a": 1}, place / "mine" / STATE)
+
+
+def an_earlier_state(place):
+    """A finished run beside its state after 12 steps."""
+    early = []
+
+    def keep(row):
+        if row["kind"] == "step" and row["step"] == 12:
+            early.append((place / "mine" / STATE).read_bytes())
+
+    a_run(place, save_every=4, listener=keep)
+    (place / "mine" / STATE).write_bytes(early[0])
+
+
+def a_record_of_another_run(place):
+    a_run(place)
+    train(Quadratic(), torch.optim.SGD, Constant(0.1), total_steps=20, folder=place / "other")
+    shutil.copy(place / "other" / NAME, place / "mine")
+
+
+def a_run_with_a_line_that_is_no_object(place):
+    a_run(place)
+    record = place / "mine" / NAME
+    record.write_text(record.read_text().replace("\n", "\n[1]\n", 1))
+
+
+def a_run_on_another_text(place):
+    """A finished run of two steps, after which the letters of its text were swapped."""
+    a_text(place)
+    book = place / "book.txt"
+    task = text_file(book, TINY, meta_size=350, val_size=350, test_size=350, batch_size=4)
+    train(task, MOMENTUM, Constant(0.1), total_steps=2, folder=place / "mine")
+    book.write_text(book.read_text()[::-1])
 
 
 def a_shortened_record(place):

@@ -124,8 +124,7 @@ def listening(
     Raises:
         ValueError: Another process works there.
     """
-    if finished(folder):
-        print(f"{title}  was finished before and is kept as it is", flush=True)
+    ended_before = finished(folder)
     with build(cfg.logger)(folder) as forward, shown as show:
 
         def listen(row: dict[str, Any]) -> None:
@@ -136,6 +135,8 @@ def listening(
             yield listen
         except LockedError as error:
             raise ValueError(str(error)) from error
+    if ended_before:  # said after the folder was checked, so not of another run
+        print(f"{title}  was finished before and is kept as it is", flush=True)
 
 
 def summary(outcome: Outcome, title: str) -> str:

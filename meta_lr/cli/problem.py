@@ -25,6 +25,7 @@ from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import Trainer, trainer_of
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
+from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training.loop import Until
 
 
@@ -96,7 +97,7 @@ def names(cfg: DictConfig, task: Task) -> dict[str, str]:
         "task": task.name,
         "model": header.get("model", type(task.model()).__name__),
         "optimizer": rules.family(optimizer),
-        "setting": setting(header["config"]),
+        "setting": setting(header["config"], fingerprint_of(task)),
     }
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from meta_lr.cli.output import drawing
 from meta_lr.training.record import Listener, Row
+from meta_lr.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ def watched(
 @contextmanager
 def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) -> Iterator[Listener]:
     """Give a listener that shows and logs rows as `story` tells them, of `total` in all."""
+    title = visible(title)
     terminal, kinds = sys.stdout.isatty(), {"begin", "eval", "end"}
     if terminal:
         kinds = {"end"} if one_of_many else set()  # the bar says the rest, while it is there
@@ -52,7 +56,9 @@ def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) ->
 
     def tell(row: Row) -> None:
         for kind, line in story.lines(row):
-            log.info("%s  %s", title, line)
+            line = visible(line)
+            with suppress(OSError):  # a log that cannot be written ends no run
+                log.info("%s  %s", title, line)
             if kind in kinds:
                 print(f"{title}  {line}", flush=True)
 
@@ -73,11 +79,12 @@ def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) ->
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
         TimeRemainingColumn(),
+        console=Console(file=drawing()),
         transient=True,
         refresh_per_second=4,
     )

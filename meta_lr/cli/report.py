@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from meta_lr.cli.plain import Parser, say
+from meta_lr.cli.plain import Parser
 
 
 def report(arguments: list[str]) -> int:
@@ -15,7 +15,7 @@ def report(arguments: list[str]) -> int:
 
     out = options.out or options.folder / "report"
     written = write_report(options.folder, out, reference=options.reference, target=options.target)
-    say(f"{written.markdown}\nreport: {written.page}")
+    print(f"{written.markdown}\nreport: {written.page}")
     return 0
 
 

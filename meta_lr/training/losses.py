@@ -63,8 +63,9 @@ def summarise(
 ) -> Summary:
     """Return the mean of the finite ones of `earlier` and `losses`, and how many there are.
 
-    Each of `losses` has the shape (). In a process group of several ranks this is a collective call: one reduction where `params`
-    live, in float64, of which each rank gets the same bits. A single loss is read just once.
+    Each of `losses` has the shape (). In a process group of several ranks this is a collective
+    call: one reduction where `params` live, in float64, of which each rank gets the same bits. A
+    single loss is read just once.
     """
     if num_ranks() > 1:
         return _over_ranks(losses, params()[0].device, earlier)
