@@ -16,8 +16,12 @@ _MARKED = re.compile("'" + _FORMULA.pattern)
 def as_csv(rows: Iterable[Sequence[object]]) -> str:
     """Return rows as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(map(as_cell, row) for row in rows)
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [as_cell(value) for value in row]
+        returns = any("\r" in str(cell) for cell in cells)  # for which the first sees no need
+        (quoted if returns else plain).writerow(cells)
     return text.getvalue()
 
 

@@ -6,9 +6,11 @@ the command runs.
 
 import functools
 import json
+import os
 import shutil
 
 import torch
+from PIL import Image
 
 from meta_lr.baselines.policies import Constant
 from meta_lr.schedulers.mlp import MLP
@@ -110,6 +112,32 @@ def images_in_another_layout(place):
     (write_images(place / "set") / "train").rename(place / "set" / "training")
 
 
+def images_of_another_format(place):
+    for file in (write_images(place / "set") / "test" / "bee").iterdir():
+        file.rename(file.with_suffix(".gif"))
+
+
+def an_image_of_floats(place):
+    Image.new("F", (6, 6)).save(write_images(place / "set") / "train" / "ant" / "x.tif")
+
+
+def a_broken_image_in_an_archive(place):
+    (write_images(place / "set") / "train" / "ant" / "x.png").write_text("no image")
+    pack(place / "set", place / "set.tar")
+
+
+def a_pipe_among_images(place):
+    os.mkfifo(write_images(place / "set") / "train" / "ant" / "x.png")
+
+
+def images_under_two_names(place):
+    (write_images(place / "set") / "val").symlink_to("test")
+
+
+def a_zip_archive(place):
+    (place / "set.zip").write_bytes(b"PK\x03\x04" + bytes(1000))
+
+
 def half_an_archive(place):
     archive = pack(write_images(place / "set"), place / "half.tar.xz", "w:xz")
     archive.write_bytes(archive.read_bytes()[:3000])
@@ -127,6 +155,10 @@ def a_text(place):
 
 def a_text_that_is_none(place):
     (place / "book.txt").write_bytes(b"\xff\xfe\x00")
+
+
+def a_text_in_16_bits(place):
+    (place / "book.txt").write_bytes("all work and no play".encode("utf-16-le"))
 
 
 def a_policy_of_a_newer_format(place):
@@ -243,13 +275,6 @@ def a_shortened_record(place):
 def a_lost_state(place):
     a_run(place)
     (place / "mine" / STATE).unlink()
-
-
-def a_full_disk(place):
-    """The system itself refuses what is written to the state and the log: no space left."""
-    (place / "mine").mkdir()
-    for name in (f"{STATE}.partial", "log.txt"):
-        (place / "mine" / name).symlink_to("/dev/full")
 
 
 def a_store(place):

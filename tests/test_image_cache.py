@@ -85,7 +85,7 @@ def _turn(position):
         *map(_cut, (0, 0.005, 0.02, 0.5, 0.999)),
         *map(_turn, (0, 18, 20, 30, 40, 200, 2000, -9, -1)),
         lambda content: content + b"\0",
-        lambda content: content.replace(b"images 1", b"images 2"),
+        lambda content: content.replace(b"images 2", b"images 1"),
         lambda content: bytes(len(content)),
     ],
 )

@@ -43,6 +43,7 @@ examples:
 
 `meta-lr COMMAND --help` lists the options of a command, `meta-lr COMMAND --cfg job` its config.
 A command that is repeated skips what is finished and resumes what is not.
+Completion in bash: eval "$(meta-lr -sc install=bash)"; zsh and fish have it too.
 
 exit codes: 0 done; 1 a job of a sweep failed, or check-hypergrad did not confirm; 2 a mistake in
 what was asked, or a full disk; 3 the run diverged; 4 verify's target was not met; 130 or 143
@@ -92,6 +93,10 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"meta-lr {__version__}")
         return 0
+    if {"-sc", "--shell-completion"} & {*arguments}:
+        from meta_lr.cli import completion
+
+        return completion.completion(arguments, tuple(COMMANDS))
     command, rest = arguments[0], arguments[1:]
     if command == "report":
         from meta_lr.cli import report

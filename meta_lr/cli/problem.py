@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from meta_lr import rules
 from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.cli import asked, parts
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.range_test import swept
 from meta_lr.cli.signals import StopFlag
 from meta_lr.lrbench.folders import setting
+from meta_lr.lrbench.known import by_policy
 from meta_lr.lrbench.metrics import refuse_target
+from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.scored import Scored
 from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import Trainer, trainer_of
@@ -87,6 +90,22 @@ def target_of(cfg: DictConfig, problem: Problem) -> float:
         raise ValueError(f"target={cfg.target}; {needed} is needed")
     refuse_target(cfg.target, accurate=problem.accurate)
     return float(cfg.target)
+
+
+def result_of(results: Sequence[Result], target: float | None) -> JobResult:
+    """Return what a policy's runs came to: the cost to the target, or else the last error on val.
+
+    Args:
+        results: The runs of one policy, one per seed.
+        target: An accuracy, or a loss, on "val"; None: there is none.
+    """
+    known = by_policy(results, target)[0]
+    if target is not None:
+        status = "finished" if known.met else "target not met"
+        return JobResult(0, status, known.cost_to_target, "cost to target")
+    status = next((result.status for result in results if result.diverged), "finished")
+    accurate = any(result.val_accuracy is not None for result in results)
+    return JobResult(0, status, -known.score, "val error" if accurate else "val loss")
 
 
 def names(cfg: DictConfig, task: Task) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -48,7 +49,9 @@ def watched(
 def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) -> Iterator[Listener]:
     """Give a listener that shows and logs rows as `story` tells them, of `total` in all."""
     title = visible(title)
-    terminal, kinds = sys.stdout.isatty(), {"begin", "eval", "end"}
+    # a sweep's jobs in threads share one terminal, which has room for one bar
+    alone = threading.current_thread() is threading.main_thread()
+    terminal, kinds = sys.stdout.isatty() and alone, {"begin", "eval", "end"}
     if terminal:
         kinds = {"end"} if one_of_many else set()  # the bar says the rest, while it is there
     elif one_of_many:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from meta_lr.files import write_atomically
 
-FORMAT = 1
+FORMAT = 2
+"""To be raised when the file's layout changes, or what is read from a folder of images."""
 _MAGIC = f"meta_lr images {FORMAT}\n".encode()
 _CHECKSUM_BYTES = 9
 _ALIGNMENT = 64

@@ -41,5 +41,5 @@ def checksum(what: str, *tensors: Tensor) -> str:
     value = 0
     for tensor in tensors:
         value = zlib.crc32(f"{tensor.dtype}{tuple(tensor.shape)}".encode(), value)
-        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy(), value)
+        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, value)
     return f"{what} (checksum {value:08x})"

@@ -286,6 +286,7 @@ class _Run:
             val=self.val,
             test={row["weights"]: {key: row[key] for key in self.val} for row in tested},
             folder=self.folder,
+            best=None if self.best is None else self.best[0],
         )
 
     def flush(self) -> int | None:
