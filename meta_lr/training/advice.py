@@ -30,7 +30,7 @@ def no_step(optimizer: Optimizer, calls: str) -> str:
     return (
         f"the scheduler saw {calls} but no step of its {type(optimizer).__name__}, so the "
         "learning rate stays as it is; build the scheduler on the optimizer whose step() your "
-        "loop calls, or ignore this if gradients are accumulated for so long"
+        "loop calls, or ignore this if you accumulate gradients over more batches"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -48,9 +49,9 @@ class ControlledLR(LRScheduler):
     In `SequentialLR` put this scheduler last: torch does not tell a scheduler that its turn is
     over. In `ChainedScheduler` it has the last word.
 
-    What is probably a mistake is warned of once, with the line of the caller: no loss is observed,
-    or only after the step; the optimizer's `step` is never called; the run is longer than
-    `total_steps`; a closure's value is the loss of one micro-batch of several.
+    A probable mistake gets one warning, with the line of the caller: no loss is observed, or only
+    after the step; the optimizer's `step` is never called; the run is longer than `total_steps`;
+    a closure's value is the loss of one micro-batch of several; `step` gets an epoch's number.
 
     Args:
         optimizer: Any optimizer of torch's kind that runs its closure once per step, or a wrapper
@@ -90,7 +91,7 @@ class ControlledLR(LRScheduler):
         self.steps_per_epoch = refusals.length("steps_per_epoch", steps_per_epoch)
         self.sandbox = sandbox
         self.held = 0
-        self._told: set[str] = set()  # what was warned of
+        self._warned: set[str] = set()  # the kinds of warnings that were raised
         self._is_policy = not controller.needs & _TRAINING
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
@@ -137,7 +138,7 @@ class ControlledLR(LRScheduler):
         any other controller counts optimizer steps itself, and only begins there in its turn, as
         older versions of `SequentialLR` ask for.
         """
-        epoch = loss if isinstance(loss, int) else None
+        epoch = int(loss) if isinstance(loss, Integral) else None
         if self._is_policy or self._step_count == 0 or (self.last_epoch < 0 and epoch is not None):
             super().step(epoch)
             return
@@ -145,8 +146,9 @@ class ControlledLR(LRScheduler):
         if self._num_idle is not None:
             self._wait()
         if epoch is not None:
-            self._tell("epoch", advice.epoch(self.controller, epoch))
+            self._warn_once("epoch", advice.epoch(self.controller, epoch))
         elif loss is not None:
+            self._num_silent = 0  # the first step never has a loss in this order
             self._take(loss)
 
     def get_lr(self) -> list[float | Tensor]:
@@ -173,7 +175,7 @@ class ControlledLR(LRScheduler):
             "held": self.held,
             "pending": [protocol.as_tensor(loss) for loss in self._pending],
             "earlier": tuple(self._earlier),
-            "told": sorted(self._told),
+            "warned": sorted(self._warned),
             "state": protocol.pack(protocol.clone(self._state)),
         }
 
@@ -191,7 +193,7 @@ class ControlledLR(LRScheduler):
         self._pending = [as_loss(loss) for loss in state_dict["pending"]]
         self._earlier = Earlier(*state_dict.get("earlier", NONE_EARLIER))
         self._num_observed = self._earlier.num_seen + len(self._pending)
-        self._told = set(state_dict.get("told", ()))
+        self._warned = set(state_dict.get("warned", ()))
         self._groups.scales()
         protocol.set_rate(self.optimizer, 1.0, state_dict["lrs"])
         self._last_lr = _rates(self.optimizer)
@@ -227,7 +229,7 @@ class ControlledLR(LRScheduler):
             if self._passes is not None:
                 hooks.bind(self, self._passes.handle)
         elif self._passes.accumulated:
-            self._tell("accumulation", advice.ACCUMULATION)
+            self._warn_once("accumulation", advice.ACCUMULATION)
 
     def _decide(self) -> None:
         """Set the rate of the step that is about to happen, if it is this scheduler's turn."""
@@ -236,7 +238,7 @@ class ControlledLR(LRScheduler):
             return
         self._groups.scales()  # a new group's, before anybody changes its learning rate
         if self.last_epoch >= self._end:
-            self._tell_end()
+            self._warn_of_end()
         if self._is_policy:
             self._used = self.last_epoch >= 0
         elif self.last_epoch >= 0:
@@ -294,7 +296,7 @@ class ControlledLR(LRScheduler):
             self._fold()
 
     def _fold(self) -> None:
-        self._tell("no step", advice.no_step(self._watched, f"observe() {MOST} times"))
+        self._warn_once("no step", advice.no_step(self._watched, f"observe() {MOST} times"))
         if self._reads_loss:
             self._earlier = add_up(self._pending, self._earlier)
             self._pending.clear()
@@ -303,27 +305,27 @@ class ControlledLR(LRScheduler):
         """Count a call of `step` before the first optimizer step."""
         self._num_idle = (self._num_idle or 0) + 1
         if self._num_idle == PATIENCE:
-            self._tell("no step", advice.no_step(self._watched, f"step() {PATIENCE} times"))
+            self._warn_once("no step", advice.no_step(self._watched, f"step() {PATIENCE} times"))
 
     def _count_silence(self) -> None:
         """Count a step without a loss before the first loss: `step(loss)` makes for one."""
         if self._rate is None:
             self._num_silent += 1
             if self._num_silent == 2:
-                self._tell("silent", advice.silent(self.controller))
+                self._warn_once("silent", advice.silent(self.controller))
 
     def _was_late(self) -> None:
         if self._num_silent == 1:
-            self._tell("silent", advice.LATE)
+            self._warn_once("silent", advice.LATE)
         self._num_silent = 0
 
-    def _tell_end(self) -> None:
+    def _warn_of_end(self) -> None:
         total, self._end = self._total_steps, math.inf
-        self._tell(f"beyond {total}", advice.beyond(self.controller, self.last_epoch, total))
+        self._warn_once(f"beyond {total}", advice.beyond(self.controller, self.last_epoch, total))
 
-    def _tell(self, kind: str, message: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
             callers.warn(message)
 
     def _view(self, loss: Loss | None) -> StepView:
