@@ -1,10 +1,6 @@
 """`ControlledLR` warns once of a probable mistake, with the caller's line, and of nothing right."""
 
-import copy
-import inspect
 import math
-import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -12,49 +8,16 @@ import torch
 from torch.optim.lr_scheduler import LinearLR, SequentialLR
 
 import meta_lr
-from meta_lr.baselines.policies import Composite, Constant, Cosine
+from meta_lr.baselines.compose import Composite, Warmup
+from meta_lr.baselines.policies import Constant, Cosine
 from meta_lr.protocol import Need
-from meta_lr.schedulers.warmup import Warmup
 from meta_lr.training import advice, losses
 from meta_lr.training.scheduler import PATIENCE, ControlledLR
 from tests.controllers import Says, Stepped, Tenth
 from tests.steering import build, drive, rates
+from tests.warned import Warned, one
 
 NAN = math.nan
-
-
-class Warned:
-    """Warnings that were raised in a block, and the line after which each was expected."""
-
-    def __enter__(self):
-        self._catch = warnings.catch_warnings(record=True)
-        self._caught = self._catch.__enter__()
-        warnings.simplefilter("always")
-        return self
-
-    def __exit__(self, *error):
-        self._catch.__exit__(*error)
-
-    @property
-    def texts(self):
-        return [str(warning.message) for warning in self._caught]
-
-    @property
-    def code(self):
-        """The lines of this file that the warnings name."""
-        assert all(warning.filename == __file__ for warning in self._caught)
-        with open(__file__) as file:
-            lines = file.read().splitlines()
-        return [lines[warning.lineno - 1].strip() for warning in self._caught]
-
-
-def one(warned, pattern, code):
-    """Expect exactly one warning, short and on one line, that names this line of code."""
-    (text,) = warned.texts
-    assert pattern in text
-    assert len(text) <= 300
-    assert "\n" not in text
-    assert warned.code == [code]
 
 
 # Losses
@@ -142,11 +105,17 @@ def test_an_optimizer_that_is_never_stepped_is_warned_of_once():
             scheduler.observe(1.0)
             optimizer.second_step()
             scheduler.step()  # saw no step
-    one(warned, f"step() {PATIENCE} times but no step of its Outer", "scheduler.step()  # saw no step")
+    one(
+        warned,
+        f"step() {PATIENCE} times but no step of its Outer",
+        "scheduler.step()  # saw no step",
+    )
 
 
 @pytest.mark.parametrize("controller", [Tenth(), Constant(0.1)])
-def test_observe_alone_without_a_step_is_warned_of_and_needs_bounded_memory(controller, monkeypatch):
+def test_observe_alone_without_a_step_is_warned_of_and_needs_bounded_memory(
+    controller, monkeypatch
+):
     monkeypatch.setattr("meta_lr.training.scheduler.MOST", 8)
     scheduler, optimizer = build(controller)
     with Warned() as warned:
@@ -276,7 +245,11 @@ def test_an_epochs_number_leaves_the_clock_alone(number):
         for epoch in range(4):
             drive(scheduler, [1.0, 2.0])
             scheduler.step(number(epoch + 1))  # as timm has it
-    one(warned, "step(1) is ignored: Tenth counts", "scheduler.step(number(epoch + 1))  # as timm has it")
+    one(
+        warned,
+        "step(1) is ignored: Tenth counts",
+        "scheduler.step(number(epoch + 1))  # as timm has it",
+    )
     assert scheduler.last_epoch == 8
     assert rates(optimizer) == pytest.approx([0.2])
     assert scheduler.state_dict()["state"] == {"asked": 8}
@@ -298,164 +271,6 @@ def test_a_learned_schedule_gets_to_its_end_with_epoch_numbers():
         assert last_rate(lambda epoch: epoch + 1) == last_rate(lambda epoch: None)
 
 
-# Accumulation
-
-
-def closures(optimizer, num_steps, *, accumulate=1, before=lambda: None, inside=None, value=1.0):
-    """Take steps with a closure, after `accumulate` - 1 backward passes outside of it."""
-    weight = optimizer.param_groups[0]["params"][0]
-
-    def backward():
-        loss = (weight * value).sum()
-        loss.backward()
-        return loss
-
-    for _ in range(num_steps):
-        optimizer.zero_grad()
-        for _ in range(accumulate - 1):
-            backward()
-        before()
-        optimizer.step(inside or backward)  # with a closure
-
-
-def test_a_closure_that_is_one_of_several_micro_batches_is_warned_of_once():
-    _, optimizer = build()
-    with Warned() as warned:
-        closures(optimizer, 4, accumulate=3)
-    one(warned, "observe(loss) with each undivided loss", "optimizer.step(inside or backward)  # with a closure")
-    assert "training_step" in advice.ACCUMULATION
-
-
-def test_observed_micro_batches_are_averaged_without_a_warning():
-    scheduler, optimizer = build()
-    weight = optimizer.param_groups[0]["params"][0]
-
-    def backward(loss):
-        scheduler.observe(loss)
-        (weight * loss).backward()
-        return weight * loss / 2
-
-    for _ in range(3):
-        optimizer.zero_grad()
-        backward(1.0)
-        optimizer.step(lambda: backward(4.0))
-    assert rates(optimizer) == pytest.approx([0.25])
-
-
-def test_closures_without_accumulation_are_right():
-    _, optimizer = build()
-    closures(optimizer, 4)
-
-
-@pytest.mark.parametrize("set_to_none", [False, True])
-def test_a_gradient_that_is_cleared_inside_the_closure_is_no_accumulation(set_to_none):
-    _, optimizer = build()
-    weight = optimizer.param_groups[0]["params"][0]
-
-    def closure():
-        optimizer.zero_grad(set_to_none=set_to_none)
-        loss = weight * 1.0
-        loss.backward()
-        return loss
-
-    closures(optimizer, 4, accumulate=2, inside=closure)
-
-
-@pytest.mark.parametrize("set_to_none", [False, True])
-def test_a_gradient_of_another_loss_that_is_cleared_before_the_step_is_no_accumulation(set_to_none):
-    _, optimizer = build()
-    closures(
-        optimizer, 4, accumulate=2, before=lambda: optimizer.zero_grad(set_to_none=set_to_none)
-    )
-
-
-def test_a_gradient_that_is_kept_at_zero_between_steps_is_no_accumulation():
-    _, optimizer = build()
-    weight = optimizer.param_groups[0]["params"][0]
-
-    def closure():
-        loss = weight * 1.0
-        loss.backward()
-        return loss
-
-    for _ in range(4):
-        optimizer.zero_grad(set_to_none=False)
-        optimizer.step(closure)
-
-
-@pytest.mark.parametrize("kind", ["penalty", "two passes", "retained graph"])
-def test_several_passes_inside_one_closure_are_no_accumulation(kind):
-    _, optimizer = build()
-    weight = optimizer.param_groups[0]["params"][0]
-
-    def closure():
-        optimizer.zero_grad(set_to_none=False)
-        loss = (weight * 2.0).square()
-        if kind == "penalty":
-            (grad,) = torch.autograd.grad(loss, weight, create_graph=True)
-            (loss + grad.square()).backward()
-        else:
-            loss.backward(retain_graph=kind == "retained graph")
-            (loss if kind == "retained graph" else weight * 1.0).backward()
-        return loss.detach()
-
-    closures(optimizer, 4, inside=closure)
-
-
-class Sharp(torch.optim.SGD):
-    """Runs its closure twice with an ascent in between, as sharpness-aware optimizers do."""
-
-    def step(self, closure):
-        with torch.enable_grad():
-            closure()
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.data.add_(p.grad, alpha=0.05)
-        return super().step(closure)
-
-
-def test_a_sharpness_aware_optimizer_is_no_accumulation():
-    _, optimizer = build(kind=Sharp)
-    weight = optimizer.param_groups[0]["params"][0]
-
-    def closure():
-        optimizer.zero_grad()
-        with torch.enable_grad():
-            loss = weight.square()
-            loss.backward()
-        return loss.detach()
-
-    closures(optimizer, 4, inside=closure)
-
-
-def test_the_hook_on_a_parameter_goes_with_the_scheduler():
-    scheduler, optimizer = build()
-    weight = optimizer.param_groups[0]["params"][0]
-    closures(optimizer, 2)
-    assert len(weight._post_accumulate_grad_hooks) == 1
-    del scheduler, _
-    assert not weight._post_accumulate_grad_hooks
-
-
-# Copies
-
-
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
-def test_a_copy_warns_for_itself_and_keeps_watching_its_own_optimizer(copied):
-    scheduler, optimizer = build()
-    closures(optimizer, 2)
-    twin = copied(scheduler)
-    closures(twin.optimizer, 2)  # no accumulation: warnings are errors here
-    with Warned() as warned:
-        closures(twin.optimizer, 3, accumulate=2)
-    assert len(warned.texts) == 1
-    assert twin.last_epoch == 7
-    assert scheduler.last_epoch == 2
-    with Warned() as warned:
-        closures(optimizer, 3, accumulate=2)
-    assert len(warned.texts) == 1
-
-
 def test_messages_are_short_even_for_long_numbers():
     class AControllerWithALongName(Tenth):
         pass
@@ -470,4 +285,3 @@ def test_messages_are_short_even_for_long_numbers():
         advice.epoch(long, many),
     ]
     assert [text for text in texts if len(text) > 310] == []
-    assert inspect.signature(ControlledLR.observe).parameters.keys() == {"self", "loss"}
