@@ -29,7 +29,7 @@ def closures(optimizer, num_steps, *, accumulate=1, before=lambda: None, inside=
 
 
 def test_a_closure_that_is_one_of_several_micro_batches_is_warned_of_once():
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     with Warned() as warned:
         closures(optimizer, 4, accumulate=3)
     one(
@@ -57,13 +57,13 @@ def test_observed_micro_batches_are_averaged_without_a_warning():
 
 
 def test_closures_without_accumulation_are_right():
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     closures(optimizer, 4)
 
 
 @pytest.mark.parametrize("set_to_none", [False, True])
 def test_a_gradient_that_is_cleared_inside_the_closure_is_no_accumulation(set_to_none):
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     weight = optimizer.param_groups[0]["params"][0]
 
     def closure():
@@ -77,14 +77,14 @@ def test_a_gradient_that_is_cleared_inside_the_closure_is_no_accumulation(set_to
 
 @pytest.mark.parametrize("set_to_none", [False, True])
 def test_a_gradient_of_another_loss_that_is_cleared_before_the_step_is_no_accumulation(set_to_none):
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     closures(
         optimizer, 4, accumulate=2, before=lambda: optimizer.zero_grad(set_to_none=set_to_none)
     )
 
 
 def test_a_gradient_that_is_kept_at_zero_between_steps_is_no_accumulation():
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     weight = optimizer.param_groups[0]["params"][0]
 
     def closure():
@@ -99,7 +99,7 @@ def test_a_gradient_that_is_kept_at_zero_between_steps_is_no_accumulation():
 
 @pytest.mark.parametrize("kind", ["penalty", "two passes", "retained graph"])
 def test_several_passes_inside_one_closure_are_no_accumulation(kind):
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     weight = optimizer.param_groups[0]["params"][0]
 
     def closure():
@@ -129,7 +129,7 @@ class Sharp(torch.optim.SGD):
 
 
 def test_a_sharpness_aware_optimizer_is_no_accumulation():
-    _, optimizer = build(kind=Sharp)
+    _scheduler, optimizer = build(kind=Sharp)
     weight = optimizer.param_groups[0]["params"][0]
 
     def closure():
@@ -147,7 +147,7 @@ def test_the_hook_on_a_parameter_goes_with_the_scheduler():
     weight = optimizer.param_groups[0]["params"][0]
     closures(optimizer, 2)
     assert len(weight._post_accumulate_grad_hooks) == 1
-    del scheduler, _
+    del scheduler
     assert not weight._post_accumulate_grad_hooks
 
 

@@ -24,7 +24,7 @@ NAN = math.nan
 
 
 def test_a_loss_that_is_never_observed_is_warned_of_at_the_second_step():
-    _, optimizer = build()
+    _scheduler, optimizer = build()
     optimizer.step()
     with Warned() as warned:
         for _ in range(5):
@@ -66,10 +66,10 @@ def test_a_loss_that_is_not_finite_is_a_loss():
 
 
 def test_a_policy_needs_no_loss():
-    _, optimizer = build(Stepped())
+    _scheduler, optimizer = build(Stepped())
     for _ in range(3):
         optimizer.step()
-    _, optimizer = build(Says(0.1))
+    _scheduler, optimizer = build(Says(0.1))
     for _ in range(3):
         optimizer.step()
 
@@ -231,7 +231,7 @@ def test_a_resumed_run_warns_only_of_steps_that_are_beyond_and_not_again():
 
 @pytest.mark.parametrize("steps", [2.5, -1, "ten", None, math.inf, NAN])
 def test_a_length_that_is_no_number_of_steps_is_refused(steps):
-    with pytest.raises(ValueError, match="^total_steps is .*; pass a whole number of optimizer"):
+    with pytest.raises(ValueError, match=r"^total_steps is .*; pass a whole number of optimizer"):
         build(Cosine(0.1), total_steps=steps)
 
 
