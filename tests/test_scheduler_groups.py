@@ -7,6 +7,7 @@ import torch
 
 from meta_lr.baselines.policies import Constant
 from meta_lr.training.groups import separate
+from meta_lr.training.loop import train
 from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Stepped, Tenth
 from tests.steering import rates
@@ -78,8 +79,6 @@ def test_separate_groups_and_plain_numbers_are_left_alone():
 
 
 def test_our_own_loop_separates_them_too():
-    from tests.training import stepper
-
     made = []
 
     def shares(params):
@@ -87,7 +86,7 @@ def test_our_own_loop_separates_them_too():
         made.append(torch.optim.SGD(groups, lr=torch.tensor(0.5)))
         return made[0]
 
-    stepper(Toy(), Constant(0.2), make_optimizer=shares).take(0)
+    train(Toy(), shares, Constant(0.2), total_steps=1)
     assert rates(made[0]) == pytest.approx([0.2, 0.02])
 
 

@@ -236,18 +236,18 @@ class ControlledLR(LRScheduler):
         self._num_idle = None
         if hooks.will_skip(self._watched):
             return
-        self._groups.scales()  # a new group's, before anybody changes its learning rate
+        scales = self._groups.scales()  # a new group's, before its learning rate changes
         if self.last_epoch >= self._end:
             self._warn_of_end()
         if self._is_policy:
             self._used = self.last_epoch >= 0
         elif self.last_epoch >= 0:
-            self._follow()
+            self._follow(scales)
             self.last_epoch += 1
         self._num_observed, self._earlier = 0, NONE_EARLIER
         self._pending.clear()
 
-    def _follow(self) -> None:
+    def _follow(self, scales: list[float]) -> None:
         loss = None
         if self._reads_loss:
             loss, num_seen = summarise(self._pending, self._params, self._earlier)
@@ -258,7 +258,7 @@ class ControlledLR(LRScheduler):
         if loss is not None or not self._reads_loss:
             self._rate = self._ask(loss)
         if self._rate is not None:
-            protocol.set_rate(self.optimizer, self._rate, self._groups.scales())
+            protocol.set_rate(self.optimizer, self._rate, scales)
 
     def _ask(self, loss: Loss | None) -> float:
         """Return the controller's rate for step `last_epoch`; its state begins anew at 0."""
