@@ -7,7 +7,7 @@ import torch
 
 import meta_lr
 from meta_lr import checkpoint
-from meta_lr.baselines.policies import Constant, Cosine, Policy
+from meta_lr.baselines.policies import Constant, Cosine
 from meta_lr.checkpoint import CheckpointError, load_pretrained
 from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Restart, Tenth, Witness
@@ -67,7 +67,7 @@ def sgd():
     return torch.optim.SGD([p], lr=0.1)
 
 
-EXP = Policy("exp", 0.1, gamma=0.9)
+EXP = meta_lr.Policy("exp", 0.1, gamma=0.9)
 
 
 @pytest.mark.parametrize("prepare_first", [False, True])
@@ -212,14 +212,16 @@ def test_a_scheduler_of_torch_is_no_optimizer():
 
 @pytest.mark.parametrize("peak", [1e31, 10**400, 0, -1.0, float("nan"), float("inf")])
 def test_an_impossible_peak_is_refused_in_plain_words(peak):
-    with pytest.raises(CheckpointError, match="^peak is .*; pass a learning rate above 0") as e:
+    with pytest.raises(CheckpointError, match=r"^peak is .*; pass a learning rate above 0") as e:
         load_pretrained("meta-lr-digits", peak=peak)
     assert len(str(e.value)) <= 120
 
 
 @pytest.mark.parametrize("peak", ["0.1", True, [0.1]])
 def test_a_peak_that_is_no_number_is_refused(peak):
-    with pytest.raises(CheckpointError, match="^peak is of type .*; pass a learning rate, such as"):
+    with pytest.raises(
+        CheckpointError, match=r"^peak is of type .*; pass a learning rate, such as"
+    ):
         load_pretrained("meta-lr-digits", peak=peak)
 
 
@@ -232,5 +234,5 @@ def test_a_huge_peak_is_used_without_an_error():
 
 @pytest.mark.parametrize("name", [None, 3, sgd()], ids=["None", "number", "optimizer"])
 def test_a_name_that_is_no_text_is_refused(name):
-    with pytest.raises(CheckpointError, match="^the name of the checkpoint is of type"):
+    with pytest.raises(CheckpointError, match=r"^the name of the checkpoint is of type"):
         meta_lr.load_pretrained(name)
