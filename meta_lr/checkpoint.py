@@ -6,11 +6,13 @@ Nothing in a checkpoint chooses what gets imported, and no pickle is read.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,6 +44,7 @@ _TYPES = {
     "loss_range": (list, type(None)),
     "trained_on": dict,
 }
+HIGHEST_PEAK = 1e30  # float32 holds it, and ten times as much
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
 
 Contract = dict[str, Any]
@@ -141,7 +144,10 @@ def load(folder: Path) -> tuple[Learned, Contract]:
 
 
 def load_pretrained(
-    name: str, peak: float | None = None, *, fallback: Literal["cosine"] | None = None
+    name: str | os.PathLike[str],
+    peak: float | None = None,
+    *,
+    fallback: Literal["cosine"] | None = None,
 ) -> Learned | Fallback:
     """Return a pretrained scheduler, ready for `ControlledLR`.
 
@@ -159,9 +165,9 @@ def load_pretrained(
     Raises:
         CheckpointError: There is no such checkpoint, or it cannot be used.
     """
+    if peak is not None:
+        _refuse_peak(peak)
     learned, _ = load(find(name))
-    if peak is not None and not 0.0 < peak < math.inf:
-        raise CheckpointError(f"peak is {peak}; the rate at full output is finite and positive")
     if peak is not None:
         learned = replace(learned, gamma=peak, family="")
     if fallback is None:
@@ -183,8 +189,27 @@ def load_pretrained(
     return Fallback(quiet, Cosine(learned.gamma), high + 0.1 * (high - low))  # as for the warning
 
 
-def find(name: str) -> Path:
+def _refuse_peak(peak: float) -> None:
+    if not isinstance(peak, Real) or isinstance(peak, bool):
+        raise CheckpointError(
+            f"peak is of type {type(peak).__name__}; pass a learning rate, such as peak=0.1"
+        )
+    if not 0.0 < peak <= HIGHEST_PEAK:
+        came = "too large" if peak > HIGHEST_PEAK else peak
+        raise CheckpointError(
+            f"peak is {came}; pass a learning rate above 0 and at most {HIGHEST_PEAK:g}, such as "
+            "peak=0.1"
+        )
+
+
+def find(name: str | os.PathLike[str]) -> Path:
     """Return the folder of the checkpoint `name`, as `load_pretrained` takes it."""
+    if not isinstance(name, str | os.PathLike):
+        raise CheckpointError(
+            f"the name of the checkpoint is of type {type(name).__name__}; pass a bundled name, a "
+            "folder or hub:org/name, then peak="
+        )
+    name = os.fspath(name)
     if name.startswith("hub:"):
         return _from_hub(name.removeprefix("hub:"))
     path = Path(name)
@@ -197,8 +222,12 @@ def find(name: str) -> Path:
         return path
     if (bundled() / name / CONFIG).is_file():
         return bundled() / name
-    known = ", ".join(sorted(p.parent.name for p in bundled().glob(f"*/{CONFIG}"))) or "none"
-    raise CheckpointError(f"no checkpoint {name!r}: not a folder, and bundled are: {known}")
+    known = sorted(p.parent.name for p in bundled().glob(f"*/{CONFIG}"))
+    near = difflib.get_close_matches(name, known, n=1)
+    raise CheckpointError(
+        f"no checkpoint {name!r}: not a folder, and bundled are: {', '.join(known) or 'none'}"
+        + "".join(f"; did you mean {match!r}?" for match in near)
+    )
 
 
 def bundled() -> Path:

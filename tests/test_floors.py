@@ -14,10 +14,11 @@ import meta_lr
 
 PACKAGE = Path(meta_lr.__file__).parent
 FLOORS = [
-    ("protocol", "vectors", "rules", "seeds", "files", "visible", "csv_text"),
+    ("protocol", "vectors", "rules", "seeds", "callers", "files", "visible", "csv_text"),
     ("signals",),
     ("tasks", "schedulers", "baselines"),
-    ("training", "checkpoint"),
+    ("checkpoint",),
+    ("training",),
     ("bilevel",),
     ("transfer", "report", "lrbench", "explain", "integrations", "testing"),
     ("cli",),

@@ -5,8 +5,10 @@ import warnings
 import pytest
 import torch
 
+from meta_lr import callers
 from meta_lr.baselines.policies import Cosine
 from meta_lr.protocol import StepView
+from meta_lr.training import advice
 from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Momentum, Tenth, Witness
 
@@ -124,6 +126,16 @@ def test_accumulated_losses_are_averaged_if_the_module_observes_them(tmp_path):
     means = [sum(module.seen[i : i + 3]) / 3 for i in (0, 3)]
     assert module.rates[2::3] == pytest.approx([0.1 * mean for mean in means], rel=1e-12)
     assert trainer.lr_scheduler_configs[0].scheduler.last_epoch == 2
+
+
+@pytest.mark.parametrize("observes", [False, True])
+def test_accumulation_without_observed_losses_is_warned_of_once(tmp_path, monkeypatch, observes):
+    messages = []
+    monkeypatch.setattr(callers, "warn", messages.append)
+    module = make_module(Tenth(), "step")
+    module.observes = observes
+    fit(module, tmp_path, accumulate_grad_batches=2, enable_checkpointing=False)
+    assert messages == ([] if observes else [advice.ACCUMULATION])
 
 
 def test_the_controller_sees_clipped_gradients(tmp_path):

@@ -47,7 +47,7 @@ def test_only_real_steps_advance_it():
         ([[1.0, NAN, 3.0, INF], [-INF, 5.0]], [0.2, 0.5], 0),
         ([1.0, NAN, [INF, NAN], 3.0], [0.1, 0.1, 0.1, 0.3], 2),
         ([NAN, 3.0], [0.5, 0.3], 1),  # nothing of our own to hold yet
-        ([[], 1.0, [], 2.0], [0.5, 0.1, 0.1, 0.2], 0),  # nothing observed: the group's own
+        ([1.0, [], 2.0], [0.1, 0.1, 0.2], 0),  # nothing observed: the group's own
     ],
 )
 def test_it_sees_the_mean_of_the_finite_losses_since_the_last_step(losses, expected, held):

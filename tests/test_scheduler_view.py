@@ -164,18 +164,3 @@ def test_an_average_is_restarted_from_after_the_step():
     optimizer.step()
     after = [group["params"][0].item() for group in optimizer.param_groups]
     assert after == pytest.approx([0.5 * (1.45 - 0.1) + 1] * 2)
-
-
-# Parameter groups
-
-
-def test_a_forgotten_observe_is_told_once():
-    scheduler, optimizer = build()
-    optimizer.step()
-    scheduler.step()  # the first loss may come late
-    optimizer.step()
-    with pytest.warns(UserWarning, match=r"none was observed so far.*scheduler.observe\(loss\)"):
-        scheduler.step()
-    optimizer.step()
-    scheduler.step()  # a second warning would be an error here
-    assert rates(optimizer) == [0.5]

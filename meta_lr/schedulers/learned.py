@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
+from meta_lr import callers
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.features import Features, Read
@@ -273,9 +273,8 @@ class Learned:
         margin = 0.1 * (high - low)
         if low - margin <= loss <= high + margin:
             return False
-        warnings.warn(
+        callers.warn(
             f"the loss {loss:.4g} is outside [{low:.4g}, {high:.4g}], all that this scheduler saw "
-            "in meta-training; its rate is an extrapolation from here on",
-            stacklevel=2,
+            "in meta-training; its rate is an extrapolation from here on"
         )
         return True

@@ -23,6 +23,28 @@ Call = tuple[Args, Kwargs]
 Closure = Callable[[], Any]
 
 
+def watched(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer whose steps can have hooks: `optimizer`, or else the one it wraps.
+
+    A wrapper that never ran `Optimizer.__init__`, such as accelerate's, has no hooks of its own.
+
+    Raises:
+        TypeError: It is no optimizer, or neither it nor what it wraps can have hooks.
+    """
+    found: object = optimizer
+    while isinstance(found, Optimizer) and not hasattr(found, "_optimizer_step_pre_hooks"):
+        found = getattr(found, "optimizer", None)
+    if isinstance(found, Optimizer):
+        return found
+    name = type(optimizer).__name__
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{name} is not an Optimizer; pass a torch.optim.Optimizer first")
+    raise TypeError(
+        f"{name} has no step hooks, and no attribute `optimizer` with an optimizer that has them; "
+        "build ControlledLR on the optimizer that it wraps"
+    )
+
+
 def before_steps(
     optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], Call | None]
 ) -> None:
@@ -31,14 +53,14 @@ def before_steps(
     The optimizer holds the owner only weakly, and a compiled step leaves the hook in Python. A
     step inside a step (`super().step()` in a subclass) runs torch's hooks again, but not this one.
     """
-    _bind(owner, optimizer.register_step_pre_hook(_hook(optimizer, owner, act)))
+    bind(owner, optimizer.register_step_pre_hook(_hook(optimizer, owner, act)))
 
 
 def after_steps(
     optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], None]
 ) -> None:
     """Call a method of `owner` after each `optimizer.step`, the present one too, likewise."""
-    _bind(owner, optimizer.register_step_post_hook(_hook(optimizer, owner, act)))
+    bind(owner, optimizer.register_step_post_hook(_hook(optimizer, owner, act)))
 
 
 def replace_closure(args: Args, kwargs: Kwargs, wrap: Callable[[Closure], Closure]) -> Call | None:
@@ -80,7 +102,8 @@ def _hook(optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs
     return torch.compiler.disable(hook)
 
 
-def _bind(owner: Any, handle: RemovableHandle) -> None:
+def bind(owner: Any, handle: RemovableHandle) -> None:
+    """Remove a hook when `owner` is gone."""
     weakref.finalize(owner, handle.remove).atexit = False
 
 

@@ -13,6 +13,18 @@ from torch import Tensor
 from meta_lr.protocol import HostLoss, as_tensor
 
 Loss = Tensor | HostLoss
+MOST = 1024  # losses that are kept one by one; more are added up
+
+
+class Earlier(NamedTuple):
+    """The first losses since the last step, added up because there were many."""
+
+    total: float = 0.0  # of the finite ones
+    num_finite: int = 0
+    num_seen: int = 0
+
+
+NONE_EARLIER = Earlier()
 
 
 class Summary(NamedTuple):
@@ -46,14 +58,21 @@ def as_loss(loss: float | Tensor) -> Loss:
         ) from None
 
 
-def summarise(losses: Sequence[Loss], params: Callable[[], Sequence[Tensor]]) -> Summary:
-    """Return the mean of the finite ones of `losses`, each of shape (), and their number.
+def summarise(
+    losses: Sequence[Loss], params: Callable[[], Sequence[Tensor]], earlier: Earlier = NONE_EARLIER
+) -> Summary:
+    """Return the mean of the finite ones of `earlier` and `losses`, and how many there are.
 
-    In a process group of several ranks this is a collective call: one reduction where `params`
-    live, in float64, of which each rank gets the same bits. A single loss is read just once.
+    Each of `losses` has the shape (). In a process group of several ranks this is a collective
+    call: one reduction where `params` live, in float64, of which each rank gets the same bits. A
+    single loss is read just once.
     """
     if num_ranks() > 1:
-        return _over_ranks(losses, params()[0].device)
+        return _over_ranks(losses, params()[0].device, earlier)
+    if earlier.num_seen:
+        total, num_finite, num_seen = add_up(losses, earlier)
+        mean = HostLoss(total / num_finite, torch.float64) if num_finite else None
+        return Summary(mean, num_seen)
     if len(losses) == 1:  # the usual case: no kernel, one read
         return Summary(losses[0] if math.isfinite(losses[0].item()) else None, 1)
     if not losses:
@@ -62,21 +81,38 @@ def summarise(losses: Sequence[Loss], params: Callable[[], Sequence[Tensor]]) ->
     return Summary(finite.mean() if len(finite) else None, len(losses))
 
 
+def add_up(losses: Sequence[Loss], earlier: Earlier) -> Earlier:
+    """Return `earlier` with `losses` added; on an accelerator this waits for them."""
+    numbers = [number for number in _numbers(losses) if math.isfinite(number)]
+    total, num_finite, num_seen = earlier
+    return Earlier(total + sum(numbers), num_finite + len(numbers), num_seen + len(losses))
+
+
 def num_ranks() -> int:
     """Return the size of the default process group; 1 without one."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _over_ranks(losses: Sequence[Loss], device: torch.device) -> Summary:
+def _over_ranks(losses: Sequence[Loss], device: torch.device, earlier: Earlier) -> Summary:
     # A rank without finite losses takes part with zeros, so nobody waits and the mean is right.
     finite = _finite(losses, device).double() if losses else torch.zeros(0, device=device)
-    totals = torch.zeros(3, dtype=torch.float64, device=device)
-    totals[0], totals[1], totals[2] = finite.sum(), len(finite), len(losses)
+    totals = torch.tensor(earlier, dtype=torch.float64, device=device)
+    totals[0] += finite.sum()
+    totals[1] += len(finite)
+    totals[2] += len(losses)
     dist.all_reduce(totals)
     num_finite, num_seen = (int(count) for count in totals[1:].tolist())
     return Summary(totals[0] / num_finite if num_finite else None, num_seen)
 
 
 def _finite(losses: Sequence[Loss], device: torch.device) -> Tensor:
-    stacked = torch.stack([as_tensor(loss).to(device) for loss in losses])
+    stacked = _stacked(losses, device)
     return stacked[stacked.isfinite()]
+
+
+def _numbers(losses: Sequence[Loss]) -> list[float]:
+    return _stacked(losses, as_tensor(losses[-1]).device).tolist() if losses else []
+
+
+def _stacked(losses: Sequence[Loss], device: torch.device) -> Tensor:
+    return torch.stack([as_tensor(loss).to(device) for loss in losses])

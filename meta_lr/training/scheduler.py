@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import math
+import os
 from contextlib import nullcontext
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from meta_lr import protocol, rules
+from meta_lr import callers, protocol, rules
 from meta_lr.protocol import Average, Controller, Need, StepView
-from meta_lr.training import hooks
-from meta_lr.training.losses import Loss, as_loss, num_ranks, summarise
+from meta_lr.training import accumulation, advice, hooks, refusals
+from meta_lr.training.groups import Groups, own
+from meta_lr.training.losses import MOST, NONE_EARLIER, Earlier, Loss, add_up, as_loss, summarise
 from meta_lr.training.sandbox import Sandbox
 
 FORMAT = 1  # of the state dict
+PATIENCE = 20  # calls of `step` before the first optimizer step; a GradScaler may skip a few
 
 _TENSORS = Need.PARAMS | Need.GRADS | Need.DIRECTION
 _EXPERIMENTS = Need.META | Need.TRIALS
@@ -46,11 +49,18 @@ class ControlledLR(LRScheduler):
     In `SequentialLR` put this scheduler last: torch does not tell a scheduler that its turn is
     over. In `ChainedScheduler` it has the last word.
 
+    A probable mistake gets one warning, with the line of the caller: no loss is observed, or only
+    after the step; the optimizer's `step` is never called; the run is longer than `total_steps`;
+    a closure's value is the loss of one micro-batch of several; `step` gets an epoch's number.
+
     Args:
-        optimizer: Any optimizer of torch's kind that runs its closure once per step.
+        optimizer: Any optimizer of torch's kind that runs its closure once per step, or a wrapper
+            with such a one as its `optimizer`.
         controller: Chooses the rate of the first parameter group; the other groups keep their
-            ratio to it, or have `lr_scale`. Both are read when a group is first seen.
-        total_steps: Length of the run in optimizer steps, 0 if unknown.
+            ratio to it, or have `lr_scale`. Both are read when a group is first seen. Or the name
+            of a checkpoint, as `load_pretrained` takes it.
+        total_steps: Length of the run in optimizer steps, 0 if unknown; for a policy, in calls of
+            `step()`, of which accelerate makes one per process.
         steps_per_epoch: Optimizer steps in one pass over the training data, 0 if unknown.
         sandbox: For controllers that make experiments.
         last_epoch: As in torch: the number of the last step when resuming, -1 to begin.
@@ -59,7 +69,7 @@ class ControlledLR(LRScheduler):
         held: How many steps kept the last rate because no observed loss was finite.
 
     Raises:
-        TypeError: The optimizer is LBFGS, or is none.
+        TypeError: The optimizer is LBFGS, is none or cannot have hooks; or there is no controller.
         ValueError: The controller needs what is not given, was made for another optimizer family,
             or the ratios of the groups are unknown.
     """
@@ -67,71 +77,85 @@ class ControlledLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        controller: Controller,
+        controller: Controller | str | os.PathLike[str],
         *,
         total_steps: int = 0,
         steps_per_epoch: int = 0,
         sandbox: Sandbox | None = None,
         last_epoch: int = -1,
     ) -> None:
-        self.controller, self.sandbox = controller, sandbox
-        self.total_steps, self.steps_per_epoch = total_steps, steps_per_epoch
+        self._watched = refusals.watched(optimizer)
+        self.controller = controller = refusals.controller(controller)
+        # Not public: accelerate stops to call `step` after as many calls as `total_steps` says.
+        self._total_steps = refusals.length("total_steps", total_steps)
+        self.steps_per_epoch = refusals.length("steps_per_epoch", steps_per_epoch)
+        self.sandbox = sandbox
         self.held = 0
-        self._warned = False
+        self._warned: set[str] = set()  # the kinds of warnings that were raised
         self._is_policy = not controller.needs & _TRAINING
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
+        self._end = self._total_steps if controller.needs & Need.HORIZON else math.inf
         self._state = controller.init()
         self._pending: list[Loss] = []
+        self._earlier: Earlier = NONE_EARLIER  # pending too
+        self._num_observed = 0  # calls of `observe` since the last real step
+        self._num_idle: int | None = 0  # calls of `step` before the first optimizer step
+        self._num_silent = 0  # real steps before the first loss
         self._rate: float | None = None  # the controller's last
         self._used = False  # a policy's rate has served a real step
         self._averages = False  # the hook after steps is attached: few controllers need it
         self._average: Average | None = None  # to apply after the step
-        self._scales: list[float] = []
-        self._refuse(optimizer)
+        self._passes: accumulation.BackwardPasses | None = None
+        self._groups = Groups(optimizer)
+        refusals.unserved(self._watched, controller, self._served())
         super().__init__(optimizer, last_epoch)
-        self._read_scales()
-        hooks.before_steps(optimizer, self, ControlledLR._before_step)
+        self._groups.scales()
+        hooks.before_steps(self._watched, self, ControlledLR._before_step)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this optimizer's hooks: copies come without them."""
+        return {**self.__dict__, "_averages": False, "_passes": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Attach a copy to its own optimizer: copies of an optimizer come without hooks."""
+        """Attach a copy to its own optimizer."""
         self.__dict__.update(state)
-        self._averages = False
-        hooks.before_steps(self.optimizer, self, ControlledLR._before_step)
+        hooks.before_steps(self._watched, self, ControlledLR._before_step)
 
     def observe(self, loss: float | Tensor) -> None:
         """Tell the loss of the coming step, not yet scaled for accumulation or mixed precision.
 
         On an accelerator it stays there, and is not read before the step.
         """
-        if self._is_policy:
-            if self._used:
-                super().step()
-        elif self._reads_loss:
-            self._pending.append(as_loss(loss))
+        if self._num_silent:
+            self._was_late()
+        self._take(loss)
 
     def step(self, loss: float | Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch calls it epoch
         """In torch's place, after `optimizer.step()`: observe `loss` for the next step.
 
-        A policy moves to its next rate. An int is torch's deprecated `epoch`: the count restarts
-        there, as `SequentialLR` asks for in older versions.
+        A policy moves to its next rate. An int is torch's deprecated `epoch`: a policy goes there;
+        any other controller counts optimizer steps itself, and only begins there in its turn, as
+        older versions of `SequentialLR` ask for.
         """
-        if isinstance(loss, int):
-            super().step(loss)
-        elif self._is_policy or self._step_count == 0:
-            super().step()
-        else:
-            self._step_count += 1
-            if loss is not None:
-                self.observe(loss)
-            elif self._reads_loss and self._rate is None and self.last_epoch > 1:
-                self._warn_of_silence()
+        epoch = int(loss) if isinstance(loss, Integral) else None
+        if self._is_policy or self._step_count == 0 or (self.last_epoch < 0 and epoch is not None):
+            super().step(epoch)
+            return
+        self._step_count += 1
+        if self._num_idle is not None:
+            self._wait()
+        if epoch is not None:
+            self._warn_once("epoch", advice.epoch(self.controller, epoch))
+        elif loss is not None:
+            self._num_silent = 0  # the first step never has a loss in this order
+            self._take(loss)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the rates of the groups; inside `step()`, a policy's next ones."""
         if self._is_policy and self._get_lr_called_within_step:
             self._rate, self._used = self._ask(None), False
-            return [self._rate * scale for scale in self._read_scales()]
+            return [self._rate * scale for scale in self._groups.scales()]
         return _rates(self.optimizer)
 
     def get_last_lr(self) -> list[float | Tensor]:
@@ -150,6 +174,8 @@ class ControlledLR(LRScheduler):
             "used": self._used,
             "held": self.held,
             "pending": [protocol.as_tensor(loss) for loss in self._pending],
+            "earlier": tuple(self._earlier),
+            "warned": sorted(self._warned),
             "state": protocol.pack(protocol.clone(self._state)),
         }
 
@@ -159,15 +185,16 @@ class ControlledLR(LRScheduler):
         Raises:
             ValueError: It was saved with another controller, other groups or a newer version.
         """
-        self._refuse_state(state_dict)
+        refusals.state(state_dict, FORMAT, self.controller, self.optimizer)
         self._state = protocol.clone(protocol.unpack(self._state, state_dict["state"]))
         self.last_epoch, self._step_count = state_dict["last_epoch"], state_dict["step_count"]
         self._rate, self._used = state_dict["rate"], state_dict["used"]
-        self.held, self._pending = (
-            state_dict["held"],
-            [as_loss(loss) for loss in state_dict["pending"]],
-        )
-        self._average = None
+        self.held, self._average = state_dict["held"], None
+        self._pending = [as_loss(loss) for loss in state_dict["pending"]]
+        self._earlier = Earlier(*state_dict.get("earlier", NONE_EARLIER))
+        self._num_observed = self._earlier.num_seen + len(self._pending)
+        self._warned = set(state_dict.get("warned", ()))
+        self._groups.scales()
         protocol.set_rate(self.optimizer, 1.0, state_dict["lrs"])
         self._last_lr = _rates(self.optimizer)
 
@@ -183,40 +210,55 @@ class ControlledLR(LRScheduler):
 
         def run() -> Any:
             nonlocal decided
-            num_pending = len(self._pending)
-            loss = closure()
+            num_observed = self._num_observed
+            with nullcontext() if self._passes is None else self._passes.inside():
+                loss = closure()
             if not decided:
-                if self._reads_loss and loss is not None and len(self._pending) == num_pending:
-                    self._pending.append(as_loss(loss))
+                if self._reads_loss and loss is not None and self._num_observed == num_observed:
+                    self._take(loss)
+                    self._watch_accumulation()
                 self._decide()
                 decided = True
             return loss
 
         return run
 
+    def _watch_accumulation(self) -> None:
+        if self._passes is None:
+            self._passes = accumulation.watch(self._params())
+            if self._passes is not None:
+                hooks.bind(self, self._passes.handle)
+        elif self._passes.accumulated:
+            self._warn_once("accumulation", advice.ACCUMULATION)
+
     def _decide(self) -> None:
         """Set the rate of the step that is about to happen, if it is this scheduler's turn."""
-        if hooks.will_skip(self.optimizer):
+        self._num_idle = None
+        if hooks.will_skip(self._watched):
             return
+        scales = self._groups.scales()  # a new group's, before its learning rate changes
+        if self.last_epoch >= self._end:
+            self._warn_of_end()
         if self._is_policy:
             self._used = self.last_epoch >= 0
-            return
-        if self.last_epoch >= 0:
-            self._follow()
+        elif self.last_epoch >= 0:
+            self._follow(scales)
             self.last_epoch += 1
+        self._num_observed, self._earlier = 0, NONE_EARLIER
         self._pending.clear()
 
-    def _follow(self) -> None:
+    def _follow(self, scales: list[float]) -> None:
         loss = None
         if self._reads_loss:
-            loss, num_seen = summarise(self._pending, self._params)
+            loss, num_seen = summarise(self._pending, self._params, self._earlier)
             if num_seen == 0:
+                self._count_silence()
                 return
             self.held += loss is None
         if loss is not None or not self._reads_loss:
             self._rate = self._ask(loss)
         if self._rate is not None:
-            protocol.set_rate(self.optimizer, self._rate, self._read_scales())
+            protocol.set_rate(self.optimizer, self._rate, scales)
 
     def _ask(self, loss: Loss | None) -> float:
         """Return the controller's rate for step `last_epoch`; its state begins anew at 0."""
@@ -236,31 +278,65 @@ class ControlledLR(LRScheduler):
         self._average = average
         if not self._averages:
             self._averages = True
-            hooks.after_steps(self.optimizer, self, ControlledLR._after_step)
+            hooks.after_steps(self._watched, self, ControlledLR._after_step)
 
     def _after_step(self, args: hooks.Args, kwargs: hooks.Kwargs) -> None:
         if self._average is not None:
             protocol.apply_average(self._params(), self._average)
             self._average = None
 
-    def _warn_of_silence(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"{type(self.controller).__name__} reads the loss, but none was observed so far: "
-                "the rate stands; call scheduler.observe(loss) before optimizer.step()",
-                stacklevel=3,
-            )
+    def _take(self, loss: float | Tensor) -> None:
+        """Count an observation; keep its loss, or let a policy move if its rate was used."""
+        self._num_observed += 1
+        if self._reads_loss:
+            self._pending.append(as_loss(loss))
+        elif self._is_policy and self._used:
+            super().step()
+        if self._num_observed % MOST == 0:
+            self._fold()
+
+    def _fold(self) -> None:
+        self._warn_once("no step", advice.no_step(self._watched, f"observe() {MOST} times"))
+        if self._reads_loss:
+            self._earlier = add_up(self._pending, self._earlier)
+            self._pending.clear()
+
+    def _wait(self) -> None:
+        """Count a call of `step` before the first optimizer step."""
+        self._num_idle = (self._num_idle or 0) + 1
+        if self._num_idle == PATIENCE:
+            self._warn_once("no step", advice.no_step(self._watched, f"step() {PATIENCE} times"))
+
+    def _count_silence(self) -> None:
+        """Count a step without a loss before the first loss: `step(loss)` makes for one."""
+        if self._rate is None:
+            self._num_silent += 1
+            if self._num_silent == 2:
+                self._warn_once("silent", advice.silent(self.controller))
+
+    def _was_late(self) -> None:
+        if self._num_silent == 1:
+            self._warn_once("silent", advice.LATE)
+        self._num_silent = 0
+
+    def _warn_of_end(self) -> None:
+        total, self._end = self._total_steps, math.inf
+        self._warn_once(f"beyond {total}", advice.beyond(self.controller, self.last_epoch, total))
+
+    def _warn_once(self, kind: str, message: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            callers.warn(message)
 
     def _view(self, loss: Loss | None) -> StepView:
-        optimizer, params = self.optimizer, []
+        optimizer, params = self._watched, []
         if self._reads_tensors:
             hooks.unscale(optimizer)
             params = self._params()
         return StepView(
             self.controller,
             self.last_epoch,
-            total_steps=self.total_steps,
+            total_steps=self._total_steps,
             steps_per_epoch=self.steps_per_epoch,
             loss=loss,
             params=params,
@@ -272,50 +348,12 @@ class ControlledLR(LRScheduler):
     def _params(self) -> list[Tensor]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _read_scales(self) -> list[float]:
-        groups = self.optimizer.param_groups
-        if len(groups) != len(self._scales):
-            for group, rate in zip(groups, _rates(self.optimizer), strict=True):
-                group.setdefault("initial_lr", rate)
-            self._scales = protocol.group_scales(self.optimizer)
-        return self._scales
-
-    def _refuse(self, optimizer: Optimizer) -> None:
-        if isinstance(optimizer, LBFGS):
-            raise TypeError(
-                "LBFGS evaluates its closure many times per step, so a step has no one loss; "
-                "use another optimizer"
-            )
+    def _served(self) -> Need:
         served = ~(Need.HORIZON | Need.EPOCHS | _EXPERIMENTS)
-        served |= Need.HORIZON if self.total_steps > 0 else Need.NOTHING
-        served |= Need.EPOCHS if self.steps_per_epoch > 0 else Need.NOTHING
-        served |= Need.NOTHING if self.sandbox is None else _EXPERIMENTS
-        protocol.refuse_unserved(self.controller, served)
-        if self.controller.needs & _EXPERIMENTS and num_ranks() > 1:
-            raise ValueError(
-                f"{type(self.controller).__name__} makes experiments, which differ between the "
-                f"{num_ranks()} ranks of the process group; run it in one process"
-            )
-        rules.refuse_other_family(self.controller, optimizer)
-
-    def _refuse_state(self, state_dict: Mapping[str, Any]) -> None:
-        if state_dict.get("format") != FORMAT:
-            raise ValueError(
-                f"the state has format {state_dict.get('format')}, but this version reads "
-                f"{FORMAT}; it is from a newer meta_lr, or from another scheduler"
-            )
-        if state_dict["controller"] != repr(self.controller):
-            raise ValueError(
-                f"the state was saved with {state_dict['controller']}, but this scheduler has "
-                f"{self.controller!r}; build it with the controller that was saved"
-            )
-        if len(state_dict["lrs"]) != len(self.optimizer.param_groups):
-            raise ValueError(
-                f"the state was saved with {len(state_dict['lrs'])} parameter groups, but the "
-                f"optimizer has {len(self.optimizer.param_groups)}; add the groups before loading"
-            )
+        served |= Need.HORIZON if self._total_steps else Need.NOTHING
+        served |= Need.EPOCHS if self.steps_per_epoch else Need.NOTHING
+        return served | (Need.NOTHING if self.sandbox is None else _EXPERIMENTS)
 
 
 def _rates(optimizer: Optimizer) -> list[float | Tensor]:
-    rates = (group["lr"] for group in optimizer.param_groups)
-    return [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+    return [own(group["lr"]) for group in optimizer.param_groups]

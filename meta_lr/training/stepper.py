@@ -15,6 +15,7 @@ from meta_lr.protocol import Controller, Need, StepView
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.tasks.fingerprint import fingerprint_of
+from meta_lr.training.groups import separate
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 
 
@@ -64,6 +65,7 @@ class Stepper:
         self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
+        separate(self.optimizer)
         self.scales = protocol.group_scales(self.optimizer)
         self.notes: list[dict[str, Any]] = []
         self.sandbox = Sandbox(
