@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,16 @@ from torch import Tensor
 
 from meta_lr.schedulers.network import (
     Folded,
+    Layers,
+    Shapes,
     Start,
     Tensors,
     begin,
+    is_whole,
     output,
     raised,
     refuse_options,
+    shapes_of,
 )
 from meta_lr.seeds import generator
 
@@ -45,9 +50,9 @@ class MLP:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.hidden, Sequence) and all(is_whole(n, 1) for n in self.hidden)):
+            raise ValueError(f"MLP got hidden={self.hidden!r}; it is a list of sizes >= 1")
         object.__setattr__(self, "hidden", tuple(self.hidden))  # configurations give lists
-        if any(size < 1 for size in self.hidden):
-            raise ValueError(f"MLP got hidden={self.hidden}; sizes are positive")
         refuse_options(self)
 
     @property
@@ -56,10 +61,18 @@ class MLP:
         layers = range(len(self.hidden) + 1)
         return tuple(f"layer{i}.{kind}" for i in layers for kind in ("weight", "bias"))
 
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each weight, in the order of `names`."""
+        return shapes_of(self._layers)
+
     def init(self, seed: int, start: Start = "linear") -> Tensors:
         """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
-        layers = zip((*self.hidden, 1), (self.inputs, *self.hidden), strict=True)
-        return begin(list(layers), generator(seed, "mlp"), start)
+        return begin(self._layers, generator(seed, "mlp"), start)
+
+    @property
+    def _layers(self) -> Layers:
+        return list(zip((*self.hidden, 1), (self.inputs, *self.hidden), strict=True))
 
     def memory(self) -> Tensors:
         """Return (): there is none."""
