@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from meta_lr.baselines.fallback import Fallback
 from meta_lr.baselines.policies import Cosine
+from meta_lr.files import write_atomically
 from meta_lr.json_text import parse_json
 from meta_lr.schedulers.contract import COPY, Contract, checked, described, network
 from meta_lr.schedulers.contract import features as features_of
@@ -51,6 +51,9 @@ def save(
 ) -> Contract:
     """Write a checkpoint folder and return its contract; each file is replaced atomically.
 
+    Nothing is written where this checkpoint is already: its card may have grown, and the folder may
+    be read-only.
+
     Args:
         folder: Made if missing.
         learned: The scheduler, with gamma, family and range of losses.
@@ -66,10 +69,12 @@ def save(
     version = str(contract["format_version"])
     tensors = save_tensors(_named(learned), metadata={"format_version": version})
     contract["fingerprint"] = _fingerprint(contract, tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / WEIGHTS, tensors)
-    _replace(folder / CARD, card.encode())
-    _replace(folder / CONFIG, (json.dumps(contract, indent=2) + "\n").encode())
+    config = (json.dumps(contract, indent=2) + "\n").encode()
+    if not (_holds(folder / WEIGHTS, tensors) and _holds(folder / CONFIG, config)):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / WEIGHTS, tensors)
+        write_atomically(folder / CARD, card.encode())
+        write_atomically(folder / CONFIG, config)
     return contract
 
 
@@ -282,10 +287,8 @@ def _line(path: Path, said: str) -> str:
     return f"{name} {said}"
 
 
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data
 
 
 def _from_hub(name: str) -> Path:

@@ -7,11 +7,17 @@ import errno
 import re
 from collections.abc import Callable, Iterable
 
+from meta_lr.visible import visible
+
 _NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file may not grow any further"}
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of a user's mistake as one line."""
+    """Return the message of a user's mistake as one line, without control characters."""
+    return visible(_message(error))
+
+
+def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{_NO_ROOM[error.errno]}; make room, and the same command goes on"
