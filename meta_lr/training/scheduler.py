@@ -264,7 +264,7 @@ class ControlledLR(LRScheduler):
             steps_per_epoch=self.steps_per_epoch,
             loss=loss,
             params=params,
-            grads=[torch.zeros_like(p) if p.grad is None else p.grad for p in params],
+            grads=rules.gradients(params),
             direction=lambda: rules.direction(optimizer),
             sandbox=self.sandbox,
         )
@@ -297,6 +297,7 @@ class ControlledLR(LRScheduler):
                 f"{num_ranks()} ranks of the process group; run it in one process"
             )
         rules.refuse_other_family(self.controller, optimizer)
+        rules.refuse_complex(self.controller, optimizer)
 
     def _refuse_state(self, state_dict: Mapping[str, Any]) -> None:
         if state_dict.get("format") != FORMAT:
