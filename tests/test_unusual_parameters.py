@@ -17,6 +17,7 @@ from meta_lr.protocol import Need
 from tests.controllers import Says, Tenth
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # in torch's own step
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -72,15 +73,15 @@ def run_with_zero_directions(controller, zero_steps, num_steps=8):
     model = nn.ParameterList([weight])
     optimizer = torch.optim.SGD([weight], lr=0.1)
 
-    def loss_of(model, factor):
-        return factor * model[0].square().sum()
+    def loss_of(model, batch):
+        return batch[0].sum() * model[0].square().sum()
 
-    sandbox = Sandbox(model, optimizer, loss_of, lambda *_: torch.ones(()))
+    sandbox = Sandbox(model, optimizer, loss_of, lambda *_: (torch.ones(1),))
     scheduler = ControlledLR(optimizer, controller, total_steps=num_steps, sandbox=sandbox)
     rates = []
     for step in range(num_steps):
         optimizer.zero_grad()
-        loss = loss_of(model, 0.0 if step in zero_steps else 1.0)
+        loss = loss_of(model, (torch.tensor([0.0 if step in zero_steps else 1.0]),))
         loss.backward()
         scheduler.observe(loss)
         optimizer.step()
