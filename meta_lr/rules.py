@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from meta_lr.protocol import Controller, Need
-
 State = Mapping[str, Any]
 
 
@@ -193,20 +191,6 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
             f"{family(optimizer)}; use one of the family {learned}, or pass "
             "load_pretrained(..., peak=...), the rate at full output, or a policy's own family="
         )
-
-
-def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
-    """Raise a ValueError if the controller reads the parameters and one of them is complex."""
-    if not controller.needs & (Need.PARAMS | Need.GRADS | Need.DIRECTION):
-        return
-    for index, group in enumerate(optimizer.param_groups):
-        for p in group["params"]:
-            if p.is_complex():
-                raise ValueError(
-                    f"parameter group {index} has a complex parameter of shape {tuple(p.shape)}, "
-                    f"and {type(controller).__name__} reads parameters or gradients, which must be "
-                    "real; store it as torch.view_as_real(...), or use a policy of the step"
-                )
 
 
 def _adam(

@@ -297,7 +297,7 @@ class ControlledLR(LRScheduler):
                 f"{num_ranks()} ranks of the process group; run it in one process"
             )
         rules.refuse_other_family(self.controller, optimizer)
-        rules.refuse_complex(self.controller, optimizer)
+        protocol.refuse_complex(self.controller, optimizer)
 
     def _refuse_state(self, state_dict: Mapping[str, Any]) -> None:
         if state_dict.get("format") != FORMAT:

@@ -61,7 +61,7 @@ class Stepper:
         self.model = task.model().to(device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
         rules.refuse_other_family(controller, self.optimizer)
-        rules.refuse_complex(controller, self.optimizer)
+        protocol.refuse_complex(controller, self.optimizer)
         self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
