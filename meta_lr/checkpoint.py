@@ -10,10 +10,12 @@ import difflib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, Literal
 
 from safetensors import SafetensorError
@@ -24,30 +26,19 @@ from torch import Tensor
 from meta_lr.baselines.fallback import Fallback
 from meta_lr.baselines.policies import Cosine
 from meta_lr.files import write_atomically
-from meta_lr.schedulers.features import FEATURES, Features
+from meta_lr.json_text import parse_json
+from meta_lr.schedulers.contract import COPY, Contract, checked, described, network
+from meta_lr.schedulers.contract import features as features_of
+from meta_lr.schedulers.contract import gamma as gamma_of
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.network import Network, Tensors, options
+from meta_lr.schedulers.network import Network, Tensors
 
-FORMAT = 2  # 2 came with features, floors, annealing and formulas for gamma
-FORMULA = "initial_loss"  # the name in the file of the one formula for gamma
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
-_TYPES = {
-    "network": str,
-    "arguments": dict,
-    "gamma": (int, float, dict),
-    "stages": int,
-    "family": str,
-    "loss_range": (list, type(None)),
-    "trained_on": dict,
-}
 HIGHEST_PEAK = 1e30  # float32 holds it, and ten times as much
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
 
-Contract = dict[str, Any]
+_MOST_CONFIG, _MOST_WEIGHTS = 2**20, 2**30  # bytes; a larger file is no checkpoint's
 
 
 class CheckpointError(ValueError):
@@ -74,23 +65,13 @@ def save(
         card: Text of the card, in Markdown.
         license: Of the weights, as an SPDX name; "unknown" if they came without one.
     """
-    version = _version(learned)
-    tensors = save_tensors(_named(learned), metadata={"format_version": str(version)})
-    contract = {
-        "format_version": version,
-        "network": type(learned.net).__name__,
-        "arguments": options(learned.net),
-        "features": [_described(name) for name in learned.features.names],
-        "output": _output(learned),
-        **({"anneal": True} if learned.anneal else {}),
-        "gamma": _written(learned.gamma),
-        "stages": len(learned.stages),
-        "family": learned.family,
-        "loss_range": learned.loss_range and list(learned.loss_range),
+    contract = described(learned) | {
         "trained_on": dict(trained_on),
         "license": license,
         "paper": PAPER,
     }
+    version = str(contract["format_version"])
+    tensors = save_tensors(_named(learned), metadata={"format_version": version})
     contract["fingerprint"] = _fingerprint(contract, tensors)
     config = (json.dumps(contract, indent=2) + "\n").encode()
     if not (_holds(folder / WEIGHTS, tensors) and _holds(folder / CONFIG, config)):
@@ -107,24 +88,17 @@ def load(folder: Path) -> tuple[Learned, Contract]:
     Raises:
         CheckpointError: A file is missing, damaged, from a newer format, or not of the other.
     """
-    contract = _contract(folder)
-    data = _bytes(folder / WEIGHTS)
-    try:
-        tensors = load_tensors(data)
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} is damaged or cut short ({error}); copy the checkpoint again"
-        ) from None
-    net, features = _network(folder, contract), _features(folder, contract)
-    gamma = _gamma(folder, contract)
-    anneal = contract.get("anneal", False)
-    if not isinstance(anneal, bool):
-        raise CheckpointError(f"{folder / CONFIG}: anneal is {anneal!r}, not true or false")
-    if net.inputs != features.inputs:
-        raise CheckpointError(
-            f"{folder / CONFIG}: {net} does not fit {features.inputs} features; copy it again"
-        )
-    stages = [_stage(folder, tensors, i, net) for i in range(contract["stages"])]
+    config, weights = folder / CONFIG, folder / WEIGHTS
+    with _blamed(config):
+        contract = _parsed(_bytes(config, _MOST_CONFIG))
+        net, features = network(contract), features_of(contract)
+        if net.inputs != features.inputs:
+            names = ", ".join(features.names)
+            raise ValueError(f"has {net}, which does not fit the features {names}; {COPY}")
+        gamma = gamma_of(contract)
+    with _blamed(weights):
+        data = _bytes(weights, _MOST_WEIGHTS)
+        stages = _stages(_tensors(data), net, contract["stages"])
     if _fingerprint(contract, data) != contract["fingerprint"]:
         raise CheckpointError(
             f"{folder}: the weights are not those that {CONFIG} was written for; "
@@ -138,7 +112,7 @@ def load(folder: Path) -> tuple[Learned, Contract]:
         family=contract["family"],
         loss_range=None if bounds is None else (bounds[0], bounds[1]),
         features=features,
-        anneal=anneal,
+        anneal=contract.get("anneal", False),
     )
     return learned, contract
 
@@ -245,116 +219,53 @@ def _named(learned: Learned) -> dict[str, Tensor]:
     }
 
 
-def _version(learned: Learned) -> int:
-    """Return the oldest format that can hold it."""
-    net = learned.net
-    old = learned.features.raw and (net.inputs, net.floor) == (1, 0.0) and not learned.anneal
-    return 1 if old and not isinstance(learned.gamma, InitialLossGamma) else FORMAT
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    """Return the weights in a file by name.
 
-
-def _described(name: str) -> dict[str, Any]:
-    feature = FEATURES[name]
-    return {"name": name, "meaning": feature.meaning, "unit": feature.unit, "shape": []}
-
-
-def _output(learned: Learned) -> dict[str, Any]:
-    """Return what the output means: the rate, or its share of gamma where that is a formula."""
-    floor = 0.0 if learned.anneal else learned.net.floor
-    if isinstance(learned.gamma, InitialLossGamma):
-        return {"kind": "share of gamma", "bounds": [floor, 1.0], "scale": "formula"}
-    bounds = [floor * learned.highest, learned.highest]
-    return {"kind": "rate", "bounds": bounds, "scale": "peak"}
-
-
-def _written(gamma: float | InitialLossGamma) -> float | dict[str, Any]:
-    return {"formula": FORMULA, **asdict(gamma)} if isinstance(gamma, InitialLossGamma) else gamma
-
-
-def _contract(folder: Path) -> Contract:
-    path = folder / CONFIG
+    Raises:
+        ValueError: The file is damaged.
+    """
     try:
-        contract = json.loads(_bytes(path))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); copy the checkpoint again") from None
-    if not isinstance(contract, dict):
-        raise CheckpointError(f"{path} holds no contract; copy the checkpoint again")
-    version = contract.get("format_version")
-    if not isinstance(version, int) or version > FORMAT:
-        raise CheckpointError(
-            f"{path} has format {version}, this meta_lr reads up to {FORMAT}; "
-            "install a newer meta_lr"
+        return load_tensors(data)
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"is damaged or cut short ({error}); {COPY}") from None
+
+
+def _stages(tensors: Mapping[str, Tensor], net: Network, num_stages: int) -> list[Tensors]:
+    """Return the weights of each stage.
+
+    Raises:
+        ValueError: They are those of another network, or the network cannot compute with them.
+    """
+    names, stages = set[str](), list[Tensors]()
+    for stage in range(num_stages):  # it ends at the first that is missing
+        parts = [f"stage{stage}.{name}" for name in net.names]
+        shaped = zip(parts, net.shapes, strict=True)
+        stages.append(tuple(_weight(tensors, name, shape, net) for name, shape in shaped))
+        names.update(parts)
+    strange = sorted(set(tensors) - names)
+    if strange:
+        raise ValueError(f"holds another network: it has {short(strange[0])} too; {COPY}")
+    kinds = sorted({str(tensor.dtype) for tensor in tensors.values()})
+    if kinds not in (["torch.float32"], ["torch.float64"]):
+        raise ValueError(
+            f"holds weights in {', '.join(kinds)}; save the checkpoint with all of them in "
+            "torch.float32, or all in torch.float64"
         )
-    missing = {"network", "arguments", "gamma", "stages", "family", "loss_range", "fingerprint"}
-    missing |= {"trained_on"}
-    missing -= set(contract)
-    if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(sorted(missing))}; copy it again")
-    for name, kind in _TYPES.items():
-        if not isinstance(contract[name], kind):
-            raise CheckpointError(
-                f"{path}: {name} is {contract[name]!r}, of the wrong type; copy it again"
-            )
-    return contract
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise ValueError(f"holds a value in {broken[0]} that is not finite; {COPY}")
+    return stages
 
 
-def _network(folder: Path, contract: Contract) -> Network:
-    kind = contract["network"]
-    if kind not in NETWORKS:
-        raise CheckpointError(
-            f"{folder / CONFIG} names the network {kind!r}; known are {', '.join(NETWORKS)}"
-        )
-    try:
-        net = NETWORKS[kind](**contract["arguments"])
-        net.init(0)  # sizes that are no whole numbers are only noticed here
-        return net
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: {kind} does not take this: {error}") from None
-
-
-def _features(folder: Path, contract: Contract) -> Features:
-    described = contract.get("features", [{"name": "loss"}])
-    try:
-        names = [entry["name"] for entry in described]
-        unknown = [name for name in names if name not in FEATURES]
-        if not unknown:
-            return Features(tuple(names))
-    except (TypeError, KeyError, ValueError):
-        raise CheckpointError(
-            f"{folder / CONFIG}: features is {described!r}, of the wrong form; copy it again"
-        ) from None
-    raise CheckpointError(
-        f"{folder / CONFIG} names the features {', '.join(map(repr, unknown))}, which this meta_lr "
-        "does not know: it is from a newer format; install a newer meta_lr"
-    )
-
-
-def _gamma(folder: Path, contract: Contract) -> float | InitialLossGamma:
-    gamma = contract["gamma"]
-    if not isinstance(gamma, dict):
-        return gamma
-    if gamma.get("formula") != FORMULA:
-        raise CheckpointError(
-            f"{folder / CONFIG} names the formula {gamma.get('formula')!r} for gamma, which this "
-            "meta_lr does not know: it is from a newer format; install a newer meta_lr"
-        )
-    try:
-        return InitialLossGamma(**{k: v for k, v in gamma.items() if k != "formula"})
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / CONFIG}: gamma does not take this: {error}") from None
-
-
-def _stage(folder: Path, tensors: Mapping[str, Tensor], stage: int, net: Network) -> Tensors:
-    weights = []
-    for name, like in zip(net.names, net.init(0), strict=True):
-        found = tensors.get(f"stage{stage}.{name}")
-        if found is None or found.shape != like.shape:
-            raise CheckpointError(
-                f"{folder / WEIGHTS} holds another network: stage{stage}.{name} is "
-                f"{'missing' if found is None else tuple(found.shape)}, "
-                f"but {net} needs {tuple(like.shape)}"
-            )
-        weights.append(found)
-    return tuple(weights)
+def _weight(
+    tensors: Mapping[str, Tensor], name: str, shape: tuple[int, ...], net: Network
+) -> Tensor:
+    found = tensors.get(name)
+    if found is None or found.shape != shape:
+        came = "missing" if found is None else tuple(found.shape)
+        raise ValueError(f"holds another network: {name} is {came}, but {net} needs {shape}")
+    return found
 
 
 def _fingerprint(contract: Contract, tensors: bytes) -> str:
@@ -363,13 +274,45 @@ def _fingerprint(contract: Contract, tensors: bytes) -> str:
     return hashlib.sha256(text + hashlib.sha256(tensors).digest()).hexdigest()[:16]
 
 
-def _bytes(path: Path) -> bytes:
+def _parsed(data: bytes) -> Contract:
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError):
+        content = parse_json(data)
+    except ValueError as error:
+        raise ValueError(f"is not JSON ({error}); {COPY}") from None
+    return checked(content)
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    """Return the content of a regular file of at most so many bytes."""
+    if not path.is_file():
         raise CheckpointError(
             f"{path} is missing; a checkpoint is a folder of {CONFIG} and {WEIGHTS}"
-        ) from None
+        )
+    size = path.stat().st_size
+    if size > most:
+        raise ValueError(f"has {size:,} bytes, and at most {most:,} are read; {COPY}")
+    return path.read_bytes()
+
+
+@contextmanager
+def _blamed(path: Path) -> Iterator[None]:
+    """Turn what is wrong with the content of a file into a CheckpointError of one short line."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(_line(path, str(error))) from None
+
+
+def _line(path: Path, said: str) -> str:
+    """Return one line of at most 300 characters; a long path keeps its end, the rest both ends."""
+    name, said = str(path), " ".join(said.split())
+    name = name if len(name) <= 120 else f"...{name[-117:]}"
+    room = 299 - len(name)
+    if len(said) > room:
+        said = f"{said[: room - 85]} ... {said[-80:]}"
+    return f"{name} {said}"
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from meta_lr import seeds
 from meta_lr.baselines.piecewise import Piecewise
-from meta_lr.protocol import HostLoss, StepView
+from meta_lr.protocol import HostLoss, StepView, check_rate
 from meta_lr.schedulers.learned import Learned
 from meta_lr.training.record import NAME, read_rows
 from meta_lr.training.rows import Row, rows_from
@@ -118,7 +118,7 @@ def replay(learned: Learned, losses: Array) -> Array:
             seen = HostLoss(loss, torch.float32)
             view = StepView(quiet, step, total_steps=len(losses), loss=seen)
             rate, state = quiet(view, state)
-            rates.append(float(rate))
+            rates.append(check_rate(quiet, step, float(rate)))
     return np.array(rates)
 
 

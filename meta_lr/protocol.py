@@ -269,6 +269,20 @@ def refuse_unserved(controller: Controller, served: Need) -> None:
         )
 
 
+def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
+    """Raise a ValueError if the controller reads the parameters and one of them is complex."""
+    if not controller.needs & (Need.PARAMS | Need.GRADS | Need.DIRECTION):
+        return
+    for index, group in enumerate(optimizer.param_groups):
+        for p in group["params"]:
+            if p.is_complex():
+                raise ValueError(
+                    f"parameter group {index} has a complex parameter of shape {tuple(p.shape)}, "
+                    f"and {type(controller).__name__} reads parameters or gradients, which must be "
+                    "real; store it as torch.view_as_real(...), or use a policy of the step"
+                )
+
+
 def check_rate(controller: Controller, step: int, rate: float) -> float:
     """Return `rate`, or raise a ValueError if it is negative, infinite or not a number."""
     if not 0.0 <= rate < math.inf:

@@ -8,7 +8,7 @@ differentiable in everything.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -162,10 +162,15 @@ def direction(optimizer: Optimizer) -> list[Tensor]:
     return [
         torch.zeros_like(p)
         if p.grad is None
-        else rule(p.detach(), p.grad, optimizer.state.get(p, {}), group)[0].value(p.detach())
+        else rule(p.detach(), _dense(p.grad), _state(optimizer, p), group)[0].value(p.detach())
         for group in optimizer.param_groups
         for p in group["params"]
     ]
+
+
+def gradients(params: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of the parameters, dense, and zeros where there is none."""
+    return [torch.zeros_like(p) if p.grad is None else _dense(p.grad) for p in params]
 
 
 def family(optimizer: Optimizer) -> str:
@@ -199,6 +204,16 @@ def _adam(
     denominator = _sqrt(square) / correction2**0.5 + group["eps"]
     new = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
     return Direction(mean, denominator, correction1, decay), new
+
+
+def _state(optimizer: Optimizer, p: Tensor) -> State:
+    """Return the optimizer's state of a parameter; a sparse momentum buffer becomes dense."""
+    state = optimizer.state.get(p, {})
+    return {k: _dense(v) if isinstance(v, Tensor) else v for k, v in state.items()}
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.to_dense() if tensor.is_sparse else tensor
 
 
 def _with_l2(p: Tensor, g: Tensor, group: Mapping[str, Any]) -> Tensor:

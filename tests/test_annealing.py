@@ -103,7 +103,7 @@ def test_it_comes_back_from_a_checkpoint(tmp_path):
         pytest.approx(12.8),
     ]
     (tmp_path / "config.json").write_text(json.dumps({**contract, "anneal": "no"}))
-    with pytest.raises(CheckpointError, match="anneal is 'no', not true or false"):
+    with pytest.raises(CheckpointError, match="has anneal='no', but it must be true or false"):
         checkpoint.load(tmp_path)
 
 

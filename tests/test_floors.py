@@ -14,7 +14,17 @@ import meta_lr
 
 PACKAGE = Path(meta_lr.__file__).parent
 FLOORS = [
-    ("protocol", "vectors", "rules", "seeds", "callers", "files", "visible", "csv_text"),
+    (
+        "protocol",
+        "vectors",
+        "rules",
+        "seeds",
+        "callers",
+        "files",
+        "visible",
+        "csv_text",
+        "json_text",
+    ),
     ("signals",),
     ("tasks", "schedulers", "baselines"),
     ("checkpoint",),

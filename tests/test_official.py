@@ -92,7 +92,13 @@ KEY = "layer3.bias"
         (changed(**{KEY: torch.zeros(2)}), r"another network: layer3.bias is \(2,\), not \(1,\)"),
         (changed(**{KEY: None}), r"another network: layer3.bias is missing, not \(1,\)"),
         (changed(**{KEY: 1.0}), "another network: layer3.bias is missing"),
-        (changed(extra=torch.zeros(1)), "another network: it has extra"),
+        (changed(extra=torch.zeros(1)), "another network: it has 'extra'"),
+        (changed(**{KEY: torch.zeros(1, device="meta")}), "layer3.bias is not a dense tensor"),
+        (
+            changed(**{KEY: torch.tensor([1e300], dtype=torch.float64)}),
+            "layer3.bias holds what is no finite",
+        ),
+        (changed(**{KEY: torch.zeros(1).to(torch.complex64)}), "layer3.bias holds what is no fin"),
         (changed(**{KEY: torch.tensor([1])}), "layer3.bias holds what is no finite number"),
         (changed(**{KEY: torch.tensor([float("nan")])}), "layer3.bias holds what is no finite"),
         ([torch.zeros(1)], "holds a list, not weights by name"),
@@ -193,6 +199,16 @@ def test_constants_are_called_so(tmp_path, capsys):
     _, out, _ = outcome(capsys, "import-official", *files, "--out", str(tmp_path / "made"))
     said = "In effect these are three constants, 0.7311, 0.0474, 0.0180"
     assert said in out and said in (tmp_path / "made" / "README.md").read_text()
+
+
+def test_a_stage_whose_output_is_zero_has_no_ratio_and_does_not_stop_the_import(tmp_path, capsys):
+    files = [str(path) for path in three(tmp_path)]
+    write(tmp_path / "1.pth", changed(**{KEY: torch.tensor([-1e6])}))
+    _, out, err = outcome(capsys, "import-official", *files, "--out", str(tmp_path / "made"))
+    assert err == ""
+    assert "stage 1  1.pth    output 0.0000 at loss 0.3\n" in out
+    card = (tmp_path / "made" / "README.md").read_text()
+    assert "| stage 1 | 0.0000 | 0.0000 | 0.0000 | 0.0000 | 1.000 |" in card
 
 
 def test_help_says_what_the_files_are_and_where(capsys):

@@ -37,6 +37,13 @@ def beside(held: tuple[Vector, ...], params: Sequence[Tensor]) -> tuple[Vector, 
 
 
 @torch.no_grad()
+def copy_to(held: Vector, params: Sequence[Tensor]) -> None:
+    """Overwrite a held vector with the parameters."""
+    for h, p in zip(held, params, strict=True):  # DTensor does not support torch._foreach_copy_
+        h.copy_(p)
+
+
+@torch.no_grad()
 def turn(point: Sequence[Tensor], last: Vector, way: Vector) -> Tensor:
     """Return the angle in degrees, (), between the direction `way` and the move to `point`.
 
@@ -82,7 +89,7 @@ def follow(
         like = [p.to(m.dtype) for p, m in zip(params, mean, strict=True)]
         torch._foreach_lerp_(mean, like, 1 / (before + 1))
     else:
-        torch._foreach_copy_(mean, list(params))
+        copy_to(mean, params)
     if steps % k:
         return (mean, last, way), None
     angle = turn(mean, last, way)

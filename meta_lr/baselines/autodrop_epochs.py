@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from meta_lr.baselines.angles import Vector, are_of, beside, buffers, turn
+from meta_lr.baselines.angles import Vector, are_of, beside, buffers, copy_to, turn
 from meta_lr.baselines.autodrop import refuse_rates
 from meta_lr.baselines.checks import refuse_counts
 from meta_lr.protocol import Average, Need, StepView
@@ -130,7 +130,7 @@ class AutoDropEpochs:
         """Take the snapshot of an epoch; return the state with its angle, if it has settled too."""
         last, way = beside(state.trail, view.params) if state.trail else buffers(view.params, 2)
         turned = turn(view.params, last, way)
-        torch._foreach_copy_(way, list(view.params))
+        copy_to(way, view.params)
         angle = float(turned) if state.snapshots >= 2 else math.nan
         settled = abs(angle - state.angle) < state.theta
         counter = state.counter + (settled or state.counter > 0)

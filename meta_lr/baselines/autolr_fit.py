@@ -59,6 +59,8 @@ def fit(multiples: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
     x, y = np.array(multiples, dtype=np.float64), np.array(losses, dtype=np.float64)
     if not np.isfinite(y).all():
         return Fit(math.nan, math.nan, 0.0, math.nan)
+    if not np.ptp(y, axis=0).any():  # on a zero direction; the fit would be of rounding errors
+        return Fit(0.0, 0.0, 0.0, math.nan)
     y = y - y.mean(axis=0)  # a common part would only cost digits
     powers = np.vander(x, 3)
     found, *_ = np.linalg.lstsq(powers, y, rcond=None)

@@ -51,7 +51,7 @@ class LABPAL:
         3. u is the optimizer's, and the batch size of the run stays, where the code doubles it at
         75,000 and 112,500 steps; there, ten times its batches are measured;
         4. while there is no rate, it is 0 and each step measures; if the first |u| is already out
-        of bounds, that is an error.
+        of bounds, that is an error. Where |u| = 0 the rate is kept, and the next step measures.
     Cost:
         3 x `batches` forward passes per measurement: by default 1 % of the run's steps
 
@@ -113,6 +113,8 @@ class LABPAL:
     def _measured(self, view: StepView, state: LABPALState) -> LABPALState:
         ahead = line(view)
         length = ahead.norm()
+        if length == 0.0:  # the step changes nothing at any learning rate
+            return state._replace(due=view.step + 1)
         if not self.min_norm <= length <= self.max_norm:
             return self._out_of_bounds(view, state, length)
         losses = self._losses(ahead, length)

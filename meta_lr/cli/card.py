@@ -53,8 +53,7 @@ scheduler = meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{place}"){t
 | std / mean within the part | {spreads} |
 
 Over the whole run the rate went from {first:.4g} to {last:.4g}; its standard deviation is
-{variation:.1%} of its mean (0 % would be a constant rate). phi moved by {moved:.1%} of its first
-norm.
+{variation:.1%} of its mean (0 % would be a constant rate). phi moved {moved}.
 
 ## What it does with the loss
 
@@ -138,6 +137,16 @@ def card(
     )
 
 
+def ratio(values: Sequence[float]) -> float:
+    """Return the largest over the smallest of numbers >= 0; infinite if only the smallest is 0.
+
+    >>> ratio([0.1, 0.2]), ratio([0.0, 0.2]), ratio([0.0, 0.0])
+    (2.0, inf, 1.0)
+    """
+    low, high = min(values), max(values)
+    return 1.0 if low == high else high / low if low else math.inf
+
+
 def _tenths(rates: Sequence[float]) -> list[Sequence[float]]:
     num = min(10, len(rates))
     bounds = [len(rates) * i // num for i in range(num + 1)]
@@ -145,14 +154,15 @@ def _tenths(rates: Sequence[float]) -> list[Sequence[float]]:
 
 
 def _variation(rates: Sequence[float]) -> float:
-    return statistics.pstdev(rates) / statistics.fmean(rates)
+    mean = statistics.fmean(rates)
+    return statistics.pstdev(rates) / mean if mean else 0.0
 
 
 def _response(learned: Learned, stage: int, levels: Sequence[float], steps: int) -> str:
     """Return the row of a stage: its settled rate for each level of the loss."""
     rates = [_settled(learned, stage, level, steps) for level in levels]
     cells = " | ".join(f"{rate:.4g}" for rate in rates)
-    return f"| stage {stage + 1} | {cells} | {max(rates) / min(rates):.3f} |"
+    return f"| stage {stage + 1} | {cells} | {ratio(rates):.3f} |"
 
 
 def _settled(learned: Learned, stage: int, loss: float, steps: int) -> float:
@@ -164,8 +174,11 @@ def _settled(learned: Learned, stage: int, loss: float, steps: int) -> float:
     return rate.item()
 
 
-def _moved(controller: OnlineMLRSNet, state: OnlineState) -> float:
-    """Return how far phi is from its first values, relative to their norm."""
+def _moved(controller: OnlineMLRSNet, state: OnlineState) -> str:
+    """Return in words how far phi is from its first values, relative to their norm."""
     start = controller.init().phi
     far = sum(float((p - q).square().sum()) for p, q in zip(state.phi, start, strict=True))
-    return math.sqrt(far / sum(float(q.square().sum()) for q in start))
+    first = sum(float(q.square().sum()) for q in start)
+    if first == 0.0:
+        return f"from zero to a norm of {math.sqrt(far):.3g}"
+    return f"by {math.sqrt(far / first):.1%} of its first norm"

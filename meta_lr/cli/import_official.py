@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,7 @@ def _origin(files: list[Path]) -> dict[str, Any]:
 
 def _card(options: argparse.Namespace, learned: Learned) -> str:
     from meta_lr.checkpoint import PAPER
+    from meta_lr.cli.card import ratio
 
     rows = _responses(learned)
     return _CARD.format(
@@ -159,7 +161,7 @@ def _card(options: argparse.Namespace, learned: Learned) -> str:
         levels=" | ".join(f"{loss:g}" for loss in LOSSES),
         rules="|".join("---" for _ in LOSSES),
         responses="\n".join(
-            f"| stage {i} | {' | '.join(f'{p:.4f}' for p in row)} | {max(row) / min(row):.3f} |"
+            f"| stage {i} | {' | '.join(f'{p:.4f}' for p in row)} | {ratio(row):.3f} |"
             for i, row in enumerate(rows, 1)
         ),
         verdict=_verdict(rows),
@@ -184,14 +186,17 @@ def _rule(options: argparse.Namespace) -> str:
 
 def _verdict(rows: list[list[float]]) -> str:
     """Return in words whether the stages listen to the loss."""
-    widest = max(max(row) / min(row) for row in rows)
+    from meta_lr.cli.card import ratio
+
+    widest = max(map(ratio, rows))
     levels = ", ".join(f"{row[1]:.4f}" for row in rows)
     if widest < CONSTANT:
         return (
             f"In effect these are three constants, {levels}: the loss changes the output by "
             f"{widest - 1:.0%} at most."
         )
-    return f"The loss changes the output by up to {widest - 1:.0%}; at loss {LOSSES[1]}: {levels}."
+    most = f"by up to {widest - 1:.0%}" if math.isfinite(widest) else "from zero"
+    return f"The loss changes the output {most}; at loss {LOSSES[1]}: {levels}."
 
 
 def _summary(options: argparse.Namespace, learned: Learned) -> str:

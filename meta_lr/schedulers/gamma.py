@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, Arithmetic, Number
-from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.network import Tensors, is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,10 @@ class InitialLossGamma:
     recomputed: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2:
-            raise ValueError(f"num_classes is {self.num_classes}; the formula needs at least 2")
+        if not (is_whole(self.num_classes, 2) and is_number(self.num_classes)):
+            raise ValueError(f"num_classes is {self.num_classes!r}; the formula needs at least 2")
+        if not isinstance(self.recomputed, bool):
+            raise ValueError(f"recomputed is {self.recomputed!r}, not true or false")
 
     def __call__(self, loss: float) -> float:
         """Return gamma for the initial loss (nats)."""
@@ -94,5 +96,7 @@ class InitialLossGamma:
 
 def refuse_useless(gamma: float | InitialLossGamma) -> None:
     """Raise a ValueError unless gamma is a formula, or a rate above 0."""
-    if not isinstance(gamma, InitialLossGamma) and not 0.0 < gamma < math.inf:
-        raise ValueError(f"gamma is {gamma}; it is finite and positive, or a formula")
+    if isinstance(gamma, InitialLossGamma):
+        return
+    if not is_number(gamma) or gamma <= 0.0:
+        raise ValueError(f"gamma is {gamma!r}; it is finite and positive, or a formula")

@@ -12,12 +12,17 @@ from torch import Tensor
 
 from meta_lr.schedulers.network import (
     Folded,
+    Layers,
+    Shapes,
     Start,
     Tensors,
     begin,
+    is_number,
+    is_whole,
     output,
     raised,
     refuse_options,
+    shapes_of,
 )
 from meta_lr.seeds import generator
 
@@ -63,13 +68,15 @@ class LSTM:
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.hidden < 1 or self.bottleneck < 0:
+        if not (is_whole(self.hidden, 1) and is_whole(self.bottleneck, 0)):
             raise ValueError(
                 f"LSTM got hidden={self.hidden}, bottleneck={self.bottleneck}; "
                 "hidden is at least 1, bottleneck at least 0"
             )
         if self.gates not in ("ifog", "ifgo"):
             raise ValueError(f"LSTM got gates={self.gates!r}; it is 'ifog' or 'ifgo'")
+        if not is_number(self.forget_offset):
+            raise ValueError(f"LSTM got forget_offset={self.forget_offset!r}; it is a number")
         refuse_options(self)
 
     @property
@@ -78,11 +85,20 @@ class LSTM:
         maps = ("x_down", "x_up", "h_down", "h_up", "head")
         return tuple(f"{name}.{kind}" for name in maps for kind in ("weight", "bias"))
 
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each weight, in the order of `names`."""
+        return shapes_of(self._layers)
+
     def init(self, seed: int, start: Start = "linear") -> Tensors:
         """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        return begin(self._layers, generator(seed, "lstm"), start)
+
+    @property
+    def _layers(self) -> Layers:
         narrow, wide = self.bottleneck or self.hidden // 2 or 1, 4 * self.hidden
         layers = [(narrow, self.inputs), (wide, narrow), (narrow, self.hidden), (wide, narrow)]
-        return begin([*layers, (1, self.hidden)], generator(seed, "lstm"), start)
+        return [*layers, (1, self.hidden)]
 
     def memory(self) -> Tensors:
         """Return h and c in one tensor of zeros, of shape (2, hidden)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,12 +13,16 @@ from torch import Tensor
 from meta_lr.schedulers.network import (
     Folded,
     FoldedScores,
+    Layers,
+    Shapes,
     Start,
     Tensors,
     begin,
+    is_whole,
     output,
     raised,
     refuse_options,
+    shapes_of,
 )
 from meta_lr.seeds import generator
 
@@ -34,6 +39,8 @@ class MLP:
         inputs: Number of features.
         floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
             of the last layer are even steps of the rate's logarithm, from `floor` to 1.
+        outputs: Numbers that `scores` returns; a learned schedule of the loss has 1.
+        activation: Of the hidden layers, "relu" or "tanh".
 
     >>> net = MLP(hidden=(8,))
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
@@ -48,9 +55,14 @@ class MLP:
     activation: Literal["relu", "tanh"] = "relu"
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.hidden, Sequence) and all(is_whole(n, 1) for n in self.hidden)):
+            raise ValueError(f"MLP got hidden={self.hidden!r}; it is a list of sizes >= 1")
         object.__setattr__(self, "hidden", tuple(self.hidden))  # configurations give lists
-        if any(size < 1 for size in self.hidden):
-            raise ValueError(f"MLP got hidden={self.hidden}; sizes are positive")
+        if not is_whole(self.outputs, 1) or self.activation not in ("relu", "tanh"):
+            raise ValueError(
+                f"MLP got outputs={self.outputs!r}, activation={self.activation!r}; outputs is at "
+                "least 1, activation is 'relu' or 'tanh'"
+            )
         refuse_options(self)
 
     @property
@@ -59,10 +71,18 @@ class MLP:
         layers = range(len(self.hidden) + 1)
         return tuple(f"layer{i}.{kind}" for i in layers for kind in ("weight", "bias"))
 
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each weight, in the order of `names`."""
+        return shapes_of(self._layers)
+
     def init(self, seed: int, start: Start = "linear") -> Tensors:
         """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
-        layers = zip((*self.hidden, self.outputs), (self.inputs, *self.hidden), strict=True)
-        return begin(list(layers), generator(seed, "mlp"), start)
+        return begin(self._layers, generator(seed, "mlp"), start)
+
+    @property
+    def _layers(self) -> Layers:
+        return list(zip((*self.hidden, self.outputs), (self.inputs, *self.hidden), strict=True))
 
     def memory(self) -> Tensors:
         """Return (): there is none."""

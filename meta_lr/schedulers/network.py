@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from numbers import Real
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
 
 import torch
 from torch import Tensor
 
 Tensors = tuple[Tensor, ...]
+Layers = Sequence[tuple[int, int]]  # rows and columns of each
+Shapes = tuple[tuple[int, ...], ...]
 Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
 FoldedScores = Callable[[Any, Tensors], Any]  # the same, to what the last layer gives (outputs,)
 Start = Literal["linear", "narrow", "high", "zero"]  # how weights begin, see `begin`
@@ -35,6 +39,11 @@ class Network(Protocol):
         """One name per weight, in order."""
         ...
 
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each weight, in the same order; nothing is allocated."""
+        ...
+
     def init(self, seed: int, start: Start = "linear") -> Tensors:
         """Return fresh weights, a pure function of the arguments; see `begin`."""
         ...
@@ -55,9 +64,16 @@ class Network(Protocol):
         ...
 
 
-def begin(
-    layers: Sequence[tuple[int, int]], draw: torch.Generator, start: Start = "linear"
-) -> Tensors:
+def shapes_of(layers: Layers) -> Shapes:
+    """Return the shapes of the weights and biases of layers, as `begin` makes them.
+
+    >>> shapes_of([(8, 1), (1, 8)])
+    ((8, 1), (8,), (1, 8), (1,))
+    """
+    return tuple(shape for rows, columns in layers for shape in ((rows, columns), (rows,)))
+
+
+def begin(layers: Layers, draw: torch.Generator, start: Start = "linear") -> Tensors:
     """Return the first weights (rows, columns) and biases (rows,) of layers, the head's last.
 
     Args:
@@ -102,11 +118,30 @@ def raised(cell: Folded, floor: float) -> Folded:
 
 def refuse_options(net: Network) -> None:
     """Raise a ValueError if the options that all networks have are of no use."""
-    if net.inputs < 1 or not 0.0 <= net.floor < 1.0:
+    if not (is_whole(net.inputs, 1) and is_number(net.floor) and 0.0 <= net.floor < 1.0):
         raise ValueError(
             f"{type(net).__name__} got inputs={net.inputs}, floor={net.floor}; "
             "inputs is at least 1, floor at least 0 and below 1"
         )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether it is a real number that fits into a float; True and False are none.
+
+    >>> [is_number(value) for value in (1, 0.5, 10**400, float("nan"), True, "1")]
+    [True, True, False, False, False, False]
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_whole(value: object, least: int) -> TypeGuard[int]:
+    """Return whether it is a whole number >= `least`; True and False are none."""
+    return type(value) is int and value >= least
 
 
 def options(net: Network) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from reprlib import repr as short
 from textwrap import shorten
 from typing import Any
 
@@ -41,10 +42,10 @@ def read(path: Path) -> Tensors:
     wanted = [_key(name) for name in CELL.names]
     strange = sorted(str(key) for key in set(found) - set(wanted))
     if strange:
-        raise ValueError(f"{path} holds another network: it has {strange[0]}; {_NEEDED}")
-    shapes = [weight.shape for weight in CELL.init(0)]
+        raise ValueError(f"{path} holds another network: it has {short(strange[0])}; {_NEEDED}")
     return tuple(
-        _weight(path, key, found.get(key), shape) for key, shape in zip(wanted, shapes, strict=True)
+        _weight(path, key, found.get(key), shape)
+        for key, shape in zip(wanted, CELL.shapes, strict=True)
     )
 
 
@@ -56,6 +57,7 @@ def settled(weights: Tensors, loss: float, *, steps: int = 60) -> float:
     return p
 
 
+_PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NEEDED = "needed is one of the authors' mlr_snet files"
 
 
@@ -78,12 +80,19 @@ def _load(path: Path) -> Any:
             raise ValueError(f"{path} is damaged or cut short ({reason}); copy it again") from error
 
 
-def _weight(path: Path, key: str, found: Any, shape: torch.Size) -> Tensor:
-    if not isinstance(found, Tensor) or found.shape != shape:
-        what = tuple(found.shape) if isinstance(found, Tensor) else "missing"
-        raise ValueError(
-            f"{path} holds another network: {key} is {what}, not {tuple(shape)}; {_NEEDED}"
-        )
-    if not found.is_floating_point() or not bool(found.isfinite().all()):
+def _weight(path: Path, key: str, found: Any, shape: tuple[int, ...]) -> Tensor:
+    came = _shape(found)
+    if came != shape:
+        raise ValueError(f"{path} holds another network: {key} is {came}, not {shape}; {_NEEDED}")
+    single = found.detach().to(torch.float32) if found.dtype in _PRECISIONS else None
+    if single is None or not bool(single.isfinite().all()):
         raise ValueError(f"{path} is damaged: {key} holds what is no finite number; copy it again")
-    return found.detach().to(torch.float32).contiguous().clone()
+    return single.contiguous().clone()
+
+
+def _shape(found: Any) -> tuple[int, ...] | str:
+    """Return the shape of a tensor, or in words why it cannot be a weight."""
+    if not isinstance(found, Tensor):
+        return "missing"
+    dense = found.layout is torch.strided and not found.is_nested
+    return tuple(found.shape) if dense and found.device.type == "cpu" else "not a dense tensor"

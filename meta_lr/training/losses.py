@@ -38,8 +38,8 @@ def as_loss(loss: float | Tensor) -> Loss:
     """Return `loss` so that it shares neither graph nor memory with it; on the host as a number.
 
     Raises:
-        TypeError: It is neither a number nor a tensor.
-        ValueError: It is a tensor of more than one element, or of none.
+        TypeError: It is neither a real number nor a real tensor.
+        ValueError: It is a tensor of more than one element, of none, or on the meta device.
     """
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
@@ -47,8 +47,15 @@ def as_loss(loss: float | Tensor) -> Loss:
                 f"a loss of shape {tuple(loss.shape)} was observed; it must be one number: "
                 "observe(loss.mean())"
             )
+        if loss.is_complex():
+            raise TypeError("a complex loss was observed; pass a real number: observe(loss.abs())")
         if loss.device.type == "cpu":
             return HostLoss(loss.item(), loss.dtype)
+        if loss.is_meta:
+            raise ValueError(
+                "a loss on the meta device was observed, and it has no value; compute the loss "
+                "with parameters and data on a real device"
+            )
         return loss.detach().clone().reshape(())
     try:
         return HostLoss(float(loss), torch.float64)

@@ -65,6 +65,7 @@ def unserved(optimizer: Optimizer, controller: Controller, served: Need) -> None
             f"{num_ranks()} ranks of the process group; run it in one process"
         )
     rules.refuse_other_family(controller, optimizer)
+    protocol.refuse_complex(controller, optimizer)
 
 
 def state(

@@ -340,7 +340,7 @@ class ControlledLR(LRScheduler):
             steps_per_epoch=self.steps_per_epoch,
             loss=loss,
             params=params,
-            grads=[torch.zeros_like(p) if p.grad is None else p.grad for p in params],
+            grads=rules.gradients(params),
             direction=lambda: rules.direction(optimizer),
             sandbox=self.sandbox,
         )

@@ -62,6 +62,7 @@ class Stepper:
         self.model = task.model().to(device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
         rules.refuse_other_family(controller, self.optimizer)
+        protocol.refuse_complex(controller, self.optimizer)
         self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
@@ -210,7 +211,7 @@ class Stepper:
             steps_per_epoch=self.task.num_batches("train"),
             loss=loss,
             params=self.params,
-            grads=[torch.zeros_like(p) if p.grad is None else p.grad for p in self.params],
+            grads=rules.gradients(self.params),
             direction=lambda: rules.direction(self.optimizer),
             sandbox=self.sandbox,
         )
