@@ -20,10 +20,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from meta_lr.cli.arguments import flags_last, refuse_other_experiments, refuse_unknown_flags
-from meta_lr.cli.errors import explain_composition, one_line
-from meta_lr.cli.options import comments, names, options
-from meta_lr.cli.places import conf_dir, fingerprint
+from meta_lr.cli.arguments import refuse_other_experiments, refuse_unknown_flags
+from meta_lr.cli.errors import explain_composition, is_no_memory, one_line
+from meta_lr.cli.options import chosen_groups, comments, names, options
+from meta_lr.cli.overrides import readable
+from meta_lr.cli.own_options import refuse_own_misfits
+from meta_lr.cli.places import choices, conf_dir, fingerprint
 from meta_lr.cli.second_folder import refuse_shared
 
 Command = Callable[[DictConfig, Path], int]
@@ -55,6 +57,7 @@ class _Jobs:
             print(f"[{conf.job.num}] {' '.join(conf.overrides.task)}", flush=True)
         try:
             with _told_in_one_line(self.command):
+                refuse_own_misfits(cfg, chosen_groups(conf))
                 code = self.done(cfg, folder)
                 self.codes.append(0 if sweep else code)  # a sweep takes a run that diverged
         except (ValueError, TypeError, OSError) as error:
@@ -83,12 +86,13 @@ def run(command: str, arguments: list[str]) -> int:
         ValueError: An override is wrong, or the run itself refused something.
     """
     refuse_unknown_flags(arguments)
+    arguments = readable(arguments)
     refuse_other_experiments(command, arguments)
     name = command.replace("-", "_")
     OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
     OmegaConf.register_new_resolver("options", options, replace=True)
     jobs = _Jobs(command, lambda cfg, folder: _command(name)(cfg, folder))
-    with _as_process(f"meta-lr {command}", flags_last(arguments)), _told_in_one_line(command):
+    with _as_process(f"meta-lr {command}", arguments), _told_in_one_line(command):
         refuse_shared(command, arguments)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
     if jobs.error is not None:
@@ -137,12 +141,16 @@ def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _told_in_one_line(command: str) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise into a ValueError of one line."""
+    """Turn what Hydra and OmegaConf raise, and a lack of memory, into a ValueError of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        line = explain_composition(error, command, lambda: _options(command), _comment)
+        line = explain_composition(error, command, lambda: _options(command), _comment, choices)
         raise RefusedError(line) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_no_memory(error):
+            raise
+        raise RefusedError(one_line(error)) from error
 
 
 def _close_log_files() -> None:

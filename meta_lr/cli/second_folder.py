@@ -12,7 +12,6 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from meta_lr.cli.arguments import flags_last
 from meta_lr.cli.places import conf_dir
 
 _WRITES = ("meta-train", "meta-train-episodic")
@@ -26,7 +25,7 @@ def refuse_shared(command: str, arguments: Sequence[str]) -> None:
     """
     if command not in _WRITES or not {"-m", "--multirun"} & {*arguments}:
         return
-    overrides = takewhile(lambda argument: not argument.startswith("-"), flags_last(arguments))
+    overrides = takewhile(lambda argument: not argument.startswith("-"), arguments)
     parsed = OverridesParser.create().parse_overrides([*overrides])
     given = [override for override in parsed if override.key_or_group == "checkpoint"]
     swept = [one for one in parsed if one.is_sweep_override() and one not in given]
