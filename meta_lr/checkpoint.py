@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from meta_lr.baselines.fallback import Fallback
 from meta_lr.baselines.policies import Cosine
+from meta_lr.files import write_atomically
 from meta_lr.schedulers.features import FEATURES, Features
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
@@ -61,6 +61,9 @@ def save(
 ) -> Contract:
     """Write a checkpoint folder and return its contract; each file is replaced atomically.
 
+    Nothing is written where this checkpoint is already: its card may have grown, and the folder may
+    be read-only.
+
     Args:
         folder: Made if missing.
         learned: The scheduler, with gamma, family and range of losses.
@@ -86,10 +89,12 @@ def save(
         "paper": PAPER,
     }
     contract["fingerprint"] = _fingerprint(contract, tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / WEIGHTS, tensors)
-    _replace(folder / CARD, card.encode())
-    _replace(folder / CONFIG, (json.dumps(contract, indent=2) + "\n").encode())
+    config = (json.dumps(contract, indent=2) + "\n").encode()
+    if not (_holds(folder / WEIGHTS, tensors) and _holds(folder / CONFIG, config)):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / WEIGHTS, tensors)
+        write_atomically(folder / CARD, card.encode())
+        write_atomically(folder / CONFIG, config)
     return contract
 
 
@@ -338,10 +343,8 @@ def _bytes(path: Path) -> bytes:
         ) from None
 
 
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+def _holds(path: Path, data: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == data
 
 
 def _from_hub(name: str) -> Path:

@@ -19,6 +19,7 @@ from meta_lr.baselines.piecewise import Piecewise
 from meta_lr.protocol import HostLoss, StepView
 from meta_lr.schedulers.learned import Learned
 from meta_lr.training.record import NAME, read_rows
+from meta_lr.training.rows import Row, rows_from
 
 Array: TypeAlias = NDArray[np.float64]
 Curves: TypeAlias = Mapping[str, Array]  # one loss (nats), or one rate, per step, by name
@@ -161,7 +162,11 @@ def recorded(folder: Path) -> tuple[str, Array]:
     """
     if not (folder / NAME).is_file():
         raise ValueError(f"'{folder}' holds no {NAME}; pass the folder of a run")
-    rows = read_rows(folder)
+    with rows_from(folder / NAME):
+        return _recorded(folder, read_rows(folder))
+
+
+def _recorded(folder: Path, rows: list[Row]) -> tuple[str, Array]:
     found = [(row["step"], row["loss"]) for row in rows if row["kind"] == "step"]
     if not found:
         raise ValueError(f"the run in '{folder}' recorded no steps; pass another one")

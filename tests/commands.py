@@ -1,11 +1,10 @@
 """How the tests run commands: in this process or as another one, in a folder of their own."""
 
 import sys
-import types
 from pathlib import Path
 
 from meta_lr import checkpoint
-from meta_lr.cli import parts
+from meta_lr.cli import pages
 from meta_lr.cli.main import main
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
@@ -19,8 +18,8 @@ SMALL = ["task=quadratic", "task.steps_per_epoch=10", "lr=constant", "epochs=3"]
 def own_place(folder, monkeypatch):
     """Make `folder` the working directory, and let no command draw its report."""
     monkeypatch.chdir(folder)
-    page = types.SimpleNamespace(page="page", markdown="table")
-    monkeypatch.setattr(parts, "write_report", lambda folder, out: page)
+    monkeypatch.setattr(pages, "page_of", lambda folder: "page")
+    monkeypatch.setattr(pages, "tables_and_page", lambda folder: ("table", "page"))
     return folder
 
 

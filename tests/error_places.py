@@ -6,13 +6,15 @@ the command runs.
 
 import functools
 import json
+import os
 import shutil
 
 import torch
+from PIL import Image
 
 from meta_lr.baselines.policies import Constant
 from meta_lr.schedulers.mlp import MLP
-from meta_lr.tasks import Quadratic
+from meta_lr.tasks import Quadratic, text_file
 from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import NAME, locked
 from tests.commands import write_checkpoint
@@ -27,6 +29,9 @@ from tests.stores import (
     put,
     result,
 )
+from tests.texts import TINY
+
+MOMENTUM = functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
 
 
 def nothing(place):
@@ -107,6 +112,32 @@ def images_in_another_layout(place):
     (write_images(place / "set") / "train").rename(place / "set" / "training")
 
 
+def images_of_another_format(place):
+    for file in (write_images(place / "set") / "test" / "bee").iterdir():
+        file.rename(file.with_suffix(".gif"))
+
+
+def an_image_of_floats(place):
+    Image.new("F", (6, 6)).save(write_images(place / "set") / "train" / "ant" / "x.tif")
+
+
+def a_broken_image_in_an_archive(place):
+    (write_images(place / "set") / "train" / "ant" / "x.png").write_text("no image")
+    pack(place / "set", place / "set.tar")
+
+
+def a_pipe_among_images(place):
+    os.mkfifo(write_images(place / "set") / "train" / "ant" / "x.png")
+
+
+def images_under_two_names(place):
+    (write_images(place / "set") / "val").symlink_to("test")
+
+
+def a_zip_archive(place):
+    (place / "set.zip").write_bytes(b"PK\x03\x04" + bytes(1000))
+
+
 def half_an_archive(place):
     archive = pack(write_images(place / "set"), place / "half.tar.xz", "w:xz")
     archive.write_bytes(archive.read_bytes()[:3000])
@@ -126,6 +157,10 @@ def a_text_that_is_none(place):
     (place / "book.txt").write_bytes(b"\xff\xfe\x00")
 
 
+def a_text_in_16_bits(place):
+    (place / "book.txt").write_bytes("all work and no play".encode("utf-16-le"))
+
+
 def a_policy_of_a_newer_format(place):
     (place / "policy.json").write_text('{"format": 2, "knots": [[0.0, 0.1]]}')
 
@@ -142,10 +177,10 @@ def a_file_for_a_folder(place):
     (place / "runs").write_text("")
 
 
-def a_run(place):
+def a_run(place, **options):
     """A finished run of 20 steps in `mine`, as `train task=quadratic lr=constant` makes it."""
-    make = functools.partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4)
-    train(Quadratic(), make, Constant(0.1), total_steps=20, folder=place / "mine")
+    folder = place / "mine"
+    train(Quadratic(), MOMENTUM, Constant(0.1), total_steps=20, folder=folder, **options)
 
 
 def a_run_of_nine_steps(place):
@@ -188,6 +223,49 @@ def a_damaged_state(place):
     state.write_bytes(state.read_bytes()[:1000])
 
 
+def an_empty_state(place):
+    a_run(place)
+    (place / "mine" / STATE).write_bytes(b"")
+
+
+def another_dictionary_as_the_state(place):
+    a_run(place)
+    torch.save({"a": 1}, place / "mine" / STATE)
+
+
+def an_earlier_state(place):
+    """A finished run beside its state after 12 steps."""
+    early = []
+
+    def keep(row):
+        if row["kind"] == "step" and row["step"] == 12:
+            early.append((place / "mine" / STATE).read_bytes())
+
+    a_run(place, save_every=4, listener=keep)
+    (place / "mine" / STATE).write_bytes(early[0])
+
+
+def a_record_of_another_run(place):
+    a_run(place)
+    train(Quadratic(), torch.optim.SGD, Constant(0.1), total_steps=20, folder=place / "other")
+    shutil.copy(place / "other" / NAME, place / "mine")
+
+
+def a_run_with_a_line_that_is_no_object(place):
+    a_run(place)
+    record = place / "mine" / NAME
+    record.write_text(record.read_text().replace("\n", "\n[1]\n", 1))
+
+
+def a_run_on_another_text(place):
+    """A finished run of two steps, after which the letters of its text were swapped."""
+    a_text(place)
+    book = place / "book.txt"
+    task = text_file(book, TINY, meta_size=350, val_size=350, test_size=350, batch_size=4)
+    train(task, MOMENTUM, Constant(0.1), total_steps=2, folder=place / "mine")
+    book.write_text(book.read_text()[::-1])
+
+
 def a_shortened_record(place):
     a_run(place)
     record = place / "mine" / NAME
@@ -197,13 +275,6 @@ def a_shortened_record(place):
 def a_lost_state(place):
     a_run(place)
     (place / "mine" / STATE).unlink()
-
-
-def a_full_disk(place):
-    """The system itself refuses what is written to the state and the log: no space left."""
-    (place / "mine").mkdir()
-    for name in (f"{STATE}.partial", "log.txt"):
-        (place / "mine" / name).symlink_to("/dev/full")
 
 
 def a_store(place):

@@ -11,6 +11,8 @@ import torch
 import yaml
 
 from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS, AutoLRSState
+from meta_lr.baselines.autolrs_round import Round
+from meta_lr.baselines.autolrs_search import Told
 from meta_lr.baselines.autolrs_stages import Stage
 from meta_lr.baselines.autolrs_trials import Start
 from meta_lr.baselines.policies import Constant
@@ -334,6 +336,12 @@ def test_a_loss_that_is_no_number_fails():
     controller = replace(SHORT, max_lr=1e4, search="grid", ratio=4)
     outcome, _, _ = run(controller, task=Broken(condition=10.0))
     assert outcome.status == "finished" and outcome.state.num_failed >= 2
+
+
+def test_of_trials_with_the_same_loss_the_first_is_chosen():
+    """As published."""
+    rounds = Round(replace(SHORT, choose="least"), None, AutoLRSState(), Stage(20, 2, 0), 0.1)
+    assert rounds._best([Told(0.9, 2.0), Told(0.6, 1.0), Told(0.3, 1.0)]) == 0.6
 
 
 # What is refused

@@ -61,6 +61,18 @@ def test_a_rate_that_was_tried_is_told_again_until_another_is_asked_for(monkeypa
     assert published(told, 0.0, seed=0) not in (0.0, 1.0), "no model insists for ever"
 
 
+def test_the_published_process_sees_centred_losses_in_their_own_unit(monkeypatch):
+    seen, fitted = [], autolrs_search._fitted
+
+    def watched(places, values, bounds, **options):
+        seen.append(values.tolist())
+        return fitted(places, values, bounds, **options)
+
+    monkeypatch.setattr(autolrs_search, "_fitted", watched)
+    published([Told(0.1, 3.0), Told(0.5, 5.0), Told(0.9, 10.0)], 1e3, seed=0)
+    assert seen == [[-3.0, -1.0, 4.0]]
+
+
 def test_a_failed_trial_counts_as_the_worst_and_ends_the_search_above_it():
     told = [Told(0.1, 1.0, 0.1), Told(0.3, 2.0, 0.2), Told(0.5, math.inf, 0.0)]
     low, high, failed = losses = standardised(told)

@@ -107,37 +107,40 @@ def rates(monkeypatch):
     return RATES
 
 
-CASES = {
-    "short trials, a warm-up and the released kappa": {
-        **{"tau": 20, "tau_max": 70, "k": 3, "kappa": 1e6},
-        **{"warmup_steps": 5, "warmup_lr": 0.3},
-    },
+CASES = {  # name: (number of stages, options); trials that validate have 48 steps or more
+    "a warm-up, training losses and the released kappa": (
+        3,
+        {"tau": 40, "tau_max": 160, "k": 3, "kappa": 1e6, "warmup_steps": 7, "warmup_lr": 0.3},
+    ),
+    "two trials that validate": (2, {"tau": 480, "tau_max": 480, "k": 2}),
 }
 SLOW = {
-    "four stages, two of them validate every second step": {"tau": 160, "tau_max": 320, "k": 5},
-    "more than sixteen validations": {"tau": 400, "tau_max": 400, "k": 2},
-    "ten trials, five stages": {"tau": 40, "tau_max": 320, "k": 10},
+    "twenty validations in each of five trials": (4, {"tau": 300, "tau_max": 600, "k": 5}),
+    "ten trials, five stages": (5, {"tau": 130, "tau_max": 520, "k": 10}),
 }
 
 
 @pytest.mark.parametrize("name", [*CASES, *map(slow_case, SLOW)])
 def test_the_rates_of_all_steps_are_those_of_the_twin(rates, name):
-    options = {"kappa": 1000.0, "warmup_steps": 0, "warmup_lr": 0.0} | (CASES | SLOW)[name]
+    num_stages, changed = (CASES | SLOW)[name]
+    options = {"kappa": 1000.0, "warmup_steps": 0, "warmup_lr": 0.0} | changed
     tau, tau_max, k, kappa = (options[key] for key in ("tau", "tau_max", "k", "kappa"))
     warmup = {key: options[key] for key in ("warmup_steps", "warmup_lr")}
     ours = {"tau": tau, "tau_max": tau_max, "trials": k, "kappa": kappa}
     controller = AutoLRS(1e-3, 1.0, **PUBLISHED | ours | warmup, seed=3)
     task = Quadratic(noise=0.3)
-    taus = [stage(index, tau, tau_max).tau for index in range(5 if k == 10 else 4)]
+    taus = [stage(index, tau, tau_max).tau for index in range(num_stages)]
     num_steps = 1 + warmup["warmup_steps"] + sum(tau + 2 for tau in taus)
     outcome = train(task, MOMENTUM, Written(controller), total_steps=num_steps)
     assert outcome.status == "finished" and outcome.state.num_stages == len(taus)
 
     server = twin.Server(1e-3, 1.0, partial(random, 3), tau=tau, tau_max=tau_max, k=k, kappa=kappa)
     script = Script(task, server)
-    twin.client(server, len(rates), script, **warmup)
+    heard = twin.client(server, len(rates), script, **warmup)
     assert server.stage == len(taus) and server.validates, "the next stage has just begun"
-    assert len(set(rates)) > 3 * k, "the stages have rates of their own"
+    validates = stage(num_stages - 1, tau, tau_max).period > 0
+    assert ("evaluate" in {word for _, word in heard}) == validates
+    assert len(set(rates)) > 2 * k, "the stages have rates of their own"
     assert script.rates == rates, "the rate of each step, to the last bit"
     assert script.number == num_steps
 
@@ -205,6 +208,32 @@ def test_forecasts_are_those_measured_with_the_published_code(name):
     assert published(losses, 1000) == pytest.approx(expected, abs=5e-4 * max(1, expected))
     of_twin = twin.forecast(losses, 1000, passes=10, share=0.03)
     assert of_twin == pytest.approx(published(losses, 1000), rel=1e-6)
+
+
+NOISY = {  # length, losses that are too high, step of the forecast: what the published code says
+    "losses that are too high around the middle": (
+        100,
+        [20, *range(47, 53)],
+        1000,
+        0.20039548205665522,
+    ),
+    "a longer one": (800, range(395, 405), 8000, 0.3366280010917054),
+    "validation, an outlier in the first half": (16, [6], 160, 0.35440100055645385),
+    "validation, an outlier past the seventh": (16, [7], 160, 0.2239651579076521),
+    "twenty validations": (20, [9], 200, 0.26056063484905506),
+}
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_noisy_series_are_forecast_as_by_the_published_code(name):
+    count, outliers, at, expected = NOISY[name]
+    times = np.arange(float(count))
+    losses = 1.5 * np.exp(-2 * times / count) + 0.4 + 0.05 * np.sin(times**2)
+    losses[list(outliers)] += 0.3
+    validates = count < 100
+    options = {"passes": 1, "share": None} if validates else {"passes": 10, "share": 0.03}
+    assert published(losses, at, validates=validates) == pytest.approx(expected, rel=1e-6)
+    assert twin.forecast(losses, at, **options) == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_spread_of_forecasts_is_that_measured_with_the_published_code():

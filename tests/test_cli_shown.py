@@ -5,11 +5,9 @@ import io
 import os
 import re
 import subprocess
-import types
 
 import pytest
 
-from meta_lr.cli import transfer
 from meta_lr.cli.progress import watched
 from tests.commands import META_LR, SMALL, outcome, own_place, runs, write_checkpoint
 
@@ -126,9 +124,7 @@ def test_a_bar_of_one_run_among_many_leaves_a_line(monkeypatch):
     assert "begins" not in shown
 
 
-def test_a_transfer_shows_two_lines_per_run_and_logs_all(place, monkeypatch, capsys):
-    page = types.SimpleNamespace(page="page", markdown="table")
-    monkeypatch.setattr(transfer, "write_report", lambda *_: page)
+def test_a_transfer_shows_two_lines_per_run_and_logs_all(place, capsys):
     write_checkpoint(place / "mine")
     arguments = ["checkpoint=mine", "total_steps=6", "eval_every=2", "seeds=[1,2]"]
     code, out, err = outcome(capsys, "transfer", *arguments, "baselines=[cosine]")

@@ -128,7 +128,7 @@ def test_the_command_shows_phases_rivals_and_how_to_use_the_policy(tmp_path, mon
     assert "| best random composite |" in out and "to use what was composed: lr=lrbench " in out
     policy = out.partition("to use what was composed: lr=lrbench lr.policy=")[2].split()[0]
     used = ["train", "lr=lrbench", f"lr.policy={policy}", f"total_steps={T}"]
-    monkeypatch.setattr("meta_lr.cli.parts.report", lambda folder: "page")
+    monkeypatch.setattr("meta_lr.cli.pages.page_of", lambda folder: "page")
     assert outcome(capsys, *used, "model.hidden=[16]")[0] == 0
     number = len(list(tmp_path.glob("runs/compose/**/records.jsonl")))
     assert number >= 1 + 3 + 1 + 4

@@ -341,7 +341,7 @@ def test_the_policy_trains_as_the_command_says(tmp_path, monkeypatch, capsys):
     _, out, _ = outcome(capsys, "explain", "mine", "--steps", "30")
     command = re.search(r"use the policy:  meta-lr (.*)", out).group(1).split()
     place = ["hydra.run.dir=run", "logger=jsonl"]
-    monkeypatch.setattr("meta_lr.cli.parts.write_report", lambda *_: type("", (), {"page": ""}))
+    monkeypatch.setattr("meta_lr.cli.pages.page_of", lambda folder: "page")
     assert outcome(capsys, *command, "task=quadratic", "total_steps=30", *place)[0] == 0
     rates = [row["lr"] for row in read_rows(tmp_path / "run") if row["kind"] == "step"]
     policy = Piecewise.load("mine/explain/policy.json")

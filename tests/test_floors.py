@@ -14,7 +14,7 @@ import meta_lr
 
 PACKAGE = Path(meta_lr.__file__).parent
 FLOORS = [
-    ("protocol", "vectors", "rules", "seeds"),
+    ("protocol", "vectors", "rules", "seeds", "files", "visible", "csv_text"),
     ("tasks", "schedulers", "baselines"),
     ("training", "checkpoint"),
     ("bilevel",),

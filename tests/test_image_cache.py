@@ -85,7 +85,7 @@ def _turn(position):
         *map(_cut, (0, 0.005, 0.02, 0.5, 0.999)),
         *map(_turn, (0, 18, 20, 30, 40, 200, 2000, -9, -1)),
         lambda content: content + b"\0",
-        lambda content: content.replace(b"images 1", b"images 2"),
+        lambda content: content.replace(b"images 2", b"images 1"),
         lambda content: bytes(len(content)),
     ],
 )
@@ -100,17 +100,15 @@ def test_a_damaged_cache_is_noticed_and_rebuilt(folder, tmp_path, damage):
     assert path.read_bytes() == content
 
 
-def test_half_written_files_are_never_read_and_old_ones_removed(folder, tmp_path):
+def test_half_written_files_are_never_read_and_are_removed(folder, tmp_path):
     expected = load_images(folder, size=6, cache=tmp_path / "cache")
     path = cache_file(tmp_path / "cache")
     half = path.read_bytes()[:3000]
     path.unlink()
-    fresh, old = (path.with_name(f"{path.name}{word}.part") for word in ("fresh", "old"))
-    fresh.write_bytes(half)
-    old.write_bytes(half)
-    os.utime(old, (time.time() - 7200,) * 2)
+    abandoned = path.with_name(".meta_lr-0.partial")
+    abandoned.write_bytes(half)
     assert same(load_images(folder, size=6, cache=tmp_path / "cache"), expected)
-    assert fresh.exists() and not old.exists()
+    assert [*path.parent.iterdir()] == [path]
 
 
 def test_an_interrupted_write_leaves_nothing_behind(folder, tmp_path, monkeypatch):

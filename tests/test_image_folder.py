@@ -195,7 +195,7 @@ def _empty(root):
         (_without_second, r"beside train: none; needed are train/CLASS/\*.jpg and one more"),
         (_third, r"beside train: extra, test, val;"),
         (_unknown_class, r"classes in test that train has not: \['wasp'\]"),
-        (_empty, r"no train/CLASS/ with images \(found: no images\)"),
+        (_empty, r"no train/CLASS/ with images \(found: no visible files that end in .jpg"),
     ],
 )
 def test_another_layout_is_refused_with_what_was_found(folder, tmp_path, change, words):

@@ -104,7 +104,7 @@ def test_dead_before_any_of_its_writes(tmp_path):
 def test_a_finished_record_without_its_state_is_refused(tmp_path):
     run(tmp_path)
     (tmp_path / STATE).unlink()
-    with pytest.raises(ValueError, match=r"record of a finished run, but no state\.pt; put it"):
+    with pytest.raises(ValueError, match=r"record of a finished run, but no state\.pt with"):
         run(tmp_path)
 
 

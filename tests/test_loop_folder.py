@@ -53,18 +53,14 @@ def test_a_record_that_was_cut_behind_the_state_s_back_is_refused(tmp_path):
     with pytest.raises(StoppedError):
         run(stop=stop_when(4))
     (tmp_path / NAME).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"shorter than .* remove the folder"):
+    with pytest.raises(ValueError, match=r"is not the record .* remove the folder"):
         run()
 
 
-def test_a_finished_record_without_its_state_and_a_damaged_state_are_refused(tmp_path):
+def test_a_finished_record_without_its_state_is_refused(tmp_path):
     train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
-    state = tmp_path / STATE
-    state.write_bytes(state.read_bytes()[:200])
-    with pytest.raises(ValueError, match=r"state.pt is damaged .*; remove its folder"):
-        train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
-    state.unlink()
-    with pytest.raises(ValueError, match=r"finished run, but no state.pt"):
+    (tmp_path / STATE).unlink()
+    with pytest.raises(ValueError, match=r"finished run, but no state.pt with .*; remove the fold"):
         train(Toy(), SGD, Cosine(0.1), total_steps=6, folder=tmp_path)
 
 

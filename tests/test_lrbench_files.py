@@ -140,16 +140,19 @@ def test_a_run_without_an_end_and_a_record_of_many_runs_come_to_nothing(tmp_path
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda text: text.replace('"kind"', "", 3), "is damaged"),
-        (lambda text: "[1]\n" + text, "is damaged"),
-        (lambda text: text.replace('"controller"', '"c"'), "lacks 'controller'"),
-        (lambda text: text.replace('"steps_per_epoch": 10', '"steps_per_epoch": "x"'), "damaged"),
+        (lambda text: text.replace('"kind"', "", 3), ", line 1 is damaged"),
+        (lambda text: text.replace("\n", "\n[1]\n", 2), ", line 2 is damaged"),
+        (lambda text: text.replace('"controller"', '"c"'), " lacks 'controller'"),
+        (
+            lambda text: text.replace('"steps_per_epoch": 10', '"steps_per_epoch": "x"'),
+            " is damaged",
+        ),
     ],
 )
 def test_a_damaged_record_is_refused(tmp_path, damage, said):
     record = write_run(tmp_path / "a", steps_per_epoch=10, controller="C")
     record.write_text(damage(record.read_text()))
-    with pytest.raises(ValueError, match=rf"{NAME} .*{said}.*remove the run, or mend it"):
+    with pytest.raises(ValueError, match=rf"{NAME}{said}.*remove the run, or mend it"):
         result_of(tmp_path / "a")
 
 
@@ -164,5 +167,6 @@ def test_the_setting_is_what_the_config_says_of_the_problem():
     same = {**config, "task": {**task, "seed": 4}, "lr": 2, "epochs": 5, "seed": 9}
     assert setting({}) == setting({"lr": 1}) == ""
     assert len(setting(config)) == 8 and setting(same) == setting(config)
+    assert len({setting(config, data) for data in (None, "9 images", "8 images")}) == 3
     for other in ({"task": {**task, "batch_size": 32}}, {"optimizer": {}}, {"clip": 1.0}):
         assert setting({**config, **other}) != setting(config)

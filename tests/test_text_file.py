@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 
 import pytest
@@ -95,10 +96,39 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(book, changes, word
         text_file(arguments.pop("path"), TINY, **arguments)
 
 
-def test_what_is_no_text_is_refused(book):
-    book.write_bytes(b"\xff\xfe\x00abc")
-    with pytest.raises(ValueError, match=r"book.v1.txt is no text in UTF-8 \(.*\); convert it"):
-        text_file(book, TINY, **SIZES)
+def test_a_byte_order_mark_is_not_part_of_the_text(book, tmp_path):
+    plain = text_file(book, TINY, **SIZES)
+    marked = tmp_path / "book.txt"
+    marked.write_bytes(codecs.BOM_UTF8 + book.read_bytes())
+    task = text_file(marked, TINY, **SIZES, test_path=marked)
+    assert task.num_classes == plain.num_classes
+    assert text_file(marked, TINY, **SIZES).parts["train"].equal(plain.parts["train"])
+    assert task.parts["test"][:3].tolist() == plain.parts["train"][:3].tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\xff\xfe\x00abc", "it has the byte-order mark of UTF-16"),
+        ("abc".encode("utf-16"), "it has the byte-order mark of UTF-16"),
+        (codecs.BOM_UTF16_BE + "abc".encode("utf-16-be"), "it has the byte-order mark of UTF-16"),
+        ("abc".encode("utf-32"), "it has the byte-order mark of UTF-32"),
+        (codecs.BOM_UTF32_BE + "abc".encode("utf-32-be"), "it has the byte-order mark of UTF-32"),
+        ("abc".encode("utf-16-le"), "it has NUL characters, as UTF-16 and binary files do"),
+        ("abc".encode("utf-16-be"), "it has NUL characters, as UTF-16 and binary files do"),
+        (codecs.BOM_UTF8 + b"a\0b", "it has NUL characters, as UTF-16 and binary files do"),
+        ("\u00e9t\u00e9".encode("latin-1"), "'utf-8' codec can't decode byte 0xe9 .*"),
+    ],
+)
+@pytest.mark.parametrize("option", ["path", "val_path"])
+def test_what_is_no_text_is_refused(book, tmp_path, content, reason, option):
+    other = tmp_path / "other.txt"
+    other.write_bytes(content)
+    places = {"path": book, option: other}
+    with pytest.raises(
+        ValueError, match=rf"other.txt is no text in UTF-8 \({reason}\); convert it"
+    ):
+        text_file(places.pop("path"), TINY, **places, **SIZES)
 
 
 def test_a_regular_text_is_learned_beyond_its_windows(tmp_path):

@@ -1,7 +1,6 @@
 """`meta-lr transfer` and `meta-train`: the same data and scale for all; what they do not take."""
 
 import math
-import types
 from pathlib import Path
 
 import pytest
@@ -27,10 +26,7 @@ from tests.commands import own_place
 @pytest.fixture
 def checkpoint(tmp_path, monkeypatch):
     """A working directory with a checkpoint that was meta-trained in it, for six steps."""
-    monkeypatch.chdir(tmp_path)
-    page = types.SimpleNamespace(page="page", markdown="table")
-    monkeypatch.setattr("meta_lr.cli.parts.write_report", lambda folder, out: page)
-    monkeypatch.setattr("meta_lr.cli.transfer.write_report", lambda folder, out: page)
+    own_place(tmp_path, monkeypatch)
     assert main(["meta-train", "debug=tiny", "checkpoint=mine", "lr.period=2", "net.hidden=4"]) == 0
     return Path("mine")
 

@@ -17,6 +17,7 @@ def untimed(rows):
 
 
 def untimed_state(folder):
-    """The saved state, without its times and the length of the record, which depends on them."""
+    """The saved state, without its times, and what it says of the record, which has them too."""
     saved = torch.load(folder / STATE, weights_only=True)
-    return {k: v for k, v in saved.items() if k not in ("seconds", "search_seconds", "offset")}
+    timed = ("seconds", "search_seconds", "offset", "record")
+    return {k: v for k, v in saved.items() if k not in timed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -18,10 +17,11 @@ _SPLINE = 3  # points below which there is no spline of degree 2
 def published(losses: Sequence[float], at: int, *, validates: bool = False) -> float:
     """Return where a e^(b x) + c is at x = `at`, with b < 0, after a fit to smoothed losses.
 
-    The losses, finite, are at x = 0, 1, ... Outliers in their first half are dropped, in ten passes
-    of 3 % each, or, where it `validates`, in one pass of a single point; a spline of degree 2
-    through the others smooths all of them. With its default smoothing it is a parabola wherever
-    the losses' noise is below 1. The decay is found by Nelder-Mead, from one per step on.
+    The n losses, finite, are at x = 0, 1, ... Outliers are dropped, in ten passes of 3 % each, or,
+    where it `validates`, in one pass of a single point; but only those among the first
+    (n - 1) // 2 of the points that are left. A spline of degree 2 through the others smooths all
+    of them. With its default smoothing it is a parabola wherever the losses' noise is below 1. The
+    decay is found by Nelder-Mead, from one per step on.
     """
     values = np.asarray(losses, dtype=np.float64)
     with warnings.catch_warnings():
@@ -34,11 +34,12 @@ def _smoothed(values: Array, validates: bool) -> Array:
     from scipy.interpolate import UnivariateSpline
 
     x = kept = np.arange(len(values))
+    half = (len(values) - 1) // 2
     for _ in range(1 if validates else _PASSES):
         residuals = np.abs(UnivariateSpline(kept, values[kept], k=2)(kept) - values[kept])
         num_marked = 1 if validates else round(_OUTLIERS * len(kept))
-        marked = kept[np.argsort(residuals)[len(kept) - num_marked :]]
-        left = np.setdiff1d(kept, marked[marked < len(values) / 2])
+        marked = np.argsort(residuals, kind="stable")[len(kept) - num_marked :]
+        left = np.delete(kept, marked[marked < half])
         kept = left if len(left) >= _SPLINE else kept
     return np.asarray(UnivariateSpline(kept, values[kept], k=2)(x))
 
@@ -49,10 +50,13 @@ def _extrapolated(values: Array, at: int) -> float:
     x = np.arange(len(values))
 
     def fit(beta: float) -> tuple[float, float, Array]:
-        b = -math.exp(min(beta, 50.0))  # beyond it is a jump, and then an overflow
+        b = -np.exp(min(beta, 50.0))  # beyond it is a jump, and then an overflow
         basis = np.stack((np.exp(b * x), np.ones(len(x))), axis=1)
-        coefficients = np.asarray(np.linalg.lstsq(basis, values, rcond=None)[0], dtype=np.float64)
-        return float(np.square(basis @ coefficients - values).sum()), b, coefficients
+        found, squares, *_ = np.linalg.lstsq(basis, values, rcond=None)
+        coefficients = np.asarray(found, dtype=np.float64)
+        if not squares.size:  # the basis has rank one, or there are two losses or fewer
+            squares = np.square(basis @ coefficients - values)
+        return float(squares.sum()), b, coefficients
 
     options = {"xtol": 1e-5, "ftol": 1e-5, "disp": False}
     best = fmin(lambda beta: fit(float(beta[0]))[0], [0.0], **options)

@@ -176,5 +176,5 @@ class Round:
         if not usable:
             return min(point.place for point in told)
         if self.method.choose == "least":
-            return min((point.loss, point.place) for point in usable)[1]
+            return min(usable, key=lambda point: point.loss).place
         return searches.likely(usable, derive(self.method.seed, "likely", self.state.num_stages))

@@ -52,7 +52,7 @@ class Told(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Between which the model's numbers are fitted, in standard deviations and in places."""
+    """Bounds for the fit of the model's numbers, in units of its values and of places."""
 
     amplitude: tuple[float, float]
     length: tuple[float, float]
@@ -134,16 +134,14 @@ def standardised(told: Sequence[Told]) -> Array:
     """Return the losses in standard deviations from their mean; a failed trial has the worst."""
     worst = max((point.loss for point in told if not point.failed), default=0.0)
     losses = np.array([worst if point.failed else point.loss for point in told])
-    return _in_deviations(losses)
-
-
-def _in_deviations(losses: Array) -> Array:
     return (losses - losses.mean()) / (losses.std() or 1.0)
 
 
 def published(told: Sequence[Told], kappa: float, seed: int, *, within: Range = WHOLE) -> float:
     """Return the place of the least lower bound by L-BFGS, from the best 5 of 10,000 random ones.
 
+    The process sees the losses minus their mean, and does not scale them: so did the version of
+    scikit-learn with which the authors ran their code.
     A rate that was tried already is told once more, until the model asks for another one.
     """
     told, before, rng = list(told), {point.place: point for point in told}, _random(seed)
@@ -161,7 +159,7 @@ def _least_bound(
     from scipy.optimize import minimize
 
     losses = np.array([min(point.loss, WORST) for point in told])
-    values = _in_deviations(losses)
+    values = losses - losses.mean()
     places = np.array([point.place for point in told])
     model = _fitted(places, values, PUBLISHED, restarts=2, rng=rng)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-POINTS = 16  # validation losses of a trial
+_POINTS = 16  # validation losses that a trial has, or a few more
 
 
 class Stage(NamedTuple):
@@ -20,13 +20,30 @@ class Stage(NamedTuple):
     trial: int
     period: int
 
+    @property
+    def num_validations(self) -> int:
+        """Validation losses of each trial, 0 where it reads training losses."""
+        return self.trial // self.period if self.period else 0
+
+    def validates(self, taken: int, num_seen: int) -> bool:
+        """Return whether a trial that has taken so many steps reads a validation loss.
+
+        The published counter begins a trial at 1, not at 0. So each validation comes one step
+        before a multiple of the period.
+
+        >>> [step for step in range(1, 801) if Stage(8000, 800, 50).validates(step, 0)][:3]
+        [49, 99, 149]
+        """
+        return num_seen < self.num_validations and (taken + 1) % self.period == 0
+
 
 def stage(index: int, tau: int, tau_max: int, ratio: int = 10, shortest: int = 1) -> Stage:
     """Return the stage of number `index`: tau doubles until it is tau_max, a trial is tau / ratio.
 
     It ends beyond tau_max if that is not reached by doubling. All stages until the first of the
-    last length, and that one, read the training loss; those after it read the validation loss 16
-    times per trial, or after each step of a shorter one. No trial is shorter than `shortest`.
+    last length, and that one, read the training loss. Those after it read the validation loss
+    every trial // 16 steps, or after each step of a shorter trial. No trial is shorter than
+    `shortest`.
 
     >>> [stage(index, 1000, 8000).tau for index in range(5)]
     [1000, 2000, 4000, 8000, 8000]
@@ -37,7 +54,7 @@ def stage(index: int, tau: int, tau_max: int, ratio: int = 10, shortest: int = 1
     while num_doubled < index and tau < tau_max:
         tau, num_doubled = 2 * tau, num_doubled + 1
     trial = max(shortest, tau // ratio)
-    return Stage(tau, trial, max(1, trial // POINTS) if index > num_doubled else 0)
+    return Stage(tau, trial, max(1, trial // _POINTS) if index > num_doubled else 0)
 
 
 def lengths(

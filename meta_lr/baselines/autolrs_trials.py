@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from meta_lr.baselines.autolrs_stages import POINTS, Stage
+from meta_lr.baselines.autolrs_stages import Stage
 
 if TYPE_CHECKING:
     from meta_lr.training.sandbox import Sandbox, Trial
@@ -22,8 +22,8 @@ class Seen(NamedTuple):
     """What a trial saw.
 
     Attributes:
-        losses: Of training or validation, as the stage has it: of its last tau' steps, or the last
-            16 validations.
+        losses: Of training or validation, as the stage has it: of its last tau' steps, or of all
+            its validations.
         after: Losses of the same kind after its last step, on one batch each.
         num_steps: That the trial took.
         failed: Whether a loss was no number, or huge, or far above the start.
@@ -65,13 +65,13 @@ def observe(
         recent = [*recent[1 - _RECENT :], loss]
         if not stage.period:
             seen.append(loss)
-        elif taken % stage.period == 0 and not after:
+        elif not after and stage.validates(taken, len(seen)):
             seen.append(trial.val_loss(val_batches, drawn=True))
         failed = limit is not None and not _fine(recent, limit)
         if failed:
             break
     ended = [] if failed else _ended(trial, stage, after)
-    seen = seen[-(POINTS if stage.period else stage.trial) :]
+    seen = seen[-stage.trial :]  # the first trial of a run may take one step more
     fine = not failed and all(abs(loss) < _HUGE for loss in (*seen, *ended))
     return Seen(seen, ended, taken, not fine, start)
 

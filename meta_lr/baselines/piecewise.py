@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from meta_lr.files import write_atomically
 from meta_lr.protocol import Need, NoState, StepView
 
 FORMAT = 1
@@ -88,7 +89,7 @@ class Piecewise:
         """Write the policy as JSON."""
         content = {"format": FORMAT, "knots": self.knots}
         content |= {"family": self.family} if self.family else {}
-        path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        write_atomically(path, (json.dumps(content) + "\n").encode())
 
     def init(self) -> NoState:
         """Return the state before the first step."""

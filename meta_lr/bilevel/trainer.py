@@ -15,12 +15,12 @@ from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.processes import any_of, from_first, gathered, rank
 from meta_lr.bilevel.shares import share
 from meta_lr.schedulers.learned import Learned
+from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training import saving
 from meta_lr.training.losses import num_ranks
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import Listener, Recorder, finished, locked, provenance
-
-STATE = "state.pt"
+from meta_lr.training.record import Listener, Recorder, locked, provenance
+from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
 
 
 def meta_train(
@@ -86,11 +86,12 @@ class _Session:
     ) -> None:
         self.training, self.recorder, self.folder = training, recorder, folder
         self.stop, self.save_every = stop or (lambda: False), save_every
-        self.seconds, self.offset = 0.0, 0
+        self.seconds, self.offset, self.record = 0.0, 0, None
         self.identity = {
             "format": 2,
             "plan": repr(training.plan),
             "learner": repr(training.learner),
+            "data": fingerprint_of(training.plan.problems(0).task),
         }
 
     def run(self, header: Mapping[str, object]) -> MetaTraining:
@@ -116,8 +117,10 @@ class _Session:
             return False
         saved, over = from_first(self.read)
         if saved is not None:
-            self.training.load(share(saved["parts"], rank(), num_ranks()))
-            self.seconds, self.offset = saved["seconds"], saved["offset"]
+            with fitting(self.folder / STATE):
+                self.training.load(share(saved["parts"], rank(), num_ranks()))
+                self.seconds = float(saved["seconds"])
+            self.offset, self.record = saved["offset"], saved.get("record")
         if not over:
             from_first(self.open)
         return over
@@ -125,20 +128,18 @@ class _Session:
     def read(self) -> tuple[dict[str, Any] | None, bool]:
         """Return what was saved, if anything, and whether the record has its end."""
         assert self.folder is not None
-        over = finished(self.folder)
-        if (self.folder / STATE).exists():
-            return saving.load(self.folder / STATE, self.identity), over
-        if over:
-            raise ValueError(
-                f"{self.folder} has the record of a finished run, but no {STATE}; "
-                "put it back, or remove the folder"
-            )
-        return None, False
+        like = {"identity": self.identity, "parts": [], "seconds": 0.0}
+        saved, rows = found_in(self.folder, like)
+        if saved is not None and rows:
+            with fitting(self.folder / STATE):
+                taken = int(saved["parts"][0]["update"])
+            refuse_other_moment(self.folder, taken, rows[-1].get("updates"), "update")
+        return saved, bool(rows)
 
     def open(self) -> None:
-        """Cut the record back to where the saved state stands."""
+        """Cut the record back to where it was when the state was saved."""
         assert self.folder is not None
-        self.recorder.open(self.folder, self.offset)
+        self.recorder.open(self.folder, self.offset, self.record)
 
     def facts(self) -> dict[str, Any]:
         """Return what the header says."""
@@ -211,4 +212,4 @@ class _Session:
     def write(self, parts: list[dict[str, Any]], path: Path) -> None:
         """Write the state; the record as it is now belongs to it."""
         saved = {"identity": self.identity, "parts": parts, "seconds": self.spent()["seconds"]}
-        saving.save_atomically({**saved, "offset": self.recorder.sync()}, path)
+        saving.save_atomically({**saved, **self.recorder.sync()}, path)

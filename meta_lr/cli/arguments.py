@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 from os.path import isfile
 
 from meta_lr.cli.places import conf_dir
@@ -53,6 +53,11 @@ def flags_last(arguments: Sequence[str]) -> list[str]:
         (flags if flag or (takes and "=" not in argument) else overrides).append(argument)
         takes = argument in _WITH_VALUE
     return [*overrides, *flags]
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that are overrides, without the flags."""
+    return list(takewhile(lambda argument: not argument.startswith("-"), flags_last(arguments)))
 
 
 def refuse_other_experiments(command: str, arguments: Sequence[str]) -> None:

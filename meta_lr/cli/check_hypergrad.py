@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from meta_lr.bilevel.check import Row, Waiting, check
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, Estimator, FirstOrder, Unroll
 from meta_lr.cli import parts
+from meta_lr.cli.job_result import JobResult
 from meta_lr.schedulers.learned import Learned
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -22,8 +23,8 @@ ESTIMATORS: dict[str, Estimator] = {
 TOLERANCE = 1e-5  # of the relative error of what is exact
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Print the table; return 0, or 1 if an exact estimator is off by more than `TOLERANCE`."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Print the table; the exit code is 1 if an exact estimator is off by more than `TOLERANCE`."""
     parts.set_threads(cfg)
     steps = parts.whole(cfg, "look_ahead", least=1)
     seed = parts.whole(cfg, "seed", least=0)
@@ -45,7 +46,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
     exact = [row for row in rows if row.name != "first_order"]
     wrong = [row.name for row in exact if not row.error < TOLERANCE]
     print(_verdict([row.name for row in exact], wrong))
-    return 1 if wrong else 0
+    return JobResult(1, "not confirmed") if wrong else JobResult()
 
 
 def _verdict(exact: list[str], wrong: list[str]) -> str:

@@ -11,6 +11,7 @@ from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
 from meta_lr.baselines.formula import Policy
 from meta_lr.baselines.policy_text import label, overrides
 from meta_lr.cli import asked, parts, problem
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.plain import counted
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.compose import Composition, candidates, compose
@@ -18,8 +19,8 @@ from meta_lr.report import write_report
 from meta_lr.training.record import Row
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Find the range, compose, compare, report, and return 0."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Find the range, compose, compare, report, and return the composite's result."""
     problem.refuse_misplaced(cfg, "compose")
     with graceful_stop() as stop, problem.opened(cfg, "compose", stop) as this:
         target = None if cfg.target is None else problem.target_of(cfg, this)
@@ -41,7 +42,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
     print(report.markdown)
     print("\n".join(_lines(done, range_cost)))
     print(f"report: {report.page}; every trial: {folder / 'search'}; store: {cfg.store}")
-    return 0
+    return problem.result_of(done.entries[0].results, target)
 
 
 def _composer(cfg: DictConfig, policies: Sequence[Policy | str]) -> ComposeOnPlateau:

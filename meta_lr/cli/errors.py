@@ -7,6 +7,8 @@ import errno
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from meta_lr.visible import visible
+
 _NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file may not grow any further"}
 # What torch says, on a CPU and on a GPU, where a tensor does not fit into the memory.
 _NO_MEMORY = re.compile(r"can't allocate memory|out of memory|[Ss]torage size|numel: integer mult")
@@ -14,7 +16,11 @@ _LONGEST = 160  # characters of one word in a message; beyond it the middle is l
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of a user's mistake as one line."""
+    """Return the message of a user's mistake as one line, without control characters."""
+    return visible(_message(error))
+
+
+def _message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{_NO_ROOM[error.errno]}; make room, and the same command goes on"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def explain(arguments: list[str]) -> int:
     """Explain a checkpoint as `arguments` say; write its figure and its policy.
 
     A folder of the user's own has them on its card too, unless they go elsewhere. The card of a
-    checkpoint that was installed or fetched is not the user's, and stays.
+    checkpoint that was installed or fetched, or cannot be written, is not the user's, and stays.
     """
     options = _options(arguments)
     from meta_lr import checkpoint
@@ -57,20 +58,25 @@ def explain(arguments: list[str]) -> int:
     fitted = logic.rates_of(found.policy, _length(losses))
     picture = explanation_picture(found.losses, found.rates, fitted)
     name, card = options.checkpoint, folder / checkpoint.CARD
-    own = options.out is None and Path(name).is_dir()
+    own = options.out is None and Path(name).is_dir() and os.access(folder, os.W_OK)
     after = _explained(card, _section(found, fitted, picture, learned.family)) if own else ""
-    out = options.out or (folder / OUT if own else Path(OUT, name.removeprefix("hub:")))
+    out = options.out or (folder / OUT if own else Path(OUT, _short(name)))
+    _show(name, contract["fingerprint"], learned, found, fitted)
     write_pictures([picture], out)
     replace(found.policy, family=learned.family).save(out / POLICY)
     if own:
         write_file(card, after.encode())
-    _show(name, contract["fingerprint"], learned, found, fitted)
     also = f"; also on the card, {card}" if own else ""
     print(f"figure: {out / picture.name}.svg, .png{also}")
     choice = optimizer_choice(learned.family)
     optimizer = f" optimizer={choice}" if choice else ""
     print(f"use the policy:  meta-lr train lr=piecewise lr.path={out / POLICY}{optimizer}")
     return 0
+
+
+def _short(name: str) -> str:
+    """Return the name of a checkpoint that is not the user's, as a folder's."""
+    return Path(name).resolve().name if Path(name).is_dir() else name.removeprefix("hub:")
 
 
 def with_section(card: str, section: str, path: Path) -> str:
@@ -124,7 +130,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         type=Path,
         metavar="DIR",
         help="where to write (default: CHECKPOINT/explain, and a section on its card; for one that "
-        "is bundled, or from the hub: explain/NAME here)",
+        "is bundled, from the hub or read-only: explain/NAME here)",
     )
     options = parser.parse_args(arguments)
     from meta_lr.explain import SHORTEST

@@ -6,13 +6,15 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -20,15 +22,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from meta_lr.cli.arguments import refuse_other_experiments, refuse_unknown_flags
+from meta_lr.cli import sweep
+from meta_lr.cli.arguments import overrides_of, refuse_other_experiments, refuse_unknown_flags
 from meta_lr.cli.errors import explain_composition, is_no_memory, one_line
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.options import chosen_groups, comments, names, options
 from meta_lr.cli.overrides import readable
 from meta_lr.cli.own_options import refuse_own_misfits
 from meta_lr.cli.places import choices, conf_dir, fingerprint
 from meta_lr.cli.second_folder import refuse_shared
+from meta_lr.cli.sweep_table import table
+from meta_lr.visible import visible
 
-Command = Callable[[DictConfig, Path], int]
+Command = Callable[[DictConfig, Path], JobResult]
 
 
 class RefusedError(ValueError):
@@ -37,41 +43,54 @@ class RefusedError(ValueError):
 
 @dataclass
 class _Jobs:
-    """What became of the jobs of one call."""
+    """Runs the job or jobs of one call; a job of a sweep may run in another process."""
 
     command: str
-    done: Command
-    codes: list[int] = field(default_factory=list)
+    overrides: list[str]
+    result: JobResult | None = None  # of a single run
     error: Exception | None = None
-    failed: int = 0
-    sweep: Path | None = None  # the folder of the folders of its jobs
     process: int = field(default_factory=os.getpid)
 
-    def __call__(self, cfg: DictConfig) -> None:
-        """Run one job; a single run's mistake is kept for later, a sweep's is told and counted."""
+    def __call__(self, cfg: DictConfig) -> Any:
+        """Run one job; return its score, which a sweeper may ask for."""
         conf = HydraConfig.get()
         folder = _short(Path(conf.runtime.output_dir))
-        sweep = conf.mode == RunMode.MULTIRUN
-        if sweep:
-            self.sweep = _short(Path(conf.sweep.dir))
-            print(f"[{conf.job.num}] {' '.join(conf.overrides.task)}", flush=True)
+        if conf.mode == RunMode.MULTIRUN:
+            return self.one_of_many(cfg, conf, folder)
+        try:
+            self.result = self.run(cfg, folder)
+        except (ValueError, TypeError, OSError) as error:
+            self.error = error  # raised, Hydra would print lines of its own
+        return None
+
+    def one_of_many(self, cfg: DictConfig, conf: HydraConf, folder: Path) -> Any:
+        """Run a job of a sweep; if it fails, say why, and let the sweep go on."""
+        number, asked, result = conf.job.num + 1, conf.overrides.task, None
+        if _speaks():
+            total = sweep.num_jobs(conf, self.overrides)
+            of_all = f" of {total}" if total else ""
+            print(f"job {number}{of_all}: {' '.join(asked)}", flush=True)
+        elsewhere = os.getpid() != self.process
+        with sweep.numbered(number) if elsewhere else nullcontext():
+            try:
+                result = self.run(cfg, folder)
+            except (ValueError, TypeError, OSError) as error:
+                print(f"meta-lr: job {number}: {one_line(error)}", file=sys.stderr)
+        job = sweep.Job(number, tuple(asked), _short(Path(conf.sweep.dir)), folder, result)
+        return sweep.note(job, sweep.direction(conf), self.process)
+
+    def run(self, cfg: DictConfig, folder: Path) -> JobResult:
+        """Run a job in its folder."""
         try:
             with _told_in_one_line(self.command):
-                refuse_own_misfits(cfg, chosen_groups(conf))
-                code = self.done(cfg, folder)
-                self.codes.append(0 if sweep else code)  # a sweep takes a run that diverged
+                refuse_own_misfits(cfg, chosen_groups(HydraConfig.get()))
+                return _command(self.command)(cfg, folder)
         except (ValueError, TypeError, OSError) as error:
             if isinstance(error, OSError) and error.errno and not error.filename:
                 error.filename = str(folder)  # a write that failed does not say where
             with suppress(OSError):  # a folder in which nothing came about
                 folder.rmdir()
-            if not sweep:
-                self.error = error  # raised, Hydra would print lines of its own
-                return
-            self.failed += 1
-            print(f"meta-lr: job {conf.job.num}: {one_line(error)}", file=sys.stderr)
-            if os.getpid() != self.process:  # a launcher that starts processes does not count
-                raise
+            raise
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -91,23 +110,35 @@ def run(command: str, arguments: list[str]) -> int:
     name = command.replace("-", "_")
     OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
     OmegaConf.register_new_resolver("options", options, replace=True)
-    jobs = _Jobs(command, lambda cfg, folder: _command(name)(cfg, folder))
+    sweep.begin()
+    jobs = _Jobs(command, overrides_of(arguments))
     with _as_process(f"meta-lr {command}", arguments), _told_in_one_line(command):
         refuse_shared(command, arguments)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
     if jobs.error is not None:
         raise jobs.error
-    if jobs.sweep is not None and jobs.codes and command != "transfer":  # that has its own report
-        print(f"all runs together: meta-lr report {jobs.sweep}")
-    if jobs.failed:
-        total = jobs.failed + len(jobs.codes)
-        print(f"meta-lr: {jobs.failed} of {total} jobs failed", file=sys.stderr)
-        return 1
-    return jobs.codes[0] if len(jobs.codes) == 1 else 0
+    return _tell(command, sweep.ended()) if jobs.result is None else jobs.result.code
+
+
+def _tell(command: str, jobs: Sequence[sweep.Job]) -> int:
+    """Print the table of a sweep's jobs; return 1 if one failed, 0 also if one diverged."""
+    failed = sum(job.result is None for job in jobs)
+    if len(jobs) > 1 and _speaks():
+        print(table(jobs))
+    if len(jobs) > failed and command != "transfer":  # that has its own report
+        print(f"all runs together: meta-lr report {jobs[0].sweep}")
+    if failed:
+        print(f"meta-lr: {failed} of {len(jobs)} jobs failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _speaks() -> bool:
+    """Return whether this is the process that prints, of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _command(name: str) -> Command:
-    return import_module(f"meta_lr.cli.{name}").command
+    return import_module(f"meta_lr.cli.{name.replace('-', '_')}").command
 
 
 def _short(folder: Path) -> Path:
@@ -126,7 +157,9 @@ def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
     argv, full, shown = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), warnings.formatwarning
     complains, logging.raiseExceptions = logging.raiseExceptions, False
     sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
-    warnings.formatwarning = lambda message, *_, **__: f"meta-lr: warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"meta-lr: warning: {visible(str(message))}\n"
+    )
     try:
         yield
     finally:

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from meta_lr.cli.errors import one_line
+from meta_lr.cli.output import lasting_output
+
+CANNOT_SHOW = 2  # what was printed is lost: the disk of standard output is full
 
 COMMANDS = {
     "meta-train": "learn a scheduler along one training run, and keep it as a checkpoint",
@@ -40,10 +43,11 @@ examples:
 
 `meta-lr COMMAND --help` lists the options of a command, `meta-lr COMMAND --cfg job` its config.
 A command that is repeated skips what is finished and resumes what is not.
+Completion in bash: eval "$(meta-lr -sc install=bash)"; zsh and fish have it too.
 
 exit codes: 0 done; 1 a job of a sweep failed, or check-hypergrad did not confirm; 2 a mistake in
-what was asked; 3 the run diverged; 4 verify's target was not met; 130 or 143 interrupted, and
-saved. META_LR_DEBUG=1 shows where an error came from."""
+what was asked, or a full disk; 3 the run diverged; 4 verify's target was not met; 130 or 143
+interrupted, and saved. META_LR_DEBUG=1 shows where an error came from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None reads them from the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with lasting_output() as errors:
+        code = _code(arguments)
+    return code or (CANNOT_SHOW if errors else 0)
+
+
+def _code(arguments: list[str]) -> int:
+    """Run the command, say in one line what was wrong, and return the exit code."""
     debugging = "1" in (os.environ.get("META_LR_DEBUG"), os.environ.get("HYDRA_FULL_ERROR"))
     try:
         return _dispatch(arguments)
@@ -82,6 +93,10 @@ def _dispatch(arguments: list[str]) -> int:
 
         print(f"meta-lr {__version__}")
         return 0
+    if {"-sc", "--shell-completion"} & {*arguments}:
+        from meta_lr.cli import completion
+
+        return completion.completion(arguments, tuple(COMMANDS))
     command, rest = arguments[0], arguments[1:]
     if command == "report":
         from meta_lr.cli import report

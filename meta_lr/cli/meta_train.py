@@ -11,9 +11,10 @@ from omegaconf import DictConfig
 
 from meta_lr import checkpoint
 from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.cli import parts
+from meta_lr.cli import pages, parts
 from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.family import optimizer_choice
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.values import target_of
@@ -23,8 +24,8 @@ from meta_lr.training.record import read_rows
 ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well as in the paper
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Meta-train, keep the checkpoint, report; return 0, or 3 if the run diverged."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Meta-train, keep the checkpoint, report, and return how the run ended."""
     method = HydraConfig.get().runtime.choices["lr"]
     if target_of(cfg.lr) is not OnlineMLRSNet:
         raise ValueError(
@@ -35,17 +36,16 @@ def command(cfg: DictConfig, folder: Path) -> int:
     header = parts.header(cfg, "meta-train", method)
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
+    places = _kept(cfg, outcome, controller, folder)  # before all that is shown
     print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {parts.report(folder)}")
-    if outcome.status != "finished":
+    print(f"report: {pages.page_of(folder)}")
+    if not places:
         print("no checkpoint is written of a run that diverged")
-        return 3
-    place = _keep(outcome, controller, folder / "checkpoint")
-    second = second_folder(cfg)
-    if second is not None:
-        place = _keep(outcome, controller, second)
-    print(_advice(outcome, controller, place))
-    return 0
+        return parts.result(outcome)
+    for place, fingerprint in places.items():
+        print(f"checkpoint: {place} ({fingerprint})")
+    print(_advice(outcome, controller, [*places][-1]))
+    return parts.result(outcome)
 
 
 def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
@@ -78,8 +78,20 @@ def _more(steps: int, epoch: int, controller: OnlineMLRSNet) -> str:
     return f"{longer}, so does lr.period={period}" if period else longer
 
 
-def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> Path:
-    """Write the checkpoint folder `place` and return it."""
+def _kept(
+    cfg: DictConfig, outcome: Outcome, controller: OnlineMLRSNet, folder: Path
+) -> dict[Path, str]:
+    """Write the checkpoint of a finished run; return its folders, each with the fingerprint."""
+    if outcome.status != "finished":
+        return {}
+    own = folder / "checkpoint"
+    places = {own: _keep(outcome, controller, own)}
+    second = second_folder(cfg)
+    return places if second is None else {**places, second: _keep(outcome, controller, second)}
+
+
+def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
+    """Write the checkpoint folder `place` and return its fingerprint."""
     assert outcome.folder is not None
     rows = read_rows(outcome.folder)
     learned = controller.export(outcome.state, family=rows[0]["optimizer"])
@@ -90,6 +102,4 @@ def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> Path:
     }
     name = f"MLR-SNet from {rows[0]['task']}"
     text = card(rows, controller, outcome.state, name=name, place=place, paper=checkpoint.PAPER)
-    contract = checkpoint.save(place, learned, trained_on=trained_on, card=text)
-    print(f"checkpoint: {place} ({contract['fingerprint']})")
-    return place
+    return checkpoint.save(place, learned, trained_on=trained_on, card=text)["fingerprint"]

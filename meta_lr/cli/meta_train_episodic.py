@@ -13,8 +13,9 @@ from meta_lr import checkpoint
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.processes import rank
 from meta_lr.bilevel.trainer import meta_train
-from meta_lr.cli import parts
+from meta_lr.cli import pages, parts
 from meta_lr.cli.episodic_card import card
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.progress import shown
 from meta_lr.cli.second_folder import second_folder
@@ -29,8 +30,8 @@ _NUMBERS = ("updates", "episodes", "pool", "held_out", "evaluate_every")
 _SIZES = ("meta_lr", "clip", "peak")
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Meta-train, keep the best checkpoint, report, and return 0."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Meta-train, keep the best checkpoint, report, and return its score."""
     parts.set_threads(cfg)
     plan = _plan(cfg)
     net = parts.build(cfg.net)
@@ -46,7 +47,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
         done = _run(cfg, plan, learner, folder, stop)
         if rank() == 0:
             _tell(cfg, done, learner, folder)
-    return 0
+    return JobResult(score=done.best_score, measure="held-out score")
 
 
 def _plan(cfg: DictConfig) -> Plan:
@@ -75,22 +76,25 @@ def _run(
 
 
 def _tell(cfg: DictConfig, done: MetaTraining, learner: Learned, folder: Path) -> None:
-    """Keep the checkpoint, report, and say how to use it."""
+    """Keep the checkpoint before all that is shown, report, and say how to use it."""
+    best = replace(learner, stages=(done.best,), family=UNIT)
+    places = {folder / "checkpoint": keep(done, best, folder / "checkpoint")}
+    second = second_folder(cfg)
+    if second is not None:
+        places[second] = keep(done, best, second)
     print(
         f"{_title(done.plan)}: best on {done.plan.held_out} held-out problems "
         f"{done.best_score:+.4f} nats from a cosine at peak {done.plan.peak:g} (below 0 is "
         f"better); cost {done.cost:,.0f} steps"
     )
-    second = second_folder(cfg)
-    places = [folder / "checkpoint", *([] if second is None else [second])]
-    for place in places:
-        keep(done, replace(learner, stages=(done.best,), family=UNIT), place)
-    print(f"report: {parts.report(folder)}")
-    print(f"use it:  meta_lr.load_pretrained({str(places[-1])!r})")
+    for place, fingerprint in places.items():
+        print(f"checkpoint: {place} ({fingerprint})")
+    print(f"report: {pages.page_of(folder)}")
+    print(f"use it:  meta_lr.load_pretrained({str([*places][-1])!r})")
 
 
-def keep(done: MetaTraining, best: Learned, place: Path) -> None:
-    """Write the best scheduler as a checkpoint."""
+def keep(done: MetaTraining, best: Learned, place: Path) -> str:
+    """Write the best scheduler as a checkpoint; return its fingerprint."""
     trained_on = {
         "task": done.plan.problems.name,
         "plan": repr(done.plan),
@@ -100,5 +104,4 @@ def keep(done: MetaTraining, best: Learned, place: Path) -> None:
         "held_out_score": done.best_score,
     }
     text = card(done, best, place.name)
-    contract = checkpoint.save(place, best, trained_on=trained_on, card=text)
-    print(f"checkpoint: {place} ({contract['fingerprint']})")
+    return checkpoint.save(place, best, trained_on=trained_on, card=text)["fingerprint"]

@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import takewhile
 
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
@@ -19,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError
 
-from meta_lr.cli.arguments import flags_last
+from meta_lr.cli.arguments import flags_last, overrides_of
 from meta_lr.cli.errors import unknown_choice
 from meta_lr.cli.places import choices
 
@@ -31,7 +30,7 @@ def readable(arguments: Sequence[str]) -> list[str]:
         ValueError: An argument is no override, it could mean two things, or it names no value.
     """
     ordered = flags_last(arguments)
-    overrides = list(takewhile(lambda argument: not argument.startswith("-"), ordered))
+    overrides = overrides_of(arguments)
     read = [_readable(overrides, index) for index in range(len(overrides))]
     return [*read, *ordered[len(overrides) :]]
 

@@ -17,14 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.baselines.policy_text import label
 from meta_lr.cli.errors import explain_instantiation
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.progress import watched
 from meta_lr.cli.values import refuse_misfits
 from meta_lr.protocol import Controller, Need
-from meta_lr.report import write_report
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
-from meta_lr.training.record import NAME as RECORDS
 from meta_lr.training.record import Listener, LockedError, finished
 
 # What a part has at least, by the option that sets it.
@@ -147,8 +146,7 @@ def listening(
     Raises:
         ValueError: Another process works there.
     """
-    if finished(folder):
-        print(f"{title}  was finished before and is kept as it is", flush=True)
+    ended_before = finished(folder)
     with build(cfg.logger)(folder) as forward, shown as show:
 
         def listen(row: dict[str, Any]) -> None:
@@ -159,6 +157,20 @@ def listening(
             yield listen
         except LockedError as error:
             raise ValueError(str(error)) from error
+    if ended_before:  # said after the folder was checked, so not of another run
+        print(f"{title}  was finished before and is kept as it is", flush=True)
+
+
+def result(outcome: Outcome) -> JobResult:
+    """Return what a run came to: its lowest error on val, or loss where there is no accuracy.
+
+    The error is 1 - accuracy, at the weights "best" of the record.
+    """
+    measure = "val error" if "accuracy" in outcome.val else "val loss"
+    if outcome.status != "finished" or outcome.best is None:
+        return JobResult(3, outcome.status, math.inf, measure)
+    error = 1 - outcome.best if "accuracy" in outcome.val else -outcome.best
+    return JobResult(0, outcome.status, error, measure)
 
 
 def summary(outcome: Outcome, title: str) -> str:
@@ -173,14 +185,6 @@ def summary(outcome: Outcome, title: str) -> str:
     if outcome.search_cost:
         spent += f" (of it search {outcome.search_cost:,.0f}, {outcome.search_seconds:.1f} s)"
     return f"{title}: {result}; cost {spent}"
-
-
-def report(folder: Path) -> Path:
-    """Write the report on the run in `folder`, unless it is there, and return its page."""
-    page = folder / "report" / "report.html"
-    if page.exists() and page.stat().st_mtime >= (folder / RECORDS).stat().st_mtime:
-        return page
-    return write_report(folder, page.parent).page
 
 
 def _title(cfg: DictConfig, method: str, *, with_peak: bool) -> str:

@@ -1,10 +1,8 @@
-"""What the small tools with plain arguments share: their parser, and how they print."""
+"""What the small tools with plain arguments share: their parser, and how they count."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from typing import NoReturn
 
 
@@ -15,16 +13,6 @@ class Parser(argparse.ArgumentParser):
         """Raise a ValueError that says where help is."""
         command = self.prog.removeprefix("meta-lr ")
         raise ValueError(f"{command}: {message} ({self.prog} --help)")
-
-
-def say(text: str) -> None:
-    """Print `text`; whoever reads it may stop early, as `head` does."""
-    try:
-        print(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # what is still buffered goes nowhere, or the interpreter would complain when it leaves
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def counted(number: int, thing: str) -> str:

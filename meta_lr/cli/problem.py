@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,15 +16,19 @@ from omegaconf import DictConfig, OmegaConf
 from meta_lr import rules
 from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.cli import asked, parts
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.range_test import swept
 from meta_lr.cli.signals import StopFlag
 from meta_lr.lrbench.folders import setting
+from meta_lr.lrbench.known import by_policy
 from meta_lr.lrbench.metrics import refuse_target
+from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.scored import Scored
 from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import Trainer, trainer_of
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
+from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training.loop import Until
 
 
@@ -88,6 +92,22 @@ def target_of(cfg: DictConfig, problem: Problem) -> float:
     return float(cfg.target)
 
 
+def result_of(results: Sequence[Result], target: float | None) -> JobResult:
+    """Return what a policy's runs came to: the cost to the target, or else the last error on val.
+
+    Args:
+        results: The runs of one policy, one per seed.
+        target: An accuracy, or a loss, on "val"; None: there is none.
+    """
+    known = by_policy(results, target)[0]
+    if target is not None:
+        status = "finished" if known.met else "target not met"
+        return JobResult(0, status, known.cost_to_target, "cost to target")
+    status = next((result.status for result in results if result.diverged), "finished")
+    accurate = any(result.val_accuracy is not None for result in results)
+    return JobResult(0, status, -known.score, "val error" if accurate else "val loss")
+
+
 def names(cfg: DictConfig, task: Task) -> dict[str, str]:
     """Return the values by which the store knows the problem of a task."""
     header = parts.header(cfg, "", "")
@@ -96,7 +116,7 @@ def names(cfg: DictConfig, task: Task) -> dict[str, str]:
         "task": task.name,
         "model": header.get("model", type(task.model()).__name__),
         "optimizer": rules.family(optimizer),
-        "setting": setting(header["config"]),
+        "setting": setting(header["config"], fingerprint_of(task)),
     }
 
 

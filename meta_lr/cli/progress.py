@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from meta_lr.cli.output import drawing
 from meta_lr.training.record import Listener, Row
+from meta_lr.visible import visible
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +48,10 @@ def watched(
 @contextmanager
 def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) -> Iterator[Listener]:
     """Give a listener that shows and logs rows as `story` tells them, of `total` in all."""
-    terminal, kinds = sys.stdout.isatty(), {"begin", "eval", "end"}
+    title = visible(title)
+    # a sweep's jobs in threads share one terminal, which has room for one bar
+    alone = threading.current_thread() is threading.main_thread()
+    terminal, kinds = sys.stdout.isatty() and alone, {"begin", "eval", "end"}
     if terminal:
         kinds = {"end"} if one_of_many else set()  # the bar says the rest, while it is there
     elif one_of_many:
@@ -52,7 +59,9 @@ def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) ->
 
     def tell(row: Row) -> None:
         for kind, line in story.lines(row):
-            log.info("%s  %s", title, line)
+            line = visible(line)
+            with suppress(OSError):  # a log that cannot be written ends no run
+                log.info("%s  %s", title, line)
             if kind in kinds:
                 print(f"{title}  {line}", flush=True)
 
@@ -73,11 +82,12 @@ def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) ->
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
         TimeRemainingColumn(),
+        console=Console(file=drawing()),
         transient=True,
         refresh_per_second=4,
     )

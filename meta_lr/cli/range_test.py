@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.baselines.sweep import Sweep
 from meta_lr.cli import parts
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.lrbench.range_test import SHORTEST, RangeTest, highest, refuse, suggest
 from meta_lr.report.files import write_file, write_pictures
@@ -21,8 +22,8 @@ FORMAT = 1
 RESULT = "range.json"
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Sweep once per seed, suggest a range, draw and keep it, and return 0.
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Sweep once per seed, suggest a range, draw and keep it; there is no score.
 
     Raises:
         ValueError: An option is out of range, or the sweeps show no range.
@@ -32,7 +33,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
         found, place = swept(cfg, folder, stop)
     print("\n".join(_lines(found)))
     print(f"figure: {place}.svg, .png; numbers: {folder / RESULT}")
-    return 0
+    return JobResult()
 
 
 def swept(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[RangeTest, Path]:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from meta_lr.baselines.policy_text import from_label, overrides
 from meta_lr.cli import asked, parts, problem
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.plain import counted
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.exchange import read, write
@@ -24,8 +25,8 @@ from meta_lr.report import write_report
 KNOWN = "known.json"  # what the store knew at first
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Find the range, search, compare, say what is best, report, and return 0."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Find the range, search, compare, say what is best, report, and return its result."""
     problem.refuse_misplaced(cfg, "recommend")
     trials, kinds = parts.whole(cfg, "trials", least=0), asked.listed(cfg, "kinds")
     if trials:
@@ -56,7 +57,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
     report = write_report(folder / "finals", folder / "report", target=target)
     print("\n".join(_lines(done, range_cost, target)) + told)
     print(f"report: {report.page}; store: {cfg.store}")
-    return 0
+    return problem.result_of(done.ranked[0].results, target)
 
 
 def _wants_robustness(cfg: DictConfig, this: problem.Problem) -> bool:

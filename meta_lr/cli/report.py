@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from meta_lr.cli.plain import Parser, say
+from meta_lr.cli.plain import Parser
 
 
 def report(arguments: list[str]) -> int:
     """Write a report as `arguments` say, and print its tables and the page's path."""
     options = _parser().parse_args(arguments)
-    from meta_lr.report import write_report
+    from meta_lr.cli.pages import tables_and_page
 
-    out = options.out or options.folder / "report"
-    written = write_report(options.folder, out, reference=options.reference, target=options.target)
-    say(f"{written.markdown}\nreport: {written.page}")
+    tables, page = tables_and_page(
+        options.folder, options.out, reference=options.reference, target=options.target
+    )
+    print(f"{tables}\nreport: {page}")
     return 0
 
 

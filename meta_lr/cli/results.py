@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meta_lr.cli.plain import Parser, counted, say
+from meta_lr.cli.plain import Parser, counted
 
 if TYPE_CHECKING:
     from meta_lr.lrbench.listing import Row
@@ -32,9 +30,9 @@ examples:
   meta-lr results export all.json              everything, for `import` elsewhere
 
 A result is one run: its task, model, optimizer, policy, factor on the policy's rates, seed, number
-of steps and setting (a hash of what else its config says of the problem). There is one for each of
-these; what comes later takes the place of what was there. Its robustness is the mean change of the
-accuracy on val when the policy's rates are multiplied by 0.1, 0.5, 5 and 10."""
+of steps and setting (a hash of its data, and of what else its config says of the problem). There is
+one for each of these; what comes later takes the place of what was there. Its robustness is the
+mean change of the accuracy on val when the policy's rates are multiplied by 0.1, 0.5, 5 and 10."""
 
 
 def results(arguments: list[str]) -> int:
@@ -114,7 +112,7 @@ def _import(store: Path, paths: Sequence[Path]) -> None:
     if found:
         with Store(store) as opened:
             new = opened.put(found)
-    say(f"{store}: {counted(len(found), 'result')} read, {new} new{_told(passed_over)}")
+    print(f"{store}: {counted(len(found), 'result')} read, {new} new{_told(passed_over)}")
 
 
 def _told(passed_over: Counter[str]) -> str:
@@ -142,7 +140,7 @@ def _export(options: argparse.Namespace) -> None:
 
     found = _wanted(options)
     write(found, options.file)
-    say(f"{options.file}: {counted(len(found), 'result')}")
+    print(f"{options.file}: {counted(len(found), 'result')}")
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -152,13 +150,13 @@ def _list(options: argparse.Namespace) -> None:
     if options.sort is not None:
         rows = by(rows, options.sort)
     if options.csv:
-        say(_csv(rows))
+        print(_csv(rows))
     elif options.json:
-        say(json.dumps(rows, indent=1))
+        print(json.dumps(rows, indent=1))
     else:
         from meta_lr.cli.results_table import table
 
-        say(table(rows))
+        print(table(rows))
 
 
 def _wanted(options: argparse.Namespace) -> list[Result]:
@@ -191,8 +189,6 @@ def _fits(name: str, asked: str, value: str) -> bool:
 
 
 def _csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    from meta_lr.csv_text import as_csv
+
+    return as_csv([list(rows[0]), *(list(row.values()) for row in rows)]).rstrip("\n")

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from meta_lr.cli.plain import counted
+from meta_lr.visible import visible
 
 if TYPE_CHECKING:
     from meta_lr.lrbench.listing import Row
@@ -145,4 +146,4 @@ def _told(name: str, value: Any) -> str:
 
 
 def _cell(name: str, value: Any) -> str:
-    return "-" if value is None else _COLUMNS[name][1](value)
+    return "-" if value is None else visible(_COLUMNS[name][1](value))

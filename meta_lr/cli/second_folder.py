@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from meta_lr.cli.arguments import overrides_of
 from meta_lr.cli.places import conf_dir
 
 _WRITES = ("meta-train", "meta-train-episodic")
@@ -25,8 +25,7 @@ def refuse_shared(command: str, arguments: Sequence[str]) -> None:
     """
     if command not in _WRITES or not {"-m", "--multirun"} & {*arguments}:
         return
-    overrides = takewhile(lambda argument: not argument.startswith("-"), arguments)
-    parsed = OverridesParser.create().parse_overrides([*overrides])
+    parsed = OverridesParser.create().parse_overrides(overrides_of(arguments))
     given = [override for override in parsed if override.key_or_group == "checkpoint"]
     swept = [one for one in parsed if one.is_sweep_override() and one not in given]
     differs = [_as_text(override.get_key_element().lstrip("+")) for override in swept]

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -29,7 +29,8 @@ class StopFlag:
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_DFL)
         if self.speaks:  # by os.write, since a handler may interrupt a print
-            os.write(2, b"\nfinishing this step and saving; once more stops at once\n")
+            with suppress(OSError):  # the terminal may be gone
+                os.write(2, b"\nfinishing this step and saving; once more stops at once\n")
 
 
 @contextmanager

@@ -7,13 +7,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from meta_lr.cli import parts
+from meta_lr.cli import pages, parts
 from meta_lr.cli.family import refuse_other_family
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Train, report, and return 0, or 3 if the run diverged."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Train, report, and return how the run ended."""
     method = HydraConfig.get().runtime.choices["lr"]
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
@@ -22,5 +23,5 @@ def command(cfg: DictConfig, folder: Path) -> int:
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
     print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {parts.report(folder)}")
-    return 0 if outcome.status == "finished" else 3
+    print(f"report: {pages.page_of(folder)}")
+    return parts.result(outcome)

@@ -13,19 +13,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint, transfer
 from meta_lr.baselines.fallback import Fallback
-from meta_lr.cli import asked, parts
+from meta_lr.cli import asked, pages, parts
 from meta_lr.cli.family import refuse_other_family
+from meta_lr.cli.job_result import JobResult, mean
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.protocol import Controller
-from meta_lr.report import write_report
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.base import Task
 from meta_lr.training.outcome import Outcome
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Compare a checkpoint with baselines; return 0 once every run has ended, well or badly."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Compare a checkpoint with baselines; return the mean result of the checkpoint's runs."""
     asked.refuse_misplaced(cfg)
     seeds, grid = asked.seeds(cfg), asked.peaks(cfg)
     learned = parts.build(cfg.learned)
@@ -43,7 +43,7 @@ def command(cfg: DictConfig, folder: Path) -> int:
             name: _choose(cfg, train, name, method, grid, folder)
             for name, method in methods.items()
         }
-        transfer.compare(
+        outcomes = transfer.compare(
             train,
             baselines,
             seeds=seeds,
@@ -51,10 +51,14 @@ def command(cfg: DictConfig, folder: Path) -> int:
             origin={**_origin(cfg.learned.name), "peak": gamma},
             control=cfg.three_constants,
         )
-    report = write_report(folder, folder / "report")
-    print(report.markdown)
-    print(f"report: {report.page}")
-    return 0
+    tables, page = pages.tables_and_page(folder)
+    print(tables)
+    print(f"report: {page}")
+    return mean([parts.result(outcome) for outcome in outcomes if _is_learned(outcome)])
+
+
+def _is_learned(outcome: Outcome) -> bool:
+    return outcome.folder is not None and outcome.folder.parent.name == transfer.LEARNED
 
 
 def _inner(learned: Learned | Fallback) -> Learned:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 from meta_lr.baselines.policy_text import label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.family import refuse_other_family
+from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.plain import counted
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.known import Known
@@ -22,8 +24,8 @@ from meta_lr.report.target_figure import target_picture
 NOT_MET = 4
 
 
-def command(cfg: DictConfig, folder: Path) -> int:
-    """Train until it is known, say what came out, and return 0 if the target was met, else 4."""
+def command(cfg: DictConfig, folder: Path) -> JobResult:
+    """Train until it is known, say what came out, and return the cost to the target."""
     problem.refuse_seed(cfg, "verify")
     controller = parts.build(cfg.lr)
     refuse_other_family(controller, cfg, option="lr.peak")
@@ -41,7 +43,8 @@ def command(cfg: DictConfig, folder: Path) -> int:
     write_pictures([picture], folder)
     print("\n".join(_lines(verdict, label(controller), this.train.total_steps)))
     print(f"figure: {folder / picture.name}.svg, .png; records: {folder}; store: {cfg.store}")
-    return 0 if verdict.met else NOT_MET
+    result = problem.result_of(verdict.results, target)
+    return result if verdict.met else replace(result, code=NOT_MET)
 
 
 def _lines(verdict: Verdict, policy: str, budget: int) -> Iterator[str]:

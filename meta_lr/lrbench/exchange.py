@@ -11,8 +11,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from meta_lr.csv_text import as_csv, from_cell
+from meta_lr.files import write_atomically
 from meta_lr.lrbench.result import KINDS, Result
-from meta_lr.training.saving import write_atomically
 
 FORMAT = 1
 
@@ -25,7 +26,7 @@ def write(results: Sequence[Result], path: Path) -> None:
     """
     text = {"csv": to_csv, "json": to_json}[_kind(path)](results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(text.encode(), path)
+    write_atomically(path, text.encode())
 
 
 def read(path: Path) -> list[Result]:
@@ -45,12 +46,8 @@ def read(path: Path) -> list[Result]:
 
 def to_csv(results: Sequence[Result]) -> str:
     """Return results as CSV, one row each; empty: not known; the curve is a cell of JSON."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(KINDS)
-    for result in results:
-        writer.writerow(_cell(getattr(result, name)) for name in KINDS)
-    return text.getvalue()
+    rows = ([_cell(getattr(result, name)) for name in KINDS] for result in results)
+    return as_csv([list(KINDS), *rows])
 
 
 def to_json(results: Sequence[Result]) -> str:
@@ -99,7 +96,7 @@ def _value(name: str, cell: str | None) -> Any:
     """Return a cell as its field's type; as it stands, and so to be refused, if it is of none."""
     kind = KINDS.get(name, "str")
     if kind == "str":
-        return cell
+        return from_cell(cell) if isinstance(cell, str) else cell
     if not cell:
         return () if kind.startswith("tuple") else None
     try:

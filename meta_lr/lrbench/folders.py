@@ -11,7 +11,9 @@ from typing import Any
 
 from meta_lr.lrbench.metrics import curve_of
 from meta_lr.lrbench.result import Result
-from meta_lr.training.record import NAME, Row, read_rows
+from meta_lr.training.record import NAME, read_rows
+from meta_lr.training.rows import Row, rows_from
+from meta_lr.visible import visible
 
 NAMES = ("loss", "accuracy", "top5", "confidence", "confidence_spread", "class_spread")
 _PROBLEM = ("task", "model", "optimizer", "clip")  # parts of a config that say what was trained
@@ -39,16 +41,11 @@ def result_of(folder: Path) -> Result | None:
         FileNotFoundError: There is no record.
         ValueError: The record is damaged.
     """
-    path = folder / NAME
-    try:
-        rows = read_rows(folder)
-        if not rows or rows[-1]["kind"] != "end" or not _is_single(rows[0]):
-            return None
+    path, rows = folder / NAME, read_rows(folder)
+    if not rows or rows[-1]["kind"] != "end" or not _is_single(rows[0]):
+        return None
+    with rows_from(path):
         return _result(rows, folder, datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
-    except KeyError as missing:
-        raise ValueError(f"{path} lacks {missing}; remove the run, or mend it") from missing
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove the run, or mend it") from error
 
 
 def kind_of(folder: Path) -> str:
@@ -71,14 +68,18 @@ def train_loss(rows: Sequence[Row]) -> float | None:
     return sum(losses) / len(losses) if losses else None
 
 
-def setting(config: Mapping[str, Any]) -> str:
+def setting(config: Mapping[str, Any], data: str | None = None) -> str:
     """Return eight hex digits that name what a config says of the problem; "" if nothing.
 
-    That is its task, model, optimizer and clipping, without the seed.
+    Args:
+        config: Its task, model, optimizer and clipping count, without the seed.
+        data: The fingerprint of the task's data, which counts too; None if it is not known.
     """
     parts = {name: config[name] for name in _PROBLEM if name in config}
     if not parts:
         return ""
+    if data is not None:
+        parts["data"] = data
     text = json.dumps(_seedless(parts), sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
@@ -97,7 +98,7 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
         scale=header.get("scale", 1.0),
         seed=header["seed"],
         total_steps=header["total_steps"],
-        setting=setting(header.get("config") or {}),
+        setting=setting(header.get("config") or {}, header.get("data")),
         **{name: end[name] for name in ("status", "steps", "cost", "search_cost", "seconds")},
         search_seconds=end.get("search_seconds"),
         train_loss=train_loss(rows) if ended_well else None,
@@ -105,7 +106,7 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
         **_metrics("test", test.get("last", {})),
         test_accuracy_best=test.get("best", {}).get("accuracy"),
         ended_at=ended.isoformat(timespec="seconds"),
-        folder=folder.as_posix(),
+        folder=visible(folder.as_posix()),
         curve=curve_of(val),
     )
 

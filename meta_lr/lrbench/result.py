@@ -27,7 +27,7 @@ class Result:
         seed: Of the run.
         total_steps: Length that the run was given, its budget, in optimizer steps.
         setting: What else tells the problem from others of that name, such as a hash of the
-            configs of task, model and optimizer; "" for nothing.
+            configs of task, model and optimizer and of the data; "" for nothing.
         status: "finished", "diverged at step n", or why the run was stopped before its end.
         steps: Optimizer steps taken.
         cost: All that was spent, in plain steps; `search_cost` is the part of experiments.

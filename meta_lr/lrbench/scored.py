@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from meta_lr.lrbench import metrics
 from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.tasks.fingerprint import fingerprint_of
 
 _PART = "lrbench."
 
@@ -39,6 +40,11 @@ class Scored:
     def num_classes(self) -> int:
         """Number of classes; 0 where there are none."""
         return self.inner.num_classes
+
+    @property
+    def data_fingerprint(self) -> str | None:
+        """The inner task's; None if it has none."""
+        return fingerprint_of(self.inner)
 
     def model(self) -> nn.Module:
         """Return a fresh model of the inner task."""

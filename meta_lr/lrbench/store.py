@@ -1,8 +1,8 @@
 """The result store: one SQLite file, one row per run, safe under many writers.
 
 When `Store.put` has returned, its rows are on the disk: no killed process and no power cut loses
-them. SQLite's write-ahead log, by which processes take turns, needs a disk of this machine, and a
-folder that may be written to even by those who only read.
+them. SQLite's write-ahead log, by which processes take turns, needs a disk of this machine. Where
+nothing can be written, as on a read-only medium or a full disk, a store can still be read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -66,7 +67,7 @@ class Store:
         self.path, self._make = path, make
         self._opened: sqlite3.Connection | None = None
         if path.exists():
-            self._opened = _connected(path, make=make)
+            self._opened = _connected(path) if make else _connected_to_read(path)
 
     def put(self, results: Iterable[Result]) -> int:
         """Write results, all or none, and return how many of their keys were new.
@@ -127,7 +128,7 @@ class Store:
         if self._opened is None:
             if self._make:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._opened = _connected(self.path, make=self._make)
+            self._opened = _connected(self.path)
         return self._opened
 
     def __enter__(self) -> Store:
@@ -137,18 +138,38 @@ class Store:
         self.close()
 
 
-def _connected(path: Path, *, make: bool) -> sqlite3.Connection:
+def _connected(path: Path) -> sqlite3.Connection:
     """Return a connection to a file that is a store, or has yet to become one."""
-    place = f"{path.absolute().as_uri()}?mode={'rwc' if make else 'rw'}"
-    with ExitStack() as undo, _told(path):
-        options = {"timeout": PATIENCE, "isolation_level": None, "uri": True}
-        connection = sqlite3.connect(place, **options)
+    with _told(path):
+        connection = _opened(path, "mode=rwc")
+        with suppress(sqlite3.OperationalError):  # another process is at it
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _connected_to_read(path: Path) -> sqlite3.Connection:
+    """Return a connection to a store that may be where nothing can be written.
+
+    A reader writes too: it takes its turn in files beside the store. Where it cannot, nobody else
+    can, and the store is read as a file that does not change. That needs a log that is empty.
+    """
+    log = path.with_name(path.name + "-wal")
+    with _told(path):
+        try:
+            return _opened(path, "mode=rw")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or (log.exists() and log.stat().st_size):
+                raise
+            return _opened(path, "mode=ro&immutable=1")
+
+
+def _opened(path: Path, options: str) -> sqlite3.Connection:
+    place = f"{path.absolute().as_uri()}?{options}"
+    with ExitStack() as undo:
+        connection = sqlite3.connect(place, timeout=PATIENCE, isolation_level=None, uri=True)
         undo.callback(connection.close)
         _is_empty(connection, path)  # or it is refused before anything is changed
-        if make:
-            with suppress(sqlite3.OperationalError):  # another process is at it
-                connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
         undo.pop_all()
     return connection
 
@@ -194,10 +215,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _explained(path, str(error)) from error
+        raise _explained(path, error) from error
 
 
-def _explained(path: Path, said: str) -> Exception:
+def _explained(path: Path, error: sqlite3.DatabaseError) -> Exception:
+    said = str(error)
     numbers = {"disk is full": errno.ENOSPC, "readonly": errno.EACCES, "unable to": errno.EACCES}
     for words, number in numbers.items():
         if words in said:
@@ -205,6 +227,11 @@ def _explained(path: Path, said: str) -> Exception:
     if "locked" in said:
         return TimeoutError(
             f"{path} was kept busy by other processes for {PATIENCE:g} s; try again"
+        )
+    if isinstance(error, sqlite3.OperationalError) and not re.search("no such|unsupported", said):
+        return OSError(  # the system refused something; the file itself is not wrong
+            f"{path} cannot be read or written ({said}): the disk may be full, over its quota or "
+            "failing; make room, and the same command goes on"
         )
     return _damaged(path, said)
 

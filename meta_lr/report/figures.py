@@ -24,6 +24,7 @@ from meta_lr.report.targets import Profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 Point: TypeAlias = tuple[float, float]
@@ -214,13 +215,18 @@ def _accuracy_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def _log_axis(axes: Axes, low: float, high: float) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_yscale("log")
     axes.set_ylim(low / 1.25, high * 1.25)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.yaxis, low, high)
+
+
+def log_ticks(axis: XAxis | YAxis, low: float, high: float) -> None:
+    """Write plain numbers on a logarithmic axis; matplotlib's own are formulas, which are off."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def thousands(axes: Axes) -> None:

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from meta_lr.files import write_atomically
 from meta_lr.report.figures import Picture
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A report before it is written: its tables as text for a terminal, and all of its files."""
+
+    markdown: str
+    csv: str
+    page: str
+    pictures: tuple[Picture, ...]
+
+
+def write_draft(draft: Draft, out: Path) -> Path:
+    """Write the files of a report into `out`, the page last; return its path."""
+    write_file(out / "table.md", draft.markdown.encode())
+    write_file(out / "table.csv", draft.csv.encode())
+    write_pictures(draft.pictures, out / "figures")
+    page = out / "report.html"
+    write_file(page, draft.page.encode())
+    return page
 
 
 def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
@@ -18,14 +38,6 @@ def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write the file beside its place, then move it there in one step; make its folder."""
+    """Write the file atomically; make its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write_atomically(path, content)

@@ -11,6 +11,8 @@ from meta_lr.report.figures import Picture
 from meta_lr.report.looks import GRID, INK, MUTED, PALETTE, PAPER, Look
 from meta_lr.report.tables import Table
 
+RECORDS_DIGEST = "meta_lr-records"
+
 # The figures' colours become the page's, so that they follow its light or dark theme.
 THEME = {
     **{colour: f"var(--s{i})" for i, colour in enumerate(PALETTE)},
@@ -18,17 +20,27 @@ THEME = {
 }
 
 
-def document(title: str, header: str, main: str) -> str:
-    """Return a whole page; `header` and `main` are its parts."""
+def document(title: str, header: str, main: str, *, digest: str) -> str:
+    """Return a whole page; `header` and `main` are its parts, `digest` that of the records."""
     css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta name="{RECORDS_DIGEST}" content="{digest}">\n'
         f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
         f"{header}<main>\n{main}</main>\n"
         "<footer>Written by <code>meta-lr report</code> from the runs' records alone.</footer>\n"
         "</body>\n</html>\n"
     )
+
+
+def digest_in(page: Path) -> str:
+    """Return the digest of the records that a page was made from; "" if there is none."""
+    if not page.is_file():
+        return ""
+    with open(page, "rb") as file:
+        found = re.search(rb'"%s" content="([0-9a-f]+)"' % RECORDS_DIGEST.encode(), file.read(1000))
+    return found[1].decode() if found else ""
 
 
 def facts_html(facts: Mapping[str, Sequence[str]]) -> str:

@@ -34,6 +34,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # a name may hold dollar signs
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
     "svg.fonttype": "none",

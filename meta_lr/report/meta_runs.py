@@ -11,6 +11,7 @@ import numpy as np
 
 from meta_lr.report.groups import flat_config, told_apart
 from meta_lr.report.rows import META_TRAINING, Array, Row, column, number, paths_of, rows_of
+from meta_lr.training.rows import rows_from
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _read(path: Path, rows: list[Row]) -> MetaRun:
     updates = [row for row in rows if row["kind"] == "update"]
     looks = [row for row in rows if row["kind"] == "held_out"]
     latest = updates[-1] if updates else {}
-    try:
+    with rows_from(path):
         return MetaRun(
             folder=path.parent,
             family=str(header["family"]),
@@ -111,8 +112,6 @@ def _read(path: Path, rows: list[Row]) -> MetaRun:
             seconds=number(last, "seconds"),
             finished=last["kind"] == "end",
         )
-    except KeyError as missing:
-        raise ValueError(f"the header of '{path}' lacks {missing}; remove the run") from None
 
 
 def _scores(rows: list[Row]) -> Scores:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meta_lr.csv_text import as_csv
 from meta_lr.report.comparison import mean_and_spread
 from meta_lr.report.groups import told_apart
 from meta_lr.report.meta_runs import MetaRun, labels_of
+from meta_lr.report.rows import name_of
 from meta_lr.report.tables import NONE, PLUS_MINUS, Table, amount
 
 COLUMNS = ("seed", "best_score", "best_update", "last_score", "updates", "cost", "seconds")
@@ -67,7 +67,7 @@ def tables_of(section: Section, root: Path) -> list[Table]:
     columns = ("run", "seed", "best held-out", "at update", "last held-out", "updates", "cost")
     columns += ("seconds", "diverged", "status", "folder")
     rows = tuple(
-        (label, *_row(run), run.folder.relative_to(root).as_posix() or ".")
+        (label, *_row(run), name_of(run.folder, root))
         for label, runs in section.groups.items()
         for run in runs
     )
@@ -83,17 +83,17 @@ def tables_of(section: Section, root: Path) -> list[Table]:
 
 def to_csv(sections: Sequence[Section], root: Path) -> str:
     """Write all runs as one CSV: raw units, full precision."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("section", "run", *COLUMNS, "diverged", "finished", "folder"))
+    rows: list[Sequence[object]] = [
+        ("section", "run", *COLUMNS, "diverged", "finished", "folder"),
+    ]
     for section in sections:
         for label, runs in section.groups.items():
             for run in runs:
                 numbers = (run.seed, run.best_score, _at(run), _last(run), run.num_updates)
                 ends = (run.cost, run.seconds, run.num_diverged, run.finished)
-                where = run.folder.relative_to(root).as_posix()
-                writer.writerow((section.title, label, *numbers, *ends, where))
-    return text.getvalue()
+                where = name_of(run.folder, root)
+                rows.append((section.title, label, *numbers, *ends, where))
+    return as_csv(rows)
 
 
 def _row(run: MetaRun) -> tuple[str, ...]:

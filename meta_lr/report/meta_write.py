@@ -1,4 +1,4 @@
-"""The report on episodic meta-trainings, on disk: a page, two tables, figures."""
+"""The report on episodic meta-trainings: a page, two tables, figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from meta_lr.report.figures import Picture
-from meta_lr.report.files import write_file, write_pictures
+from meta_lr.report.files import Draft
 from meta_lr.report.html import document, facts_html, figures_html, table_html
 from meta_lr.report.looks import Look, looks
 from meta_lr.report.meta_figures import meta_pictures
@@ -15,30 +15,26 @@ from meta_lr.report.meta_runs import MetaRun
 from meta_lr.report.meta_tables import Section, sections_of, tables_of, to_csv
 from meta_lr.report.provenance import provenance
 from meta_lr.report.tables import to_markdown
+from meta_lr.visible import visible
 
 
-def write_meta_report(runs: Sequence[MetaRun], root: Path, out: Path) -> tuple[str, Path]:
-    """Write the report into `out`; return its tables as text, and the path of its page.
-
-    Writes `report.html`, `table.md`, `table.csv` and `figures/*.svg` and `.png`.
+def draft_meta_report(runs: Sequence[MetaRun], root: Path, digest: str) -> Draft:
+    """Return the report.
 
     Args:
         runs: Found at or below `root`.
         root: What the folders are named from.
-        out: Made if missing.
+        digest: Of the records.
     """
     sections = sections_of(runs)
     look = looks(label for section in sections for label in section.groups)
     markdown = "\n".join(
         f"## {s.title}\n\n" + "\n".join(map(to_markdown, tables_of(s, root))) for s in sections
     )
-    write_file(out / "table.md", markdown.encode())
-    write_file(out / "table.csv", to_csv(sections, root).encode())
     pictures = {s.slug: list(meta_pictures(s.groups, s.slug, look)) for s in sections}
-    write_pictures([picture for some in pictures.values() for picture in some], out / "figures")
-    page = out / "report.html"
-    write_file(page, _page(sections, pictures, look, runs, root).encode())
-    return markdown, page
+    html = _page(sections, pictures, look, runs, root, digest)
+    drawn = tuple(picture for some in pictures.values() for picture in some)
+    return Draft(markdown, to_csv(sections, root), html, drawn)
 
 
 def _page(
@@ -47,12 +43,13 @@ def _page(
     look: Mapping[str, Look],
     runs: Sequence[MetaRun],
     root: Path,
+    digest: str,
 ) -> str:
     title = "Episodic meta-training on " + ", ".join(dict.fromkeys(run.family for run in runs))
     told = f"{len(runs)} meta-training{'s' if len(runs) > 1 else ''}"
     header = (
         f"<header>\n<h1>{escape(title)}</h1>\n"
-        f'<p class="sub">{told}, from <code>{escape(root.name)}</code>.</p>\n</header>\n'
+        f'<p class="sub">{told}, from <code>{escape(visible(root.name))}</code>.</p>\n</header>\n'
     )
     parts = [
         f'<section id="{s.slug}">\n<h2>{escape(s.title)}</h2>\n'
@@ -62,4 +59,4 @@ def _page(
         for s in sections
     ]
     how = f"<section>\n<h3>How it was run</h3>\n{facts_html(provenance(runs))}</section>\n"
-    return document(title, header, "".join([*parts, how]))
+    return document(title, header, "".join([*parts, how]), digest=digest)

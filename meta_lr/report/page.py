@@ -15,6 +15,7 @@ from meta_lr.report.provenance import provenance, run_list, settings_table
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.tables import Table
 from meta_lr.report.wording import headline, sentences
+from meta_lr.visible import visible
 
 LEADING = 4  # figures before the tables: two rows of two; the rest follow them
 
@@ -26,14 +27,15 @@ def page(
     look: Mapping[str, Look],
     *,
     root: Path,
+    digest: str,
 ) -> str:
-    """Write the page; `pictures` by problem slug, `overall` a profile over all problems, if any."""
+    """Return the page; `pictures` by problem slug, `overall` a profile over all problems."""
     parts = [
         _opening(analyses, root),
         _profile(overall, look) if overall else "",
         *(_problem(a, pictures[a.problem.slug], look, root) for a in analyses),
     ]
-    return document(_title(analyses), parts[0], "".join(parts[1:]))
+    return document(_title(analyses), parts[0], "".join(parts[1:]), digest=digest)
 
 
 def _title(analyses: Sequence[Analysis]) -> str:
@@ -43,6 +45,7 @@ def _title(analyses: Sequence[Analysis]) -> str:
 def _opening(analyses: Sequence[Analysis], root: Path) -> str:
     num_runs = sum(len(group.runs) for a in analyses for group in a.problem.groups)
     labels = {method.label for a in analyses for method in a.methods}
+    folder = escape(visible(root.name))
     counts = [(num_runs, "run"), (len(labels), "method"), (len(analyses), "problem")]
     text = ", ".join(f"{n} {noun}{'s' if n != 1 else ''}" for n, noun in counts)
     links = "".join(
@@ -53,7 +56,7 @@ def _opening(analyses: Sequence[Analysis], root: Path) -> str:
     nav = f"<nav><ul>{links}</ul></nav>\n" if len(analyses) > 1 else ""
     return (
         f"<header>\n<h1>{escape(_title(analyses))}</h1>\n"
-        f'<p class="sub">{text}, from <code>{escape(root.name)}</code>.</p>\n{nav}</header>\n'
+        f'<p class="sub">{text}, from <code>{folder}</code>.</p>\n{nav}</header>\n'
     )
 
 

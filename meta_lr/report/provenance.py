@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from meta_lr.report.groups import Problem, differing
+from meta_lr.report.rows import name_of
 from meta_lr.report.tables import NONE, Table
 
 
@@ -54,7 +55,7 @@ def run_list(problem: Problem, root: Path) -> Table:
             f"meta-lr {run.header.command}",
             str(run.header.seed),
             run.status,
-            run.folder.relative_to(root).as_posix(),
+            name_of(run.folder, root),
         )
         for group in problem.groups
         for run in group.runs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from meta_lr.report.figures import Picture, drawn, new_axes
+from meta_lr.report.figures import Picture, drawn, log_ticks, new_axes
 from meta_lr.report.looks import MUTED, PALETTE
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def _figure(found: Ranged) -> Figure:
     axes.set_title("range test: training loss")
     axes.set_xlabel("learning rate")
     axes.set_xscale("log")
+    log_ticks(axes.xaxis, float(found.rates[0]), float(found.rates[-1]))
     for losses in found.losses:
         axes.plot(found.rates, losses, color=line, linewidth=0.7, alpha=0.45)
     axes.plot(found.rates, found.smoothed, color=line, linewidth=1.8, zorder=3)

@@ -17,6 +17,8 @@ from meta_lr.report.rows import (
     paths_of,
     rows_of,
 )
+from meta_lr.training.rows import rows_from
+from meta_lr.visible import visible
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ def _read(path: Path) -> Run | None:
     rows = rows_of(path)
     if not rows:
         return None
+    with rows_from(path):
+        return _run(path, rows)
+
+
+def _run(path: Path, rows: list[Row]) -> Run:
     header = _header(path, rows[0])
     steps = _steps([row for row in rows if row["kind"] == "step"])
     evaluations = tuple(_evaluation(row) for row in rows if row["kind"] == "eval")
@@ -206,4 +213,5 @@ def _so_far(steps: Steps) -> Row:
 
 def _status(end: Row) -> str:
     status = str(end.get("status", ""))
-    return status if status == "finished" or status.startswith("diverged") else "unfinished"
+    known = status == "finished" or status.startswith("diverged")
+    return visible(status) if known else "unfinished"

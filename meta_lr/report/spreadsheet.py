@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
+from meta_lr.csv_text import as_csv
 from meta_lr.report.analysis import Analysis, Method
 from meta_lr.report.comparison import Comparison, mean_and_spread
 
@@ -21,13 +20,8 @@ def to_csv(analyses: Sequence[Analysis]) -> str:
     Methods come best mean first. One has a row per comparison, or, if it has none, a row with empty
     cells there.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns())
-    for analysis in analyses:
-        for method in analysis.methods:
-            writer.writerows(_rows(analysis, method))
-    return text.getvalue()
+    pairs = [(analysis, method) for analysis in analyses for method in analysis.methods]
+    return as_csv([_columns(), *(row for pair in pairs for row in _rows(*pair))])
 
 
 def _columns() -> list[str]:

@@ -1,21 +1,23 @@
-"""The report on disk: a page, two tables, figures, each written whole or not at all."""
+"""The report: a page, two tables and figures, made from the records and written to disk."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meta_lr.report.analysis import Analysis, analyse, check_reference, check_target
 from meta_lr.report.caveats import caveats
 from meta_lr.report.figures import problem_pictures, profile_picture
-from meta_lr.report.files import write_file, write_pictures
+from meta_lr.report.files import Draft, write_draft
 from meta_lr.report.groups import group_runs
-from meta_lr.report.looks import Look, looks
+from meta_lr.report.html import digest_in
+from meta_lr.report.looks import looks
 from meta_lr.report.meta_runs import find_meta_runs
-from meta_lr.report.meta_write import write_meta_report
+from meta_lr.report.meta_write import draft_meta_report
 from meta_lr.report.page import page
+from meta_lr.report.rows import digest_of
 from meta_lr.report.runs import find_runs
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.spreadsheet import to_csv
@@ -38,15 +40,33 @@ def write_report(
 ) -> Report:
     """Read every run at or below `folder` and write the report into `out`.
 
-    Writes `report.html`, `table.md`, `table.csv` and `figures/*.svg` and `.png`. `reference` is the
-    label or method that all others are compared with, `target` the validation value (accuracy in
-    [0, 1], or a loss) whose time is taken; `analyse` says what holds without them. Neither says
-    anything of episodic meta-trainings, which have a report of their own.
+    Writes `report.html`, `table.md`, `table.csv` and `figures/*.svg` and `.png`. The arguments and
+    errors are those of `draft_report`.
+    """
+    draft = draft_report(folder, reference=reference, target=target)
+    return Report(draft.markdown, write_draft(draft, out))
+
+
+def is_current(page: Path, folder: Path) -> bool:
+    """Return whether a page was made from the records that are at or below `folder` now."""
+    found = digest_in(page)
+    return bool(found) and found == digest_of(folder)
+
+
+def draft_report(
+    folder: Path, *, reference: str | None = None, target: float | None = None
+) -> Draft:
+    """Read every run at or below `folder` and return the report; nothing is written.
+
+    `reference` is the label or method that all others are compared with, `target` the validation
+    value (accuracy in [0, 1], or a loss) whose time is taken; `analyse` says what holds without
+    them. Neither says anything of episodic meta-trainings, which have a report of their own.
 
     Raises:
         ValueError: no runs, a damaged or newer record, runs of training beside meta-trainings, an
             unknown reference, or a target that no run could have.
     """
+    digest = digest_of(folder)  # before the records are read: a run may go on meanwhile
     meta_runs = find_meta_runs(folder)
     if meta_runs:
         if reference is not None or target is not None:
@@ -54,7 +74,7 @@ def write_report(
                 f"'{folder}' holds episodic meta-trainings, and --reference and --target are about "
                 "runs of training; leave them out"
             )
-        return Report(*write_meta_report(meta_runs, folder, out))
+        return draft_meta_report(meta_runs, folder, digest)
     problems = group_runs(find_runs(folder))
     check_reference(problems, reference)
     check_target(problems, target)
@@ -62,13 +82,15 @@ def write_report(
     overall = profile(
         [{method.label: method.cost_to_target for method in a.methods} for a in analyses]
     )
-    markdown = to_text(analyses, overall)
-    write_file(out / "table.md", markdown.encode())
-    write_file(out / "table.csv", to_csv(analyses).encode())
-    path = out / "report.html"
     look = looks(group.label for problem in problems for group in problem.groups)
-    write_file(path, _page(analyses, overall, look, root=folder, figures=out / "figures").encode())
-    return Report(markdown, path)
+    pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
+    top = (profile_table(overall), profile_picture(overall, look)) if overall else None
+    return Draft(
+        to_text(analyses, overall),
+        to_csv(analyses),
+        page(analyses, pictures, top, look, root=folder, digest=digest),
+        (*(picture for some in pictures.values() for picture in some), *(top[1:] if top else ())),
+    )
 
 
 def to_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
@@ -98,18 +120,3 @@ def _problem_text(analysis: Analysis) -> str:
 def _items(texts: Sequence[str]) -> str:
     items = [textwrap.wrap(text, 98, initial_indent="- ", subsequent_indent="  ") for text in texts]
     return "\n".join(line for item in items for line in item)
-
-
-def _page(
-    analyses: Sequence[Analysis],
-    overall: Profile | None,
-    look: Mapping[str, Look],
-    *,
-    root: Path,
-    figures: Path,
-) -> str:
-    pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
-    top = (profile_table(overall), profile_picture(overall, look)) if overall else None
-    drawn = [picture for some in pictures.values() for picture in some]
-    write_pictures([*drawn, top[1]] if top else drawn, figures)
-    return page(analyses, pictures, top, look, root=root)

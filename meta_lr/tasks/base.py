@@ -24,7 +24,8 @@ SPLITS: tuple[Split, ...] = ("train", "meta", "val", "test")
 class Task(Protocol):
     """A learning problem. Everything here is a pure function of its arguments and the task's seed.
 
-    Neither the global random state nor what was asked before has any influence.
+    Neither the global random state nor what was asked before has any influence. A task whose data
+    may change between two runs should also be `Fingerprinted`, see `meta_lr.tasks.fingerprint`.
     """
 
     @property

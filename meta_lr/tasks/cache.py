@@ -6,11 +6,8 @@ padded with blanks up to a multiple of 64 bytes, the images, the labels.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-FORMAT = 1
+from meta_lr.files import write_atomically
+
+FORMAT = 2
+"""To be raised when the file's layout changes, or what is read from a folder of images."""
 _MAGIC = f"meta_lr images {FORMAT}\n".encode()
 _CHECKSUM_BYTES = 9
 _ALIGNMENT = 64
-_STALE_SECONDS = 3600
 
 
 class ImageArrays(NamedTuple):
@@ -90,14 +89,7 @@ def save(path: Path, arrays: ImageArrays) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path.parent)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.writelines(_pieces(arrays))
-            os.replace(temporary, path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        write_atomically(path, *_pieces(arrays))
     except OSError as error:
         raise OSError(
             f"cannot write the image cache {path} ({error.strerror or error}); free some space or "
@@ -123,11 +115,3 @@ def _checksum(*pieces: bytes | memoryview) -> bytes:
     for piece in pieces:
         value = zlib.crc32(piece, value)
     return b"%08x\n" % value
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove what killed writers left behind; a living one's file is seconds old."""
-    for part in folder.glob("*.part"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - part.stat().st_mtime > _STALE_SECONDS:
-                part.unlink()

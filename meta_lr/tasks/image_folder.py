@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
-import struct
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -14,12 +12,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from meta_lr.tasks.cache import FORMAT, ImageArrays, cached, default_folder
+from meta_lr.tasks.decode import decode
 from meta_lr.tasks.images import ImageTask
-from meta_lr.tasks.members import fingerprint, members
+from meta_lr.tasks.members import SUFFIXES, fingerprint, members
+from meta_lr.tasks.names import name_of
 from meta_lr.tasks.noise import Noise, named
 from meta_lr.tasks.splits import with_given_test
 
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+_NAME_CHARACTERS = 40
+_NOTHING = f"no visible files that end in {', '.join(SUFFIXES)}"
 _LAYOUT = "needed are train/CLASS/*.jpg and one more directory, such as test/CLASS/*.jpg"
 
 
@@ -43,9 +44,10 @@ def image_folder(
     """Return the task of classifying the images below `root`.
 
     `root` holds the directory `train` and one more, which is the split `test` whatever its name;
-    both hold one directory per class. One directory above the two is allowed. The images are
-    decoded once, to RGB of `size` x `size` pixels (bilinear, the aspect ratio is not kept), and
-    kept in a cache that is checked at each start.
+    both hold one directory per class. One directory above the two is allowed. Files are read whose
+    names end in `members.SUFFIXES`; hidden files and folders are left out. The images are decoded
+    once, to 8-bit RGB of `size` x `size` pixels (bilinear, the aspect ratio is not kept), and kept
+    in a cache that is checked at each start.
 
     Args:
         root: A directory, or a tar archive (plain, gz, bz2 or xz), which is never unpacked.
@@ -67,14 +69,14 @@ def image_folder(
 
     Raises:
         FileNotFoundError: There is nothing at `root`.
-        ValueError: The layout is another, an image or the archive is broken, or a size does not
-            fit.
-        OSError: The cache cannot be written.
+        ValueError: The layout is another, a class has no image that can be read, an image or the
+            archive is broken, the values of an image have no known range, or a size does not fit.
+        OSError: A file cannot be read, or the cache cannot be written.
     """
     arrays = load_images(root, size=size, cache=cache)
     labels = torch.from_numpy(arrays.labels)
     return ImageTask(
-        name=named(Path(os.path.abspath(root)).name.split(".")[0], noise, noise_share),
+        name=named(name_of(root), noise, noise_share),
         num_classes=len(arrays.classes),
         network=model,
         images=torch.from_numpy(arrays.images),
@@ -109,14 +111,28 @@ def load_images(
     if size < 1:
         raise ValueError(f"image_folder got size={size}; it must be at least 1 pixel")
     where = default_folder() if cache is None else Path(cache).expanduser()
-    name = f"{folder.resolve().name}-{size}-{FORMAT}-{fingerprint(folder)}.images"
+    start = folder.resolve().name[:_NAME_CHARACTERS]  # a file name has 255 bytes at most
+    name = f"{start}-{size}-{FORMAT}-{fingerprint(folder)}.images"
     return cached(where / name, lambda: _decode_all(folder, size))
 
 
 def _decode_all(root: Path, size: int) -> ImageArrays:
-    images = {path: _decode(root, path, content, size) for path, content in members(root)}
+    images: dict[PurePosixPath, NDArray[np.uint8]] = {}
+    folders: set[PurePosixPath] = set()
+    for path, content in members(root):
+        if content is None:
+            folders.add(path)
+        else:
+            images[path] = _decode(root, path, content, size)
+    return _arranged(root, images, folders)
+
+
+def _arranged(
+    root: Path, images: Mapping[PurePosixPath, NDArray[np.uint8]], folders: Set[PurePosixPath]
+) -> ImageArrays:
     top = _parts_above_train(root, images)
     placed = [path for path in images if len(path.parts) >= top + 3]
+    _refuse_empty_classes(root, placed, folders, top + 2)
     seconds = {path.parts[top] for path in placed} - {"train"}
     if len(seconds) != 1:
         found = ", ".join(sorted(seconds)) or "none"
@@ -130,11 +146,22 @@ def _decode_all(root: Path, size: int) -> ImageArrays:
         raise ValueError(f"{root} has classes in {seconds.pop()} that train has not: {unknown[:5]}")
     position = {name: label for label, name in enumerate(classes)}
     return ImageArrays(
-        images=np.stack([images[path] for path in placed]),
+        images=_stacked(root, [images[path] for path in placed]),
         labels=np.array([position[name] for name in names], dtype=np.int64),
         num_train=num_train,
         classes=tuple(classes),
     )
+
+
+def _stacked(root: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    try:
+        return np.stack(images)
+    except MemoryError as error:
+        size = images[0].shape[1]
+        raise ValueError(
+            f"{root} has {len(images)} images, too many for this machine's memory at size={size}; "
+            "choose a smaller size="
+        ) from error
 
 
 def _parts_above_train(root: Path, paths: Collection[PurePosixPath]) -> int:
@@ -146,21 +173,27 @@ def _parts_above_train(root: Path, paths: Collection[PurePosixPath]) -> int:
         parts[1] == "train" and len(parts) >= 4 for parts in deep
     ):
         return 1
-    found = ", ".join(sorted({path.parts[0] for path in paths})[:5]) or "no images"
+    found = ", ".join(sorted({path.parts[0] for path in paths})[:5]) or _NOTHING
     raise ValueError(f"{root} has no train/CLASS/ with images (found: {found}); {_LAYOUT}")
 
 
-def _decode(root: Path, path: PurePosixPath, content: bytes, size: int) -> NDArray[np.uint8]:
-    """Return the image as uint8 RGB, (3, size, size)."""
-    from PIL import Image
+def _refuse_empty_classes(
+    root: Path, placed: Sequence[PurePosixPath], folders: Collection[PurePosixPath], depth: int
+) -> None:
+    """Refuse a folder of a class, a path of `depth` parts, in which no image is read."""
+    splits = {path.parts[: depth - 1] for path in placed}
+    classes = {path.parts[:depth] for path in placed}
+    for folder in sorted(folders):
+        found = folder.parts[:depth]
+        if len(found) == depth and found[:-1] in splits and found not in classes:
+            raise ValueError(
+                f"{root} has no image in {'/'.join(found)}, as none of its files ends in "
+                f"{', '.join(SUFFIXES)}; convert its images, or remove it"
+            )
 
+
+def _decode(root: Path, path: PurePosixPath, content: bytes, size: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            rgb = image.convert("RGB")
-    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{root}: the image {path} is broken ({error}); replace or remove it"
-        ) from error
-    if rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1))
+        return decode(content, size)
+    except ValueError as error:
+        raise ValueError(f"{root}: the image {path} {error}") from error

@@ -19,6 +19,7 @@ from meta_lr.tasks.augment import (
     random_crop_and_flip,
 )
 from meta_lr.tasks.base import SPLITS, Batch, Split
+from meta_lr.tasks.fingerprint import checksum
 from meta_lr.tasks.models.fit import refuse_other_kind
 from meta_lr.tasks.noise import Noise, noisy, refuse_unknown
 
@@ -131,6 +132,12 @@ class ImageTask:
         if self.channels_last:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs, (self._train_labels if split == "train" else self.labels)[chosen]
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Number of images, and a checksum of images, labels and splits."""
+        splits = (self.splits[split] for split in SPLITS)
+        return checksum(f"{len(self.images):,} images", self.images, self.labels, *splits)
 
     def _choose(self, split: Split, index: int, draw: int | None) -> Tensor:
         members = self._members(split)

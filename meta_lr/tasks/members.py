@@ -1,9 +1,11 @@
-"""The image files of a directory or of a tar archive, one after the other."""
+"""The folders and image files of a directory or of a tar archive, one after the other."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
+import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -11,68 +13,151 @@ from pathlib import Path, PurePosixPath
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What counts as an image, in lower case; the list of torchvision's ImageFolder."""
 
+MAX_BYTES = 2**28
+"""The largest file that is read, 256 MiB."""
 
-def members(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield path below `root` and content of each image file; hidden files are left out.
+_OF_THE_SYSTEM = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 
-    An archive is read once from front to back, in memory, whatever its compression.
+Member = tuple[PurePosixPath, bytes | None]
+"""The path below the root and the content of an image file; or a folder and None."""
+
+_File = tuple[Path, os.stat_result]
+
+
+def members(root: Path) -> Iterator[Member]:
+    """Yield each image file and each folder below `root`.
+
+    Left out are hidden files and folders, and those that operating systems add. Links in a
+    directory are followed, except to a folder that holds the link. An archive is read once from
+    front to back, in memory; of two members with one path, the later one counts, as in unpacking.
 
     Raises:
-        ValueError: `root` is neither a directory nor a tar archive, or the archive is damaged.
+        ValueError: `root` is neither a directory nor a tar archive, or the archive is damaged; an
+            image is not a regular file or too large; or two paths lead to the same folder.
+        OSError: A file or folder cannot be read.
     """
-    return _of_directory(root) if root.is_dir() else _of_archive(root)
+    if root.is_dir():
+        return _of_directory(root.resolve())
+    if root.is_file():
+        return _of_archive(root)
+    raise ValueError(f"{root} is neither a directory nor a file; give one or the other")
 
 
 def fingerprint(root: Path) -> str:
-    """Return a text that changes with the path, sizes and modification times of the files."""
+    """Return a text that changes with the paths, and with sizes and modification times of files."""
     root = root.resolve()
+    files, folders = _listed(root) if root.is_dir() else ([(root, root.stat())], [])
     digest = hashlib.blake2b(digest_size=16)
-    for path in _files(root) if root.is_dir() else (root,):
-        stat = path.stat()
-        digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    for path, info in files:
+        digest.update(b"\0" + os.fsencode(path))
+        digest.update(f"\0{info.st_size}\0{info.st_mtime_ns}".encode())
+    for folder in folders:
+        digest.update(b"\0" + os.fsencode(folder))
     return digest.hexdigest()
 
 
-def _of_directory(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    for path in _files(root):
-        yield PurePosixPath(path.relative_to(root).as_posix()), path.read_bytes()
+def _listed(root: Path) -> tuple[list[_File], list[Path]]:
+    """Return the image files, and the folders in those folders of `root` that hold images.
+
+    So the folders of other programs, such as that of the runs, do not count.
+    """
+    found = dict(_walk(root))
+    tops = {folder.relative_to(root).parts[:1] for folder, files in found.items() if files}
+    folders = [folder for folder in found if folder.relative_to(root).parts[:1] in tops]
+    return [file for files in found.values() for file in files], folders
 
 
-def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders.sort()
-        yield from (Path(folder, name) for name in sorted(names) if _is_image(name))
+def _of_directory(root: Path) -> Iterator[Member]:
+    for folder, files in _walk(root):
+        yield PurePosixPath(folder.relative_to(root).as_posix()), None
+        for path, _ in files:
+            yield PurePosixPath(path.relative_to(root).as_posix()), path.read_bytes()
 
 
-def _of_archive(root: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _walk(root: Path) -> Iterator[tuple[Path, list[_File]]]:
+    """Yield each folder and the image files in it, in a fixed order."""
+    seen = {_identity(folder): folder for folder in (root, *root.parents)}
+    twice: dict[Path, Path] = {}
+    with_images: set[Path] = set()
+    for name, folders, names in os.walk(root, followlinks=True, onerror=_fail):
+        here = Path(name)
+        visible = [f for f in sorted(folders) if not _is_hidden(f)]
+        folders[:] = [f for f in visible if _is_new(here / f, seen, twice)]
+        files = [_file(here / f) for f in sorted(names) if _is_image(f) and not _is_hidden(f)]
+        with_images.update((here, *here.parents) if files else ())
+        yield here, files
+    for again, first in twice.items():
+        if first in with_images:
+            raise ValueError(
+                f"{again} and {first} are the same folder, so its images would count twice; "
+                "remove the link, or replace it with a copy"
+            )
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+def _is_new(folder: Path, seen: dict[tuple[int, int], Path], twice: dict[Path, Path]) -> bool:
+    """Return whether no other path led to this folder; add it to `twice` unless it is a cycle."""
+    first = seen.setdefault(_identity(folder), folder)
+    if first not in (folder, *folder.parents):
+        twice[folder] = first
+    return first == folder
+
+
+def _file(path: Path) -> _File:
+    info = path.stat()
+    _check_file(f"{path}", stat.S_ISREG(info.st_mode), info.st_size)
+    return path, info
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    info = folder.stat()
+    return info.st_dev, info.st_ino
+
+
+def _of_archive(root: Path) -> Iterator[Member]:
     last = None
     try:
         with tarfile.open(root, "r|*") as archive:
             for member in archive:
                 last = member.name
-                path = PurePosixPath(member.name)
-                if _is_image(path.name):
-                    yield path, _content(root, archive, member)
+                path = PurePosixPath(posixpath.normpath(member.name))
+                if not any(map(_is_hidden, path.parts)):
+                    yield _of_member(root, archive, member, path)
             _check_end(archive)
+    except MemoryError as error:
+        raise ValueError(f"{root} needs more memory than this machine has, at {last}") from error
     except (tarfile.TarError, EOFError) as error:
         if last is None:
             raise ValueError(
-                f"{root} is neither a directory nor a whole tar archive ({error}); give one that "
-                "holds train/CLASS/*.jpg and test/CLASS/*.jpg, or download it again"
+                f"{root} is neither a directory nor a whole tar archive ({error}); archives are "
+                "read plain or packed with gzip, bzip2 or xz: unpack another kind, such as zip, "
+                "rar or zst, and give the directory, or download it again"
             ) from error
         raise ValueError(
             f"{root} is damaged after {last} ({error}); copy or download it again"
         ) from error
 
 
-def _content(root: Path, archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member) if member.isfile() else None
-    if file is None:
+def _of_member(
+    root: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, path: PurePosixPath
+) -> Member:
+    if member.isdir():
+        return path, None
+    may_be_folder = member.issym() and not path.suffix
+    if not _is_image(path.name) and not may_be_folder:
+        return path.parent, None
+    if member.islnk() or member.issym():
         raise ValueError(
             f"{root} holds {member.name} as a link, not as a file; "
             "pack it again with tar --dereference --hard-dereference"
         )
-    return file.read()
+    _check_file(f"{member.name} in {root}", member.isreg(), member.size)
+    file = archive.extractfile(member)
+    assert file is not None
+    return path, file.read()
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
@@ -85,5 +170,19 @@ def _check_end(archive: tarfile.TarFile) -> None:
         raise tarfile.ReadError("the archive breaks off")
 
 
+def _check_file(name: str, regular: bool, size: int) -> None:
+    if not regular:
+        raise ValueError(f"{name} is a pipe or a device, not an image file; remove it")
+    if size > MAX_BYTES:
+        raise ValueError(
+            f"{name} has {size:,} bytes; an image may have {MAX_BYTES:,} at most: make it smaller "
+            "or remove it"
+        )
+
+
 def _is_image(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return name.lower().endswith(SUFFIXES)
+
+
+def _is_hidden(name: str) -> bool:
+    return (name.startswith(".") and name != "..") or name in _OF_THE_SYSTEM

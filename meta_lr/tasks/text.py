@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from meta_lr import seeds
 from meta_lr.tasks import sampling
 from meta_lr.tasks.base import SPLITS, Batch, Split
+from meta_lr.tasks.fingerprint import checksum
 from meta_lr.tasks.models.fit import refuse_other_kind
 
 
@@ -129,6 +130,13 @@ class TextTask:
         )
         tokens = windows.index_select(0, chosen)
         return tokens[:, :-1].contiguous(), tokens[:, self.warm + 1 :].contiguous()
+
+    @cached_property
+    def data_fingerprint(self) -> str:
+        """Number of tokens, and a checksum of the parts and of what stands before them."""
+        parts = [self.parts[split] for split in SPLITS]
+        what = f"{sum(map(len, parts)):,} tokens"
+        return checksum(what, *parts, torch.tensor([self.before, self.num_classes]))
 
     def _of(self, split: Split) -> Tensor:
         if split not in self.parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +10,17 @@ from pathlib import Path
 from torch import nn
 
 from meta_lr.tasks.base import SPLITS, Split
+from meta_lr.tasks.names import name_of
 from meta_lr.tasks.text import TextTask
 from meta_lr.tasks.vocabulary import LINE_END, Level, encode, tokenise, vocabulary
 
 _Place = str | os.PathLike[str]
 _OPTIONS: Mapping[Split, str] = {"train": "path", "val": "val_path", "test": "test_path"}
 _UNITS: Mapping[Level, str] = {"char": "characters", "word": "words"}
+_MARKS = {  # UTF-32 first: its mark may begin with that of UTF-16
+    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+}
 
 
 def text_file(
@@ -41,7 +47,7 @@ def text_file(
     vocabulary is that of train: other characters or words are `<unk>`.
 
     Args:
-        path: A text file in UTF-8.
+        path: A text file in UTF-8; a byte-order mark at its start is dropped.
         model: Called as `model(num_classes=...)`, with the number of entries in the vocabulary.
         val_path: The text of `val`; None: cut from `path`.
         test_path: The text of `test`; None: cut from `path`.
@@ -75,7 +81,7 @@ def text_file(
     parts = {**files, **_cut(f"{path}", files["train"], sizes, level, length)}
     numbers = vocabulary(parts["train"], level, max_words)
     return TextTask(
-        name=f"{Path(path).name.split('.')[0]}-{_UNITS[level]}",
+        name=f"{name_of(path)}-{_UNITS[level]}",
         num_classes=len(numbers),
         network=model,
         parts={split: encode(parts[split], numbers) for split in SPLITS},
@@ -95,9 +101,22 @@ def _read(place: _Place, option: str) -> str:
             f"there is no file at {option}={path} ({path.absolute()}); needed is a text in UTF-8"
         )
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # drops a byte-order mark
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8 ({error}); convert it") from error
+        reason = _foreign_mark(path) or str(error)
+        raise ValueError(f"{path} is no text in UTF-8 ({reason}); convert it") from error
+    if "\0" in text:
+        reason = "it has NUL characters, as UTF-16 and binary files do"
+        raise ValueError(f"{path} is no text in UTF-8 ({reason}); convert it")
+    return text
+
+
+def _foreign_mark(path: Path) -> str | None:
+    """Return what the byte-order mark at the start of a file says, if it has one."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    found = (name for name, marks in _MARKS.items() if start.startswith(marks))
+    return next((f"it has the byte-order mark of {name}" for name in found), None)
 
 
 def _cut(

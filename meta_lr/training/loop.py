@@ -21,20 +21,13 @@ from meta_lr.training import saving
 from meta_lr.training.angle import RunningAngle
 from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
-from meta_lr.training.record import (
-    Listener,
-    Recorder,
-    Row,
-    finished,
-    locked,
-    provenance,
-    read_rows,
-)
+from meta_lr.training.record import NAME, Listener, Recorder, locked, provenance, read_rows
+from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
+from meta_lr.training.rows import Row, rows_from
 from meta_lr.training.sandbox import InterruptedExperimentError
 from meta_lr.training.stepper import Stepper
 
 Until = Callable[[Sequence[Row]], "str | None"]
-STATE = "state.pt"
 _FLUSH_SECONDS = 0.5
 
 
@@ -121,9 +114,9 @@ def train(
             stop=stop,
         )
         with closing(recorder):
-            run.resume()
-            if folder is not None and finished(folder):
-                return run.outcome(read_rows(folder))
+            ended = run.resume()
+            if ended is not None:
+                return ended
             run.open(header or {})
             return run.steps()
 
@@ -149,27 +142,30 @@ class _Run:
     curve: list[Row] = field(default_factory=list)  # the evaluations on val
     enough: str | None = None  # why the run ends here, before its last step
     offset: int = 0  # bytes of the record that belong to the saved state
+    record: str | None = None  # and their hash; None if the state does not say it
 
     def __post_init__(self) -> None:
         # The clock starts after all is built: a process's first optimizer imports for seconds.
         self.began = self.flushed = time.perf_counter()
 
-    def resume(self) -> None:
-        """Load what was saved."""
+    def resume(self) -> Outcome | None:
+        """Load what was saved; return how the run ended, if it has."""
         if self.folder is None:
-            return
-        if (self.folder / STATE).exists():
-            self.load(self.folder / STATE)
-        elif finished(self.folder):
-            raise ValueError(
-                f"{self.folder} has the record of a finished run, but no {STATE}; "
-                "put it back, or remove the folder"
-            )
+            return None
+        found = found_in(self.folder, self.saved())
+        if found.saved is not None:
+            with fitting(self.folder / STATE):
+                self.load(found.saved)
+        if not found.rows:
+            return None
+        refuse_other_moment(self.folder, self.step, found.rows[-1].get("steps"), "step")
+        with rows_from(self.folder / NAME):
+            return self.outcome(found.rows)
 
     def open(self, header: Mapping[str, object]) -> None:
         """Open the record: cut it back to the saved state, or begin it with its header."""
         if self.folder is not None:
-            self.recorder.open(self.folder, self.offset)
+            self.recorder.open(self.folder, self.offset, self.record)
             self.curve = [row for row in read_rows(self.folder) if row.get("split") == "val"]
             self.enough = self.until(self.curve) if self.curve else None
         if self.step == 0 and self.offset == 0:
@@ -290,6 +286,7 @@ class _Run:
             val=self.val,
             test={row["weights"]: {key: row[key] for key in self.val} for row in tested},
             folder=self.folder,
+            best=None if self.best is None else self.best[0],
         )
 
     def flush(self) -> int | None:
@@ -305,28 +302,30 @@ class _Run:
 
     def save(self) -> None:
         """Save all that the rest of the run depends on; the record has been flushed."""
-        if self.folder is None:
-            return
-        saved = {
+        if self.folder is not None:
+            saved = {**self.saved(), **self.recorder.sync()}
+            saving.save_atomically(saved, self.folder / STATE)
+
+    def saved(self) -> dict[str, Any]:
+        """Return all that the rest of the run depends on, besides its record."""
+        return {
             "identity": self.identity(),
             **self.stepper.saved(),
             **self.angle.saved(),
             "step": self.step,
             "seconds": self.elapsed(),
-            "offset": self.recorder.sync(),
             "best": self.best,
             "val": self.val,
         }
-        saving.save_atomically(saved, self.folder / STATE)
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this run another one than those that may lie in its folder."""
         return {**self.stepper.identity(), **self.angle.identity()}
 
-    def load(self, path: Path) -> None:
+    def load(self, saved: Mapping[str, Any]) -> None:
         """Go on from what `save` saved."""
-        saved = saving.load(path, self.identity())
         self.stepper.load(saved)
         self.angle.load(saved)
-        self.step, self.seconds, self.offset = saved["step"], saved["seconds"], saved["offset"]
+        self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
+        self.offset, self.record = saved["offset"], saved.get("record")
         self.best, self.val = saved["best"], saved["val"]

@@ -32,6 +32,8 @@ class Outcome:
         test: Metrics on "test" at the weights "last" and "best" (on val); empty if it ended before
             its last step, or was not to be tested.
         folder: Where the record is, if it was kept.
+        best: The highest score of an evaluation on "val", that of the weights "best": the accuracy,
+            or the negated loss where there is none; None if no evaluation had a finite one.
     """
 
     status: str
@@ -45,3 +47,4 @@ class Outcome:
     val: dict[str, float]
     test: dict[str, dict[str, float]]
     folder: Path | None
+    best: float | None = None

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
+from meta_lr.files import READ_ONLY, take_lock
+from meta_lr.training.rows import Row, row_of
+from meta_lr.training.saving import AGAIN
+from meta_lr.visible import visible
+
 FORMAT = 1
 NAME = "records.jsonl"
+LOCK = "lock"
+NO_LOCKS = (
+    "the file system of the run's folder has no locks (flock), so the run goes on without one; "
+    "start no second process in the same folder"
+)
+_PIECE = 1 << 20  # bytes that are read at one time
 
-Row = dict[str, Any]
 Listener = Callable[[Row], None]
 
 
@@ -31,12 +43,14 @@ def read_rows(folder: Path) -> list[Row]:
 
     Raises:
         FileNotFoundError: There is no record.
+        ValueError: A line is damaged; the message has its number.
     """
-    rows = []
-    with open(folder / NAME, encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                rows.append({key: _from_json(value) for key, value in json.loads(line).items()})
+    rows, path = [], folder / NAME
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.endswith(b"\n"):
+                row = row_of(path, number, line)
+                rows.append({key: _from_json(value) for key, value in row.items()})
     return rows
 
 
@@ -49,6 +63,29 @@ def finished(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     return tail.endswith(b"\n") and b'{"kind":"end"' in tail[tail.rstrip(b"\n").rfind(b"\n") + 1 :]
+
+
+def check_start(folder: Path, length: int, hashed: str | None = None) -> Any:
+    """Return the hash object of the first `length` bytes of the record in `folder`.
+
+    Args:
+        folder: The run's.
+        length: In bytes.
+        hashed: What the hash must be, in hex; None for a state of an earlier version, which does
+            not say it: then the length alone is checked.
+
+    Raises:
+        ValueError: The record is shorter, or its hash is another.
+    """
+    path, running = folder / NAME, hashlib.blake2b(digest_size=16)
+    size = path.stat().st_size if path.exists() else 0
+    if 0 < length <= size:
+        with open(path, "rb") as file:
+            while left := length - file.tell():
+                running.update(file.read(min(left, _PIECE)))
+    if length > size or hashed not in (None, running.hexdigest()):
+        raise ValueError(f"{path} is not the record that the state beside it belongs to; {AGAIN}")
+    return running
 
 
 def provenance(device: torch.device) -> Row:
@@ -80,20 +117,17 @@ class Recorder:
         self._listener, self._every = listener, every
         self._rows: list[Row] = []
         self._file: IO[bytes] | None = None
+        self._hash = hashlib.blake2b(digest_size=16)  # of all that the file holds
 
-    def open(self, folder: Path, offset: int = 0) -> None:
+    def open(self, folder: Path, offset: int = 0, hashed: str | None = None) -> None:
         """Append to the record in `folder`, of which the first `offset` bytes are kept.
 
         Raises:
-            ValueError: There is less than that.
+            ValueError: There is less than that, or their hash is not `hashed`.
         """
         folder.mkdir(parents=True, exist_ok=True)
+        self._hash = check_start(folder, offset, hashed)
         self._file = open(folder / NAME, "ab")
-        if self._file.tell() < offset:
-            raise ValueError(
-                f"{folder / NAME} is shorter than the state beside it says; "
-                "remove the folder, and the run begins anew"
-            )
         self._file.truncate(offset)
         self._file.seek(offset)
 
@@ -111,8 +145,10 @@ class Recorder:
         kept = [row for row in rows[:bad] if not self._skips(row)]
         if self._file is not None:
             lines = [json.dumps(_to_json(row), separators=(",", ":")) + "\n" for row in kept]
-            self._file.write("".join(lines).encode())
+            content = "".join(lines).encode()
+            self._file.write(content)
             self._file.flush()
+            self._hash.update(content)
         for row in kept:
             self._listener(row)
         return None if bad is None else rows[bad]["step"]
@@ -120,12 +156,12 @@ class Recorder:
     def _skips(self, row: Row) -> bool:
         return row["kind"] == "step" and row["step"] % self._every != 0
 
-    def sync(self) -> int:
-        """Force what was written to the disk; return the record's length in bytes, 0 if none."""
+    def sync(self) -> Row:
+        """Force what was written to the disk; return its length and hash, which a state keeps."""
         if self._file is None:
-            return 0
+            return {"offset": 0, "record": None}
         os.fsync(self._file.fileno())
-        return self._file.tell()
+        return {"offset": self._file.tell(), "record": self._hash.hexdigest()}
 
     def close(self) -> None:
         """Close the record."""
@@ -137,21 +173,47 @@ class Recorder:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder for this process; the system lets go of it if the process dies.
 
+    A finished run in a folder that cannot be written is not locked: it is only read. Where the file
+    system has no locks, a warning says so.
+
     Raises:
         LockedError: Another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="utf-8") as file:
-        if not _try_lock(file):
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+    handle = _opened_lock(folder)
+    if handle is None:
+        yield
+        return
+    try:
+        free = take_lock(handle)
+        if free is False:
+            owner = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
             raise LockedError(
                 f"{folder} is in use by process {owner}; wait for it, stop it, or run elsewhere"
             )
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        if free is None:
+            warnings.warn(NO_LOCKS, stacklevel=4)  # the caller of `train`
+        _note_owner(handle)
         yield
+    finally:
+        os.close(handle)
+
+
+def _opened_lock(folder: Path) -> int | None:
+    """Return the open lock file; None if the run is finished and nothing can be written there."""
+    try:
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno in READ_ONLY and finished(folder):
+            return None
+        raise
+
+
+def _note_owner(handle: int) -> None:
+    """Write this process's number into the lock file; on a full disk the lock holds without it."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
 
 
 def _on_host(rows: list[Row]) -> list[Row]:
@@ -182,19 +244,9 @@ def _to_json(value: Any) -> Any:
 def _from_json(value: Any) -> Any:
     if isinstance(value, list):
         return [_from_json(item) for item in value]
-    return float(value) if value in ("nan", "inf", "-inf") else value
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # no such lock on this system: runs are on their honour
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    if isinstance(value, str):
+        return float(value) if value in ("nan", "inf", "-inf") else visible(value)
+    return value
 
 
 def _commit() -> str | None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
-import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
+
+from meta_lr.files import write_atomically
+
+AGAIN = "remove the folder, and the run begins again"
+_LATER = ("data",)  # what the identities of earlier versions do not have; it is not compared then
 
 
 def save_atomically(value: object, path: Path) -> None:
@@ -20,41 +25,56 @@ def save_atomically(value: object, path: Path) -> None:
     """
     buffer = io.BytesIO()  # straight to a file, torch would hide the system's reason
     torch.save(value, buffer)
-    write_atomically(buffer.getbuffer(), path)
+    write_atomically(path, buffer.getbuffer())
 
 
-def write_atomically(content: bytes | memoryview, path: Path) -> None:
-    """Write `content` so that `path` holds the old content or all of the new, power cut or not.
-
-    Raises:
-        OSError: It cannot be written; the old content stays.
-    """
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
-def load(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+def load(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was saved at `path`, with its tensors on the CPU.
 
+    Args:
+        path: The file.
+        like: What this run would save now: its "identity" is that of the state, and a state has
+            all its names.
+
     Raises:
-        ValueError: The file is damaged, or its `identity` is another.
+        ValueError: The file is damaged, lacks a name, or is the state of another run.
+        OSError: It cannot be opened.
     """
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, UnpicklingError) as error:
-        raise ValueError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); "
-            "remove its folder, and the run begins anew"
-        ) from None
-    for name, own in identity.items():
-        came = saved["identity"].get(name)
-        if came != own:
+    saved = _read(path)
+    if not isinstance(saved, dict) or not isinstance(saved.get("identity"), dict):
+        raise _damaged(path, "it is no state of a run")
+    _refuse_other_run(path, saved["identity"], like["identity"])
+    for name in like:
+        if name not in saved:
+            raise _damaged(path, f"it has no {name!r}")
+    if type(saved.get("offset")) is not int:
+        raise _damaged(path, "it does not say how long the record was")
+    return saved
+
+
+def _read(path: Path) -> Any:
+    with open(path, "rb") as file:
+        try:
+            broken = zipfile.ZipFile(file).testzip()  # torch does not look at the checksums
+            if broken is not None:
+                raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # what a damaged file leads to is not one kind of error
+            reason = shorten(str(error), 80, placeholder=" ...") or type(error).__name__
+            raise _damaged(path, reason) from error
+
+
+def _refuse_other_run(path: Path, came: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+    for name, own in needed.items():
+        if name in _LATER and came.get(name) is None:
+            continue
+        if came.get(name) != own:
             raise ValueError(
-                f"{path.parent} holds a run with {name} {came}, not {own}; "
+                f"{path.parent} holds a run with {name} {came.get(name)}, not {own}; "
                 "use another folder, or remove that one"
             )
-    return saved
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} is damaged ({reason}); {AGAIN}")

@@ -14,6 +14,7 @@ from meta_lr import protocol, rules
 from meta_lr.protocol import Controller, Need, StepView
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 
 
@@ -32,6 +33,7 @@ class Stepper:
         listener: Called at once with what the controller says of its experiments.
 
     Attributes:
+        data: The fingerprint of the task's data; None if the task has none.
         model: In train mode between steps.
         optimizer: Its groups' rates are the controller's.
         sandbox: Counts what experiments cost.
@@ -54,6 +56,7 @@ class Stepper:
         listener: Callable[[dict[str, Any]], None] = lambda note: None,
     ) -> None:
         self.task, self.controller, self.total_steps = task, controller, total_steps
+        self.data = fingerprint_of(task)
         self.seed, self.clip, self.device = seed, clip, device
         self.model = task.model().to(device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
@@ -132,6 +135,7 @@ class Stepper:
             "seed": self.seed,
             "total_steps": self.total_steps,
             "steps_per_epoch": self.task.num_batches("train"),
+            **({} if self.data is None else {"data": self.data}),
         }
 
     def counts(self) -> dict[str, int]:
@@ -149,6 +153,7 @@ class Stepper:
             "task": self.task.name,
             "optimizer": f"{type(self.optimizer).__name__}({self.optimizer.defaults})",
             "clip": self.clip,
+            "data": self.data,
         }
 
     def saved(self) -> dict[str, Any]:

@@ -1,10 +1,12 @@
-"""AutoLRS as its authors published it: a server and a client that send each other short texts.
+"""A slow twin of AutoLRS's published server and client, which send each other short messages.
 
-Flat and slow, written from what the two say to each other and when. It imports nothing of the
-package. What their text leaves open is marked here by OPEN.
+It is written from the behaviour of the two programs: which message follows which, and when. It
+imports nothing of the package. OURS marks where it does not do what the published programs do:
+their process is another library's, and they end with an error where this goes on.
 """
 
 import math
+from collections import deque
 
 import numpy as np
 from scipy.interpolate import UnivariateSpline
@@ -25,65 +27,66 @@ class Server:
         self.tau, self.tau_prime, self.tau_max = tau, tau // 10, tau_max
         self.validates = False
         self.stage = 0
-        self.phase = "idle"
+        self.phase = "begin"
+        self.count = 0  # only the first trial of all counts from 0; each later one from 1
+        self.held = 0
         self.init_loss = None
+        self.empty_ring()
 
     def answer(self, message):
         kind, number = message.split(",")
         number = float(number)
-        if kind == "startBO":
-            self.init_loss = number
-            self.begin_stage()
-            self.quota = self.tau_prime + 1
-            return f"ckpt,{self.lr!r}"
         if kind == "val_loss":
             self.ring.append(number)
-            return self.after_step()
-        self.count += 1
-        if self.phase == "hold":
-            if self.count == self.tau + 1:
-                self.phase = "ended"
-                return "save"
-            return repr(self.lr)
-        if self.phase == "ended":
-            self.next_stage()
-            self.begin_stage()
-            return f"ckpt,{self.lr!r}"
+            return repr(self.lr)  # it neither counts a step nor ends a trial
+        if kind == "startBO":
+            self.init_loss = number
         if not self.validates:
             self.ring.append(number)
-        elif self.count % self.val_freq == 0:
+        if self.phase == "hold":
+            return self.hold()
+        if self.phase == "begin":
+            self.begin_stage()
+            return f"ckpt,{self.lr!r}"
+        if self.count == self.tau_prime:
+            self.end_trial()
+            return "restore"
+        self.count += 1
+        if self.validates and self.count % self.val_freq == 0:
             return "evaluate"
-        return self.after_step()
+        return repr(self.lr)
 
-    def after_step(self):
-        if self.count < self.quota:
+    def hold(self):
+        if self.held < self.tau:
+            self.held += 1
             return repr(self.lr)
-        self.end_trial()
-        return "restore"
+        self.next_stage()
+        self.phase = "begin"
+        return "save"
 
     def begin_stage(self):
-        self.val_freq = max(1, self.tau_prime // 16)
         self.places, self.told = [], []
         self.phase = "trial"
-        self.begin_trial()
+        self.ask_for_lr()
 
-    def begin_trial(self):
+    def ask_for_lr(self):
         self.place = self.ask()
         self.lr = self.to_rate(self.place)
-        self.ring, self.count, self.quota = [], 0, self.tau_prime
 
     def end_trial(self):
         self.places.append(self.place)
         self.told.append(self.forecast())
+        self.empty_ring()
+        self.count = 1
         if len(self.places) < self.k:
-            self.begin_trial()
+            self.ask_for_lr()
             return
         best = 0
         for i in range(self.k):
             if self.told[i] < self.told[best]:
                 best = i
         self.lr = self.to_rate(self.places[best])
-        self.phase, self.count = "hold", 0
+        self.phase, self.held = "hold", 0
 
     def next_stage(self):
         self.stage += 1
@@ -91,16 +94,21 @@ class Server:
             self.tau, self.tau_prime = 2 * self.tau, 2 * self.tau_prime
         else:
             self.validates = True
+        self.empty_ring()
+
+    def empty_ring(self):
+        self.val_freq = self.tau_prime // 16
+        size = self.tau_prime // self.val_freq if self.validates else self.tau_prime
+        self.ring = deque(maxlen=size)
 
     def to_rate(self, place):
         lr = 10 ** (self.low + place * (self.high - self.low))
         return min(max(lr, self.min_lr), self.max_lr)
 
     def forecast(self):
-        # OPEN: of the first trial's tau' + 1 losses the buffer of tau' keeps the last ones.
-        losses = self.ring[-(16 if self.validates else self.tau_prime) :]
+        losses = list(self.ring)
         if not all(abs(loss) < 1e10 for loss in losses):
-            return math.inf
+            return math.inf  # OURS: theirs ends with an error, at once or after the last trial
         if not self.validates:
             return forecast(losses, self.tau, passes=10, share=0.03)
         if max(losses) >= self.init_loss:
@@ -112,7 +120,7 @@ class Server:
         if not self.places:
             return random.uniform()
         places, told = list(self.places), list(self.told)
-        for _ in range(20):  # OPEN: it might ask for ever
+        for _ in range(20):  # OURS: theirs might ask for ever
             place = next_place(places, told, self.kappa, random)
             if place not in self.places:
                 return place
@@ -122,14 +130,12 @@ class Server:
         return random.uniform()
 
 
+# OURS: the process and the search for its least bound are those of today's libraries.
 @ignore_warnings(category=ConvergenceWarning)
 def next_place(places, told, kappa, random):
     x = np.array([[place] for place in places])
     y = np.array([min(value, 1e6) for value in told])
-    spread = y.std()
     y = y - y.mean()
-    if spread > 0:
-        y = y / spread
     kernel = ConstantKernel(1.0, (0.01, 1000)) * Matern(1.0, (0.01, 100), nu=2.5)
     kernel = kernel + WhiteKernel(1.0, (1e-5, 1e5))
     gp = GaussianProcessRegressor(kernel, n_restarts_optimizer=2, random_state=random)
@@ -155,23 +161,25 @@ def forecast(losses, at, *, passes, share):
     n = len(losses)
     y = np.array(losses)
     if n >= 3:
-        alive = list(range(n))
+        alive, half = list(range(n)), (n - 1) // 2
         for _ in range(passes):
             spline = UnivariateSpline(alive, y[alive], k=2)
             off = [abs(float(spline(i)) - y[i]) for i in alive]
             marks = 1 if share is None else round(share * len(alive))
             worst = sorted(range(len(alive)), key=lambda j: off[j])[len(alive) - marks :]
-            left = [i for j, i in enumerate(alive) if j not in worst or i >= n / 2]
-            if len(left) >= 3:
+            left = [i for j, i in enumerate(alive) if j not in worst or j >= half]
+            if len(left) >= 3:  # OURS: theirs ends with an error
                 alive = left
         y = UnivariateSpline(alive, y[alive], k=2)(np.arange(n))
     x = np.arange(n)
 
     def solve(beta):
-        b = -math.exp(min(beta, 50.0))
+        b = -np.exp(min(beta, 50.0))
         columns = np.stack([np.exp(b * x), np.ones(n)], axis=1)
-        a, c = np.linalg.lstsq(columns, y, rcond=None)[0]
-        return float(np.square(columns @ np.array([a, c]) - y).sum()), a, b, c
+        (a, c), squares, _, _ = np.linalg.lstsq(columns, y, rcond=None)
+        if len(squares) == 0:  # OURS: theirs ends with an error
+            squares = np.square(columns @ np.array([a, c]) - y)
+        return float(squares.sum()), a, b, c
 
     found = fmin(lambda v: solve(float(v[0]))[0], [0.0], xtol=1e-5, ftol=1e-5, disp=False)
     _, a, b, c = solve(float(found[0]))
@@ -188,9 +196,9 @@ def client(server, steps, act, *, warmup_steps=0, warmup_lr=0.0):
             continue
         reply = server.answer(f"{'loss' if started else 'startBO'},{loss!r}")
         if reply == "evaluate":
-            # OPEN: the client drops the reply to a val_loss; were it the one that ends a trial,
-            # or the one that sets its rate, where a step is between neither, it would be lost.
-            reply = server.answer(f"val_loss,{act.evaluate()!r}")
+            server.answer(f"val_loss,{act.evaluate()!r}")  # the client drops the reply
+            heard.append((number, "evaluate"))
+            continue
         word, _, lr = reply.partition(",")
         if word == "ckpt":
             act.save()

@@ -1,0 +1,112 @@
+"""The jobs of a sweep as a table: the best first, those without a result last."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from shutil import get_terminal_size
+from typing import NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from meta_lr.cli.sweep import Job
+
+WIDEST = 10_000  # in a file nothing is folded or left out
+_LEAST = 8  # characters of an option that are always in one line
+
+
+class _Column(NamedTuple):
+    heading: str
+    cells: list[str]
+    folds: bool = False
+
+    @property
+    def width(self) -> int:
+        """The characters that it takes unfolded, with a gap."""
+        return max(map(len, [self.heading, *self.cells])) + 2
+
+
+def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
+    """Return jobs with the options by which they differ, in so many characters.
+
+    The best score comes first; then those that diverged, then those that failed. Long options are
+    folded. The column with the folders is left out where there is no room for it.
+
+    Args:
+        jobs: At least one.
+        width: None: that of the terminal, if it is one.
+    """
+    if width is None:
+        width = get_terminal_size().columns if sys.stdout.isatty() else WIDEST
+    rows = sorted(jobs, key=_rank)
+    columns = [
+        _Column("job", [str(job.number) for job in rows]),
+        *(_Column(name, [_option(job, name) for job in rows], True) for name in _varied(rows)),
+        _Column(_measure(rows), [_outcome(job) for job in rows]),
+    ]
+    folders = [job.folder.name if job.result else "-" for job in rows]
+    whole = [*columns, _Column(f"in {rows[0].sweep}", folders)]
+    return _drawn(whole if sum(column.width for column in whole) <= width else columns, width)
+
+
+def _rank(job: Job) -> tuple[float, ...]:
+    if job.result is None:
+        return math.inf, math.inf, job.number
+    return (0.0 if job.result.score is None else job.result.score), 0.0, job.number
+
+
+def _varied(jobs: Sequence[Job]) -> list[str]:
+    """Return the names of the options that are not the same in all jobs."""
+    given = [_options(job) for job in jobs]
+    names = dict.fromkeys(name for options in given for name in options)
+    return [name for name in names if len({options.get(name) for options in given}) > 1]
+
+
+def _options(job: Job) -> dict[str, str]:
+    pairs = (override.partition("=") for override in job.overrides)
+    return {name: value for name, _, value in pairs}
+
+
+def _option(job: Job, name: str) -> str:
+    """Return the value of an option; of a long number its first six digits."""
+    value = _options(job).get(name, "-")
+    with suppress(ValueError):
+        return f"{float(value):.6g}" if len(value) > 10 else value
+    return value
+
+
+def _measure(jobs: Sequence[Job]) -> str:
+    """Return the heading of the scores; where jobs differ in it, all of them."""
+    found = [job.result.measure for job in jobs if job.result and job.result.measure]
+    return " / ".join(dict.fromkeys(found)) or "result"
+
+
+def _outcome(job: Job) -> str:
+    if job.result is None:
+        return "failed"
+    score = job.result.score
+    if score is None or not math.isfinite(score):
+        return job.result.status
+    return f"{score:.4f}" if score < 1_000 else f"{score:,.0f}"
+
+
+def _drawn(columns: Sequence[_Column], width: int) -> str:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading, _, folds in columns:
+        justify = "left" if folds else "right"
+        drawn.add_column(Text(heading), justify=justify, no_wrap=not folds, overflow="fold")
+    for row in zip(*(column.cells for column in columns), strict=True):
+        drawn.add_row(*map(Text, row))
+    least = sum(
+        min(column.width, _LEAST + 2) if column.folds else column.width for column in columns
+    )
+    text = io.StringIO()
+    room = max(width, least)  # a terminal breaks lines, but loses no digits
+    Console(file=text, width=room, color_system=None).print(drawn)
+    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())

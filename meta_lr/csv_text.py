@@ -1,0 +1,48 @@
+"""CSV that a spreadsheet may open: no text in it is taken for a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+# A spreadsheet computes a cell that begins so. Texts with an apostrophe before get another one, so
+# that `from_cell` can take it away.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+_MARKED = re.compile("'" + _FORMULA.pattern)
+
+
+def as_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [as_cell(value) for value in row]
+        returns = any("\r" in str(cell) for cell in cells)  # for which the first sees no need
+        (quoted if returns else plain).writerow(cells)
+    return text.getvalue()
+
+
+def as_cell(value: object) -> object:
+    """Return a value as a cell of a CSV file.
+
+    >>> as_cell("=1+1"), as_cell("-0.5"), as_cell(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _is_number(value)
+    return f"'{value}" if is_formula else value
+
+
+def from_cell(cell: str) -> str:
+    """Return the text that `as_cell` made a cell of."""
+    return cell[1:] if _MARKED.match(cell) else cell
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
