@@ -145,7 +145,8 @@ def _tenths(rates: Sequence[float]) -> list[Sequence[float]]:
 
 
 def _variation(rates: Sequence[float]) -> float:
-    return statistics.pstdev(rates) / statistics.fmean(rates)
+    mean = statistics.fmean(rates)
+    return statistics.pstdev(rates) / mean if mean else 0.0
 
 
 def _response(learned: Learned, stage: int, levels: Sequence[float], steps: int) -> str:

@@ -123,7 +123,8 @@ def _refuse_without_value(override: Override) -> None:
     for value in _values(override):
         for name in value if isinstance(value, list) and value else [value]:
             text = name.text if isinstance(name, QuotedString) else name
-            known = text is None or (isinstance(text, str) and ".." not in text.split("/"))
+            nothing = text is None and name is value  # null in a list names no file
+            known = nothing or (isinstance(text, str) and ".." not in text.split("/"))
             if names and not known:
                 raise ValueError(unknown_choice(group, str(text), names))
     if isinstance(override._value, Glob) and not names:

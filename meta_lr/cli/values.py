@@ -57,7 +57,8 @@ def refuse_misfit(name: str, value: object, hint: Any) -> None:
         return
     shown = "null" if value is None else str(value)
     if isinstance(value, int) and abs(value) >= _TOO_LARGE:
-        raise ValueError(f"{name}={shown[:20]}...; a smaller number is needed")
+        short = shown if len(shown) <= 24 else f"{shown[:20]}..."
+        raise ValueError(f"{name}={short}; a smaller number is needed")
     how = ""
     if _fits("", hint) and isinstance(value, (int, float)):
         how = f": {typed(name, shown)}"
@@ -73,6 +74,8 @@ def target_of(config: DictConfig) -> Callable[..., Any] | None:
     path, place = config["_target_"], config._get_full_key("_target_")
     if not isinstance(path, str):
         raise ValueError(f"{place}={path}; the dotted name of a class or a function is needed")
+    if "_args_" in config:  # a part's arguments have names in all of the config files
+        raise ValueError(f"{config._get_full_key('_args_')}: set each argument by its name instead")
     if type(config.get("_partial_", False)) is not bool:
         raise ValueError(f"{config._get_full_key('_partial_')} is neither true nor false")
     try:
@@ -98,7 +101,7 @@ def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 def _needed(config: DictConfig, parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     """Return the arguments that have no default and no value; a partial gets the rest later."""
-    if config.get("_partial_", False) or "_args_" in config:
+    if config.get("_partial_", False):
         return []
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     needed = (n for n, p in parameters.items() if p.kind in plain and p.default is p.empty)
