@@ -160,12 +160,12 @@ MISFITS = {
     "lr.peak=true": "lr.peak=True; a number is needed",
     "seed=1.5": "seed=1.5; a whole number is needed",
     "task.flip=1": "task.flip=1; true or false is needed",
-    "task.root=3": "task.root=3; a text is needed",
-    "model.hidden=3": "model.hidden=3; a list of whole numbers is needed",
+    "task.root=3": "task.root=3; a text is needed: 'task.root=\"3\"'",
+    "model.hidden=3": "model.hidden=3; a list of whole numbers is needed: model.hidden=[3]",
     "model.hidden=[3,x]": "model.hidden=[3, 'x']; a list of whole numbers is needed",
     "optimizer.momentum=high": "optimizer.momentum=high; a number is needed",
     "+lr.period=3": "lr.period is no option of Cosine, which takes peak, floor",
-    "logger.entity=5": "logger.entity=5; a text or null is needed",
+    "logger.entity=5": "logger.entity=5; a text or null is needed: 'logger.entity=\"5\"'",
 }
 
 

@@ -55,6 +55,10 @@ class Problems(Protocol):
         ...
 
 
+# The ranges in which values are drawn log-uniformly.
+_LOGARITHMIC = ("widths", "lengths", "scales")
+
+
 @dataclass(frozen=True)
 class DigitsProblems:
     """MLPs on scikit-learn's digits, each on its own part of them.
@@ -96,6 +100,8 @@ class DigitsProblems:
             raise ValueError(f"optimizers={list(self.optimizers)}; known are {list(OPTIMIZERS)}")
         if self.data not in DATA:
             raise ValueError(f"data={self.data}; known are {list(DATA)}")
+        for key in ("widths", "lengths", "scales", "depths", "subsets", "label_noise"):
+            _refuse_range(key, getattr(self, key), positive=key in _LOGARITHMIC)
 
     def __call__(self, index: int, seed: int = 0) -> Problem:
         """Return the problem of this number; another seed draws other weights and batches."""
@@ -121,6 +127,13 @@ class DigitsProblems:
             partial(_scaled, make, scale),
             draw.log_integer(self.lengths),
         )
+
+
+def _refuse_range(key: str, bounds: Sequence[float], *, positive: bool) -> None:
+    low, high = bounds
+    if not (0 < low if positive else 0 <= low) or not low <= high < math.inf:
+        least = "above 0" if positive else "at least 0"
+        raise ValueError(f"{key}={list(bounds)}; needed are [lowest, highest], {least} and finite")
 
 
 def scaled_mlp(*, hidden: Sequence[int], scale: float, **shape: int) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from itertools import takewhile, zip_longest
+from os.path import isfile
 
 from meta_lr.cli.places import conf_dir
 
@@ -12,21 +13,36 @@ _FLAGS = (
     "--help -h --hydra-help --cfg -c --resolve --package -p --run -r --multirun -m --info -i "
     "--config-dir -cd --shell-completion -sc"
 ).split()
-_WITH_VALUE = "--cfg -c --package -p --info -i --config-dir -cd".split()
 _CONFIGS = ("job", "hydra", "all")
+_ABOUT = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+# The flags that take a value, with the values that there are; () is any.
+_WITH_VALUE: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("--cfg", "-c"), _CONFIGS),
+    **dict.fromkeys(("--info", "-i"), _ABOUT),
+    **dict.fromkeys(("--package", "-p", "--config-dir", "-cd"), ()),
+}
+_OPTIONAL = ("--info", "-i")  # may stand without its value
 
 
 def refuse_unknown_flags(arguments: Sequence[str]) -> None:
     """Raise a ValueError for the first flag that there is not, or that lacks its value."""
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        flag, _, value = argument.partition("=")
-        if flag in ("--cfg", "-c") and (value or following) not in _CONFIGS:
-            raise ValueError(f"{flag} needs one of {', '.join(_CONFIGS)}, such as {flag} job")
+        flag, equals, value = argument.partition("=")
         if flag.startswith("-") and flag not in _FLAGS:
             raise ValueError(
                 f"unknown flag '{argument}'; options are written key=value, "
                 "and the flags are --help, --cfg job, --resolve, -m, --config-dir and --info"
             )
+        if flag in _WITH_VALUE:
+            given = value if equals else "" if following.startswith("-") else following
+            _refuse_value(flag, given, _WITH_VALUE[flag])
+
+
+def _refuse_value(flag: str, value: str, known: Sequence[str]) -> None:
+    if known and value not in known and not (flag in _OPTIONAL and (not value or "=" in value)):
+        raise ValueError(f"{flag} needs one of {', '.join(known)}, such as {flag} {known[0]}")
+    if not known and (not value or "=" in value):
+        raise ValueError(f"{flag} needs a value after it, such as {flag} NAME")
 
 
 def flags_last(arguments: Sequence[str]) -> list[str]:
@@ -60,6 +76,6 @@ def refuse_other_experiments(command: str, arguments: Sequence[str]) -> None:
 def experiment_command(name: str) -> list[str]:
     """Return the command in the second line of an experiment's file, in words; empty if none."""
     path = conf_dir() / "experiment" / f"{name}.yaml"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if isfile(path) else []
     words = shlex.split(lines[1].removeprefix("#")) if len(lines) > 1 else []
     return words if words[:1] == ["meta-lr"] and len(words) > 1 else []

@@ -27,18 +27,20 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Print the table; the exit code is 1 if an exact estimator is off by more than `TOLERANCE`."""
     parts.set_threads(cfg)
     steps = parts.whole(cfg, "look_ahead", least=1)
+    seed = parts.whole(cfg, "seed", least=0)
     net = parts.build(cfg.net)
     learner = Learned(
         net,
-        [tuple(2 * weight for weight in net.init(cfg.seed))],
+        [tuple(2 * weight for weight in net.init(seed))],
         parts.positive(cfg, "gamma"),
         features=parts.build(cfg.features),
     )
-    run = Waiting(parts.build(cfg.task), parts.build(cfg.optimizer), learner, clip=cfg.clip)
+    clip = None if cfg.clip is None else parts.positive(cfg, "clip")
+    run = Waiting(parts.build(cfg.task), parts.build(cfg.optimizer), learner, clip=clip)
     weights = parts.build(cfg.objective)(0, steps)
     ways = parts.whole(cfg, "directions", least=1)
     chosen = _chosen(HydraConfig.get().runtime.choices.get("estimator"), steps)
-    rows = check(run, chosen, weights, directions=ways, seed=cfg.seed)
+    rows = check(run, chosen, weights, directions=ways, seed=seed)
     print(f"{run.task.name}, {steps} steps ahead, float64, against central differences")
     print(_table(rows))
     exact = [row for row in rows if row.name != "first_order"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from meta_lr.visible import visible
 
 _NO_ROOM = {errno.ENOSPC: "the disk is full", errno.EFBIG: "the file may not grow any further"}
+# What torch says, on a CPU and on a GPU, where a tensor does not fit into the memory.
+_NO_MEMORY = re.compile(r"can't allocate memory|out of memory|[Ss]torage size|numel: integer mult")
+_LONGEST = 160  # characters of one word in a message; beyond it the middle is left out
 
 
 def one_line(error: BaseException) -> str:
@@ -22,8 +25,33 @@ def _message(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{_NO_ROOM[error.errno]}; make room, and the same command goes on"
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror.lower()}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return _shortened(f"{error.filename}: {error.strerror.lower()}")
+    if is_no_memory(error):
+        wanted = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
+        tried = f" for {wanted[1]}" if wanted else ""
+        return f"there is not enough memory{tried}; take a smaller model, or smaller batches"
+    return _shortened(" ".join(str(error).split())) or type(error).__name__
+
+
+def is_no_memory(error: BaseException) -> bool:
+    """Return whether the memory, of the CPU or of a GPU, was too small."""
+    told = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    return told or isinstance(error, MemoryError)
+
+
+def unknown_choice(group: str, name: str, names: Sequence[str]) -> str:
+    """Return one line for a name that a group of config files does not have."""
+    listed = ", ".join(names) or "none"
+    if len(listed) > _LONGEST:
+        close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        guess = f"did you mean {' or '.join(close)}? " if close else ""
+        return _shortened(f"unknown {group} '{name}'; {guess}--help lists all {len(names)}")
+    return _shortened(f"unknown {group} '{name}'; choose one of: {listed}")
+
+
+def _shortened(text: str) -> str:
+    """Return `text` with the middle of very long words left out."""
+    return re.sub(rf"\S{{{_LONGEST},}}", lambda m: f"{m[0][:100]}...{m[0][-40:]}", text)
 
 
 def explain_composition(
@@ -31,6 +59,7 @@ def explain_composition(
     command: str,
     known: Callable[[], Iterable[str]],
     comment: Callable[[str], str],
+    choices: Callable[[str], Sequence[str]],
 ) -> str:
     """Return one line for an error that Hydra or OmegaConf raised.
 
@@ -39,22 +68,24 @@ def explain_composition(
         command: The command whose config was composed, such as "train".
         known: Gives the dotted names of its options, to suggest one.
         comment: Gives what the config files say of an option.
+        choices: Gives the names of a group's config files.
     """
     text = " ".join(str(error).split())
-    missing = re.search(r"Could not find '([^']+)/([^'/]*)'", text)
+    missing = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", text)
     if missing:
         group, name = missing.groups()
-        options = ", ".join(sorted(getattr(error, "options", None) or [])) or "none"
-        return f"unknown {group} '{name}'; choose one of: {options}"
+        return unknown_choice(group, name, getattr(error, "options", None) or choices(group))
+    if text.startswith("Config group override must be"):
+        return "a group takes the name of a config file, such as lr=cosine, not a number or a part"
+    there = re.search(r"An item is already at '([^']+)'", text)
+    if there:
+        return f"{there.group(1)} is an option already; leave the + out: {there.group(1)}=..."
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^'=]+)", text)
     if unknown:
         key = unknown.group(1)
         close = difflib.get_close_matches(key, list(known()), n=1)
         guess = f"did you mean {close[0]}=?" if close else f"meta-lr {command} --help lists them"
         return f"unknown option '{key}' of {command}; {guess}"
-    override = getattr(error, "override", None)
-    if override is not None:
-        return f"cannot read '{override}'; options are written key=value"
     several = re.search(r"Ambiguous value for argument '([^=]+)=(.+?)' 1\.", text)
     if several:
         key, values = several.groups()
@@ -65,7 +96,23 @@ def explain_composition(
         said = comment(key)
         return f"{key} is not set; pass {key}=..." + (f", {said}" if said else "")
     absent = re.search(r"Key '(\w+)' is not in struct", text)
-    return f"{absent.group(1)} was left out, and {command} needs it" if absent else text
+    if absent:
+        return f"{absent.group(1)} was left out, and {command} needs it"
+    return _shortened(_explain_interpolation(text))
+
+
+def _explain_interpolation(text: str) -> str:
+    """Return what OmegaConf says of a value such as ${x}, with the option that has it in front."""
+    said, _, place = text.partition(" full_key: ")
+    key = place.partition(" ")[0]
+    said = re.sub(r"^\w+ raised while resolving interpolation: ", "", said).strip('"')
+    variable = re.fullmatch(r"Environment variable '(.*)' not found", said)
+    if variable:
+        said = f"the environment variable {variable.group(1)} is not set"
+    name = re.fullmatch(r"Interpolation key '(.*)' not found", said)
+    if name:
+        said = f"${{{name.group(1)}}} is no option"
+    return f"{key}: {said}" if key else said
 
 
 def explain_instantiation(error: Exception, own: Iterable[str]) -> str:

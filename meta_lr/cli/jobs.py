@@ -24,16 +24,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from meta_lr.cli import sweep
-from meta_lr.cli.arguments import (
-    flags_last,
-    overrides_of,
-    refuse_other_experiments,
-    refuse_unknown_flags,
-)
-from meta_lr.cli.errors import explain_composition, one_line
+from meta_lr.cli.arguments import overrides_of, refuse_other_experiments, refuse_unknown_flags
+from meta_lr.cli.errors import explain_composition, is_no_memory, one_line
 from meta_lr.cli.job_result import JobResult
-from meta_lr.cli.options import comments, names, options
-from meta_lr.cli.places import conf_dir, fingerprint
+from meta_lr.cli.options import chosen_groups, comments, names, options
+from meta_lr.cli.overrides import readable
+from meta_lr.cli.own_options import refuse_own_misfits
+from meta_lr.cli.places import choices, conf_dir, fingerprint
 from meta_lr.cli.second_folder import refuse_shared
 from meta_lr.cli.sweep_table import table
 from meta_lr.visible import visible
@@ -88,6 +85,7 @@ class _Jobs:
         """Run a job in its folder."""
         try:
             with _told_in_one_line(self.command):
+                refuse_own_misfits(cfg, chosen_groups(HydraConfig.get()))
                 return _command(self.command)(cfg, folder)
         except (ValueError, TypeError, OSError) as error:
             if isinstance(error, OSError) and error.errno and not error.filename:
@@ -109,6 +107,7 @@ def run(command: str, arguments: list[str]) -> int:
         ValueError: An override is wrong, or the run itself refused something.
     """
     refuse_unknown_flags(arguments)
+    arguments = readable(arguments)
     refuse_other_experiments(command, arguments)
     name = command.replace("-", "_")
     OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
@@ -116,7 +115,7 @@ def run(command: str, arguments: list[str]) -> int:
     sweep.begin()
     jobs = _Jobs(command, overrides_of(arguments))
     try:
-        with _as_process(f"meta-lr {command}", flags_last(arguments)), _told_in_one_line(command):
+        with _as_process(f"meta-lr {command}", arguments), _told_in_one_line(command):
             refuse_shared(command, arguments)
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
     except (ValueError, TypeError, OSError) as error:  # such as Optuna's, if no job has a score
@@ -183,12 +182,16 @@ def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
 
 @contextmanager
 def _told_in_one_line(command: str) -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise into a ValueError of one line."""
+    """Turn what Hydra and OmegaConf raise, and a lack of memory, into a ValueError of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        line = explain_composition(error, command, lambda: _options(command), _comment)
+        line = explain_composition(error, command, lambda: _options(command), _comment, choices)
         raise RefusedError(line) from error
+    except (MemoryError, RuntimeError) as error:
+        if not is_no_memory(error):
+            raise
+        raise RefusedError(one_line(error)) from error
 
 
 def _close_log_files() -> None:

@@ -74,7 +74,7 @@ def _code(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("meta-lr: interrupted between runs; the same command goes on", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, MemoryError) as error:
         if debugging:
             raise
         print(f"meta-lr: {one_line(error)}", file=sys.stderr)

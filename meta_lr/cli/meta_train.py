@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from meta_lr import checkpoint
@@ -18,6 +17,7 @@ from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.values import target_of
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
 
@@ -27,7 +27,7 @@ ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Meta-train, keep the checkpoint, report, and return how the run ended."""
     method = HydraConfig.get().runtime.choices["lr"]
-    if get_object(cfg.lr["_target_"]) is not OnlineMLRSNet:
+    if target_of(cfg.lr) is not OnlineMLRSNet:
         raise ValueError(
             f"lr={method} learns nothing; meta-train takes lr=mlr_snet_online or lr=mlr_snet_paper"
         )

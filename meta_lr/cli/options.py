@@ -119,13 +119,22 @@ def _settings(cfg: DictConfig) -> str:
     return "\n".join(lines)
 
 
-def _chosen(cfg: DictConfig) -> dict[str, str]:
-    """Return how the choice of each group is written, by the key that it has in the config."""
-    packages = {
+def chosen_groups(conf: DictConfig) -> dict[str, str]:
+    """Return how the choice of each group is written, by the key that it has in the config.
+
+    Args:
+        conf: Hydra's own config, of a command that has been composed.
+    """
+    return {
         group.rpartition("@")[2].removeprefix("_global_."): f"{group.partition('@_')[0]}={choice}"
-        for group, choice in cfg.hydra.runtime.choices.items()
+        for group, choice in conf.runtime.choices.items()
         if choice
     }
+
+
+def _chosen(cfg: DictConfig) -> dict[str, str]:
+    """Return the same of those groups that are a part of `cfg`."""
+    packages = chosen_groups(cfg.hydra)
     return {str(key): packages[key] for key in cfg if key in packages}
 
 

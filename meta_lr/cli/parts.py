@@ -26,6 +26,16 @@ from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import Listener, LockedError, finished
 
+# What a part has at least, by the option that sets it.
+_NEEDED = {
+    "task": ("name", "model", "loss", "batch", "num_batches"),
+    **dict.fromkeys(("lr", "learned"), ("needs", "init", "__call__")),
+    **dict.fromkeys(("optimizer", "logger", "objective", "window", "problems"), ("__call__",)),
+    "net": ("init", "inputs"),
+    "features": ("names", "inputs"),
+}
+_MOST_THREADS = 1024  # with more of them, a CPU is slower or fails to start them
+
 # Commands of many runs, each of which is shown in short.
 _OF_MANY = ("transfer", "verify", "recommend", "compose")
 
@@ -38,17 +48,29 @@ def build(config: DictConfig) -> Any:
     """
     refuse_misfits(config)
     try:
-        return instantiate(config, _convert_="all")
+        made = instantiate(config, _convert_="all")
     except InstantiationException as error:
         own = [str(key) for key in config]
         raise ValueError(explain_instantiation(error, own)) from error
+    _refuse_another(made, str(config._key()))
+    return made
 
 
-def whole(cfg: DictConfig, key: str, *, least: int) -> int:
+def _refuse_another(made: object, key: str) -> None:
+    """Raise a ValueError if a part, of which `key` says what it is, is something else."""
+    lacks = [name for name in _NEEDED.get(key, ()) if not hasattr(made, name)]
+    if lacks:
+        kind = made.__name__ if isinstance(made, type) else type(made).__name__
+        raise ValueError(f"{key}: its _target_ makes a {kind}, which has no {lacks[0]}")
+
+
+def whole(cfg: DictConfig, key: str, *, least: int, most: int | None = None) -> int:
     """Return the whole number at `key`, or raise a ValueError that names it."""
     value = OmegaConf.select(cfg, key)
     if type(value) is not int or value < least:
         raise ValueError(f"{key}={value}; a whole number is needed, at least {least}")
+    if most is not None and value > most:
+        raise ValueError(f"{key}={value}; a whole number is needed, at most {most}")
     return value
 
 
@@ -63,7 +85,7 @@ def flag(cfg: DictConfig, key: str) -> bool:
 def positive(cfg: DictConfig, key: str) -> float:
     """Return the positive number at `key`, or raise a ValueError that names it."""
     value = OmegaConf.select(cfg, key)
-    if type(value) not in (int, float) or not value > 0:
+    if type(value) not in (int, float) or not 0 < value < math.inf:
         raise ValueError(f"{key}={value}; a positive number is needed")
     return float(value)
 
@@ -112,7 +134,7 @@ def run(
 def set_threads(cfg: DictConfig) -> None:
     """Use as many threads on the CPU as `threads` says; null leaves it to torch."""
     if cfg.threads is not None:
-        torch.set_num_threads(whole(cfg, "threads", least=1))
+        torch.set_num_threads(whole(cfg, "threads", least=1, most=_MOST_THREADS))
 
 
 @contextmanager

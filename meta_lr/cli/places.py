@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def conf_dir() -> Path:
@@ -17,8 +18,19 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def choices(group: str) -> list[str]:
+    """Return the names of the config files of a group, such as "lr"; none if it is no group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []
+
+
+def _len(value: object) -> int:
+    if not isinstance(value, ListConfig):
+        raise ValueError(f"len: of {value}, which is no list")
+    return len(value)
+
+
 # The files use it, for `${len:${features.names}}`; so it is known wherever their place is.
-OmegaConf.register_new_resolver("len", len, replace=True)
+OmegaConf.register_new_resolver("len", _len, replace=True)
 
 
 def fingerprint(*, _root_: DictConfig) -> str:
@@ -43,7 +55,7 @@ def _content(value: Any) -> Any:
         return [_content(item) for item in value]
     if isinstance(value, str) and value:
         for folder in (Path(value), conf_dir().parent / "checkpoints" / value):
-            if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-                files = (folder / "config.json", folder / "model.safetensors")
+            files = (folder / "config.json", folder / "model.safetensors")
+            if all(map(os.path.isfile, files)):  # false too where a text is too long for a name
                 return hashlib.blake2b(b"".join(f.read_bytes() for f in files)).hexdigest()
     return value

@@ -11,6 +11,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
 
+from meta_lr.cli.errors import one_line
+from meta_lr.cli.overrides import typed
+
 _WORDS = {
     bool: "true or false",
     int: "a whole number",
@@ -18,6 +21,8 @@ _WORDS = {
     str: "a text",
     type(None): "null",
 }
+_OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+_TOO_LARGE = 2**63  # for a whole number in torch
 _PART = "a part with its own _target_"
 _PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
 
@@ -28,29 +33,79 @@ def refuse_misfits(config: DictConfig) -> None:
     Numbers, words, truth values and lists of them are compared with the argument's annotation, and
     names with the signature. What is annotated as anything else is left to the maker.
     """
-    target = _target(config)
-    parameters = {} if target is None else inspect.signature(target).parameters
+    target = target_of(config)
+    parameters = {} if target is None else _parameters(target)
     hints = {} if target is None else _hints(target)
-    for key in (str(key) for key in config if key not in ("_target_", "_partial_")):
+    for key in (str(key) for key in config if key not in _OF_HYDRA):
         value = config[key]
         if target is not None and not _takes(parameters, key):
             takes = ", ".join(name for name in parameters if name in config) or "nothing"
             raise ValueError(
-                f"{_name(config, key)} is no option of {target.__name__}, which takes {takes}"
+                f"{_name(config, key)} is no option of {_called(target)}, which takes {takes}"
             )
         if isinstance(value, DictConfig):
             refuse_misfits(value)
-        elif not _fits(value, hints.get(key, Any)):
-            shown = "null" if value is None else value
-            raise ValueError(f"{_name(config, key)}={shown}; {_wanted(hints[key])} is needed")
+        if not isinstance(value, DictConfig) or "_target_" not in value:
+            refuse_misfit(_name(config, key), value, hints.get(key, Any))
+    for key in _needed(config, parameters):
+        raise ValueError(f"{_name(config, key)} was left out, and {_called(target)} needs it")
 
 
-def _target(config: DictConfig) -> Callable[..., Any] | None:
-    """Return what `_target_` names; None if there is none, which making it will say."""
-    try:
-        return get_object(config["_target_"]) if "_target_" in config else None
-    except (ImportError, ValueError):
+def refuse_misfit(name: str, value: object, hint: Any) -> None:
+    """Raise a ValueError if `value`, which is set under `name`, is not what `hint` says."""
+    if _fits(value, hint):
+        return
+    shown = "null" if value is None else str(value)
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        short = shown if len(shown) <= 24 else f"{shown[:20]}..."
+        raise ValueError(f"{name}={short}; a smaller number is needed")
+    how = ""
+    if _fits("", hint) and isinstance(value, (int, float)):
+        how = f": {typed(name, shown)}"
+    elif _fits(ListConfig([value]), hint):
+        how = f": {name}=[{shown}]"
+    raise ValueError(f"{name}={shown}; {_wanted(hint)} is needed{how}")
+
+
+def target_of(config: DictConfig) -> Callable[..., Any] | None:
+    """Return what `_target_` names, or None without one; raise a ValueError if it names nothing."""
+    if "_target_" not in config:
         return None
+    path, place = config["_target_"], config._get_full_key("_target_")
+    if not isinstance(path, str):
+        raise ValueError(f"{place}={path}; the dotted name of a class or a function is needed")
+    if "_args_" in config:  # a part's arguments have names in all of the config files
+        raise ValueError(f"{config._get_full_key('_args_')}: set each argument by its name instead")
+    if type(config.get("_partial_", False)) is not bool:
+        raise ValueError(f"{config._get_full_key('_partial_')} is neither true nor false")
+    try:
+        target = get_object(path)
+    except Exception as error:  # whatever the import of a user's own module raises
+        cause = error.__cause__ or error
+        raise ValueError(f"{place}={path} cannot be imported ({one_line(cause)})") from error
+    if not callable(target):
+        raise ValueError(f"{place}={path} is neither a class nor a function")
+    return target
+
+
+def _called(target: Callable[..., Any] | None) -> str:
+    return getattr(target, "__name__", str(target))
+
+
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except (ValueError, TypeError):  # of what is written in C: anything may fit
+        return {"kwargs": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)}
+
+
+def _needed(config: DictConfig, parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Return the arguments that have no default and no value; a partial gets the rest later."""
+    if config.get("_partial_", False):
+        return []
+    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = (n for n, p in parameters.items() if p.kind in plain and p.default is p.empty)
+    return [name for name in needed if name not in config]
 
 
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
@@ -78,7 +133,9 @@ def _fits(value: object, hint: Any) -> bool:
     if origin is Literal:
         return value in inner
     if origin in (tuple, list, Sequence):
-        return isinstance(value, ListConfig) and all(_fits(item, inner[0]) for item in value)
+        return isinstance(value, ListConfig) and _all_fit(list(value), inner)
+    if type(value) is int and abs(value) >= _TOO_LARGE and hint is not Any:
+        return False
     if hint is float:
         return type(value) in (int, float)
     if hint in _WORDS:
@@ -87,6 +144,13 @@ def _fits(value: object, hint: Any) -> bool:
     if hint is Any or not inspect.isclass(kind) or getattr(kind, "_is_protocol", False):
         return True
     return isinstance(value, kind)
+
+
+def _all_fit(items: list[object], hints: tuple[Any, ...]) -> bool:
+    """Return whether a list fits a tuple's annotations: any number of one kind, or so many."""
+    several = len(hints) > 1 and hints[-1] is not ...
+    hints = hints if several else hints[:1] * len(items)
+    return len(items) == len(hints) and all(map(_fits, items, hints))
 
 
 def _wanted(hint: Any) -> str:
@@ -98,5 +162,6 @@ def _wanted(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, inner))
     if origin in (tuple, list, Sequence):
-        return f"a list of {_PLURALS.get(inner[0], 'such values')}"
+        number = f"{len(inner)} " if len(inner) > 1 and inner[-1] is not ... else ""
+        return f"a list of {number}{_PLURALS.get(inner[0], 'such values')}"
     return _WORDS.get(hint, _PART)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -19,6 +20,7 @@ WITHOUT_EFFECT = frozenset(
 
 CONTROL = "three_constants"  # of a learned run: its mean rate in each third of it, replayed
 
+_LONGEST_SLUG = 120  # bytes; a file name may have 255, with what is appended to it
 _NUMBER = re.compile(r"([0-9]+)")
 
 Settings = Mapping[str, str]
@@ -72,9 +74,13 @@ class Problem:
 
     @property
     def slug(self) -> str:
-        """The title as a file name."""
+        """The title as the start of a file name; a long one is cut, and a hash tells it apart."""
         words = f"{self.task} {self.model} {self.optimizer} {self.total_steps}".lower()
-        return "-".join("".join(c if c.isalnum() else " " for c in words).split())
+        slug = "-".join("".join(c if c.isalnum() else " " for c in words).split())
+        if len(slug.encode()) <= _LONGEST_SLUG:
+            return slug
+        digest = hashlib.blake2b(slug.encode(), digest_size=5).hexdigest()
+        return f"{slug.encode()[:_LONGEST_SLUG].decode(errors='ignore')}-{digest}"
 
 
 def group_runs(runs: Sequence[Run]) -> list[Problem]:
