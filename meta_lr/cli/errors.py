@@ -75,8 +75,6 @@ def explain_composition(
     if missing:
         group, name = missing.groups()
         return unknown_choice(group, name, getattr(error, "options", None) or choices(group))
-    if text.startswith("Config group override must be"):
-        return "a group takes the name of a config file, such as lr=cosine, not a number or a part"
     there = re.search(r"An item is already at '([^']+)'", text)
     if there:
         return f"{there.group(1)} is an option already; leave the + out: {there.group(1)}=..."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -119,7 +120,7 @@ def _settings(cfg: DictConfig) -> str:
     return "\n".join(lines)
 
 
-def chosen_groups(conf: DictConfig) -> dict[str, str]:
+def chosen_groups(conf: DictConfig | HydraConf) -> dict[str, str]:
     """Return how the choice of each group is written, by the key that it has in the config.
 
     Args:

@@ -121,12 +121,18 @@ def _refuse_without_value(override: Override) -> None:
     group = override.key_or_group
     names = choices(group)
     for value in _values(override):
+        if group == "hydra" and not isinstance(value, dict):
+            raise ValueError(
+                f"{override.input_line}; hydra has options of its own, such as hydra.run.dir=FOLDER"
+            )
         for name in value if isinstance(value, list) and value else [value]:
             text = name.text if isinstance(name, QuotedString) else name
             nothing = text is None and name is value  # null in a list names no file
             known = nothing or (isinstance(text, str) and ".." not in text.split("/"))
             if names and not known:
-                raise ValueError(unknown_choice(group, str(text), names))
+                raise ValueError(
+                    unknown_choice(group, "null" if text is None else str(text), names)
+                )
     if isinstance(override._value, Glob) and not names:
         raise ValueError(f"{override.input_line}; glob() is for groups, such as lr=glob(tri*)")
     if override.is_discrete_sweep() and next(_values(override), None) is None:

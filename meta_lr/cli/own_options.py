@@ -19,14 +19,13 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("trials", "halving", "finalists", "look_ahead", "directions"), int),
     **dict.fromkeys(("trial_steps", "check_every", "patience", "val_batches"), int),
     **dict.fromkeys(("updates", "episodes", "pool", "held_out", "evaluate_every"), int),
-    **dict.fromkeys(("clip", "peak", "k0", "k1", "high", "range.high", "target"), float | None),
+    **dict.fromkeys(("clip", "peak", "k0", "k1", "high", "range.high"), float | None),
     **dict.fromkeys(("low", "smoothing", "safety", "threshold", "gamma", "meta_lr"), float),
     **dict.fromkeys(("range.low", "range.smoothing", "range.safety"), float),
     **dict.fromkeys(("record.angle", "three_constants", "gives_up", "robustness", "anneal"), bool),
-    **dict.fromkeys(("device", "store", "start"), str),
+    **dict.fromkeys(("device", "start"), str),
     "checkpoint": str | None,
     "seeds": Sequence[int],
-    "tune.peaks": Sequence[float],
     **dict.fromkeys(("baselines", "kinds", "candidates"), Sequence[str]),
 }
 
