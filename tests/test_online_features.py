@@ -13,6 +13,7 @@ from meta_lr.protocol import Need
 from meta_lr.schedulers.features import FEATURES, Features
 from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.loss_features import LOSS_FEATURES
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.testing.compare import leaves
@@ -21,7 +22,7 @@ from tests.commands import outcome, own_place
 from tests.smooth import Waiting
 from tests.toys import Toy
 
-ALL = Features(tuple(FEATURES))
+ALL = Features(tuple(LOSS_FEATURES))
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
 NETS = [LSTM(hidden=5, inputs=ALL.inputs, floor=0.01), MLP(hidden=(6,), inputs=ALL.inputs)]
 

@@ -156,11 +156,11 @@ REFUSED = {
     "lr=learned": "lr=learned is not for transfer, which compares checkpoint= with baselines=",
     "seed=5": "seed=5 is not for transfer; pass seeds=[5]",
     "seeds=0": "seeds=0; a list of whole numbers is needed: seeds=[0]",
-    "seeds=[a]": "seeds=['a']; a list of whole numbers is needed, such as seeds=[0,1,2]",
-    "baselines=cosine": "baselines=cosine; a list is needed: baselines=[cosine]",
+    "seeds=[a]": "seeds=['a']; a list of whole numbers is needed",
+    "baselines=cosine": "baselines=cosine; a list of texts is needed: baselines=[cosine]",
     "baselines=[learned]": "baselines=['learned']; learned is compared anyway, leave it out",
     "tune.peaks=0.1": "tune.peaks=0.1; a list is needed: tune.peaks=[0.1]",
-    "peak=high": "peak=high; a positive number is needed",
+    "peak=high": "peak=high; a number or null is needed",
     "optimizer=sgd": "the checkpoint's rate was learned with sgd, and the optimizer is "
     "sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the rate at full output with "
     "sgd_momentum",

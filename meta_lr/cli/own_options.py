@@ -12,6 +12,7 @@ from meta_lr.cli.values import refuse_misfit
 
 # One name means the same in all commands; a dot leads into a section.
 KINDS: dict[str, Any] = {
+    "seeds": Sequence[int],  # before seed, which may be the first of them
     **dict.fromkeys(("epochs", "total_steps", "threads"), int | None),
     **dict.fromkeys(("seed", "search_seed", "tune.seed"), int),
     **dict.fromkeys(("eval_every", "save_every", "record.every", "record.angle_every"), int),
@@ -25,7 +26,6 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("record.angle", "three_constants", "gives_up", "robustness", "anneal"), bool),
     **dict.fromkeys(("device", "start"), str),
     "checkpoint": str | None,
-    "seeds": Sequence[int],
     **dict.fromkeys(("baselines", "kinds", "candidates"), Sequence[str]),
 }
 

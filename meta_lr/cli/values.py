@@ -6,7 +6,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig
@@ -140,10 +140,11 @@ def _fits(value: object, hint: Any) -> bool:
         return type(value) in (int, float)
     if hint in _WORDS:
         return type(value) is hint
-    kind = origin or hint
-    if hint is Any or not inspect.isclass(kind) or getattr(kind, "_is_protocol", False):
-        return True
-    return isinstance(value, kind)
+    kind: object = origin or hint
+    checked = (
+        isinstance(kind, type) and kind is not Any and not getattr(kind, "_is_protocol", False)
+    )
+    return not checked or isinstance(value, cast(type, kind))
 
 
 def _all_fit(items: list[object], hints: tuple[Any, ...]) -> bool:
@@ -155,13 +156,15 @@ def _all_fit(items: list[object], hints: tuple[Any, ...]) -> bool:
 
 def _wanted(hint: Any) -> str:
     """Return in words what an annotation asks for."""
-    origin, inner = get_origin(hint), get_args(hint)
+    origin = get_origin(hint)
+    inner: tuple[Any, ...] = get_args(hint)
     if origin in (Union, types.UnionType):
         words = [_wanted(part) for part in inner]
         return " or ".join(word for word in words if word != _PART) or _PART
     if origin is Literal:
         return " or ".join(map(str, inner))
     if origin in (tuple, list, Sequence):
-        number = f"{len(inner)} " if len(inner) > 1 and inner[-1] is not ... else ""
-        return f"a list of {number}{_PLURALS.get(inner[0], 'such values')}"
+        first, *more = inner
+        number = f"{len(inner)} " if more and more[-1] is not ... else ""
+        return f"a list of {number}{_PLURALS.get(first, 'such values')}"
     return _WORDS.get(hint, _PART)
