@@ -82,7 +82,7 @@ def test_rates_are_those_of_the_papers_algorithm(tmp_path, optimizer, options):
     ],
     ids=["average", "plain", "at once", "floor"],
 )
-def test_rates_and_weights_are_those_of_the_authors_code(tmp_path, options):
+def test_learning_rates_and_weights_are_those_of_the_twin(tmp_path, options):
     chosen = {"rho": 0.5, "theta": 10.0, "upper_theta": 30.0, "extra_epochs": 3} | options
     method = AutoDropEpochs(0.1, **chosen)
     outcome = train(PLAIN, sgd, method, total_steps=30 * 7, folder=tmp_path)

@@ -109,7 +109,7 @@ def test_any_optimizer_works():
 
 
 def test_no_network_leaves_the_bounds():
-    """Whatever it says: growth is bounded by the run length, an update by the weights."""
+    """For any weights: growth is bounded by the run length, an update by the weights."""
     bounds = Integrator()
     kappa = min(bounds.most, math.log(10) / (bounds.decade * STEPS))
     up = (*(torch.zeros_like(w) for w in weights()[:-1]), torch.tensor([0.0, 1e6]))

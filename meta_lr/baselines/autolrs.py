@@ -76,7 +76,7 @@ class AutoLRS:
         the next rate is random; the server goes on asking.
         3. The server ends with an error, or in one case goes on with a wrong loss, if a loss is NaN
         or infinite; and with an error if a fit has no unique answer or a forecast is huge. Here
-        such a fit takes the least squares of smallest norm, and the process is told at most 1e6. A
+        such a fit takes the least squares of smallest norm, and the process receives at most 1e6. A
         trial with a loss of 1e10 or more, or NaN, takes all its steps and is never chosen; if all
         trials are like that, the smallest of their rates is.
         4. Trials see batches that are drawn for them, not the next ones of the run, and the length

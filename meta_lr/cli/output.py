@@ -69,7 +69,7 @@ class Visible:
 def lasting_output() -> Iterator[list[OSError]]:
     """Let the standard streams outlast their readers; give the errors of standard output.
 
-    Text on standard output is made visible. Errors are told on standard error too.
+    Text on standard output is made visible. Errors are printed on standard error too.
     """
     errors: list[OSError] = []
     with ExitStack() as stack:
