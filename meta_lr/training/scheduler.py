@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from typing import Any
 
@@ -211,25 +211,38 @@ class ControlledLR(LRScheduler):
         def run() -> Any:
             nonlocal decided
             num_observed = self._num_observed
-            with nullcontext() if self._passes is None else self._passes.inside():
+            with self._watching():
                 loss = closure()
             if not decided:
                 if self._reads_loss and loss is not None and self._num_observed == num_observed:
                     self._take(loss)
-                    self._watch_accumulation()
+                    self._warn_of_accumulation()
                 self._decide()
                 decided = True
             return loss
 
         return run
 
-    def _watch_accumulation(self) -> None:
-        if self._passes is None:
+    def _watching(self) -> AbstractContextManager[None]:
+        """Return a context for a closure: whether it accumulates is watched until it is known."""
+        if not self._reads_loss or "accumulation" in self._warned:
+            return nullcontext()
+        if self._passes is None or not self._passes.reached:
+            self._unwatch()
             self._passes = accumulation.watch(self._params())
             if self._passes is not None:
-                hooks.bind(self, self._passes.handle)
-        elif self._passes.accumulated:
+                hooks.bind(self, self._passes)
+        return nullcontext() if self._passes is None else self._passes.inside()
+
+    def _warn_of_accumulation(self) -> None:
+        if self._passes is not None and self._passes.accumulated:
+            self._unwatch()
             self._warn_once("accumulation", advice.ACCUMULATION)
+
+    def _unwatch(self) -> None:
+        if self._passes is not None:
+            self._passes.remove()
+            self._passes = None
 
     def _decide(self) -> None:
         """Set the rate of the step that is about to happen, if it is this scheduler's turn."""
