@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -101,13 +103,15 @@ class ControlledLR(LRScheduler):
         self._earlier: Earlier = NONE_EARLIER  # pending too
         self._num_observed = 0  # calls of `observe` since the last real step
         self._num_idle: int | None = 0  # calls of `step` before the first optimizer step
+        self._versions: list[int] = []  # of the parameters, when the first loss was observed
         self._num_silent = 0  # real steps before the first loss
         self._rate: float | None = None  # the controller's last
         self._used = False  # a policy's rate has served a real step
         self._averages = False  # the hook after steps is attached: few controllers need it
         self._average: Average | None = None  # to apply after the step
         self._passes: accumulation.BackwardPasses | None = None
-        self._groups = Groups(optimizer)
+        check = partial(protocol.refuse_complex, controller, self._watched)
+        self._groups = Groups(self._watched, check)
         refusals.unserved(self._watched, controller, self._served())
         super().__init__(optimizer, last_epoch)
         self._groups.scales()
@@ -140,7 +144,7 @@ class ControlledLR(LRScheduler):
         """
         epoch = int(loss) if isinstance(loss, Integral) else None
         if self._is_policy or self._step_count == 0 or (self.last_epoch < 0 and epoch is not None):
-            super().step(epoch)
+            self._move(epoch)
             return
         self._step_count += 1
         if self._num_idle is not None:
@@ -301,12 +305,35 @@ class ControlledLR(LRScheduler):
     def _take(self, loss: float | Tensor) -> None:
         """Count an observation; keep its loss, or let a policy move if its rate was used."""
         self._num_observed += 1
+        if self._num_idle is not None:
+            self._watch_for_other_steps()
         if self._reads_loss:
             self._pending.append(as_loss(loss))
         elif self._is_policy and self._used:
-            super().step()
+            self._move(None)
         if self._num_observed % MOST == 0:
             self._fold()
+
+    def _watch_for_other_steps(self) -> None:
+        """Before the first step, warn if the parameters move although no step was seen."""
+        if self._num_observed == 1:
+            self._versions = [p._version for p in self._params()]
+        elif self._num_observed == PATIENCE:
+            versions, self._versions = self._versions, []
+            if versions and versions != [p._version for p in self._params()]:
+                calls = f"observe() {PATIENCE} times, and parameters that changed,"
+                self._warn_once("no step", advice.no_step(self._watched, calls))
+
+    def _move(self, epoch: int | None) -> None:
+        """Take torch's own step; its warnings (of the order, of `epoch`) name the caller's line."""
+        if self._step_count != 1 and epoch is None:
+            super().step()
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            super().step(epoch)
+        for warning in caught:
+            callers.warn(str(warning.message))
 
     def _fold(self) -> None:
         self._warn_once("no step", advice.no_step(self._watched, f"observe() {MOST} times"))
