@@ -68,8 +68,8 @@ def separate(optimizer: Optimizer) -> None:
             continue
         is_first = first.setdefault(lr.data_ptr(), group) is group
         if not is_first or not _take(lr, optimizer):
-            group["lr"] = own(lr)
-            _take(group["lr"], optimizer)
+            group["lr"] = lr = lr.clone()
+            _take(lr, optimizer)
     default = optimizer.defaults.get("lr")
     if isinstance(default, Tensor) and default.data_ptr() in first:
         initial = first[default.data_ptr()].get("initial_lr", default)
@@ -78,7 +78,8 @@ def separate(optimizer: Optimizer) -> None:
 
 def _take(lr: Tensor, optimizer: Optimizer) -> bool:
     """Note that `optimizer` has this tensor; return False if another one has it."""
-    owner = _OWNERS.get(lr, lambda: None)()
+    found = _OWNERS.get(lr)
+    owner = None if found is None else found()
     if owner is None:
         _OWNERS[lr] = weakref.ref(optimizer)
     return owner in (None, optimizer)
