@@ -16,6 +16,7 @@ from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from reprlib import repr as short
+from textwrap import shorten
 from typing import Any, Literal
 
 from safetensors import SafetensorError
@@ -30,12 +31,11 @@ from meta_lr.json_text import parse_json
 from meta_lr.schedulers.contract import COPY, Contract, checked, described, network
 from meta_lr.schedulers.contract import features as features_of
 from meta_lr.schedulers.contract import gamma as gamma_of
-from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.gamma import HIGHEST_PEAK, InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.network import Network, Tensors
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-HIGHEST_PEAK = 1e30  # float32 holds it, and ten times as much
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
 
 _MOST_CONFIG, _MOST_WEIGHTS = 2**20, 2**30  # bytes; a larger file is no checkpoint's
@@ -187,19 +187,19 @@ def find(name: str | os.PathLike[str]) -> Path:
     if name.startswith("hub:"):
         return _from_hub(name.removeprefix("hub:"))
     path = Path(name)
-    if path.is_file():
+    if os.path.isfile(path):  # False for a name that is too long, too
         raise CheckpointError(
             f"{path} is a file; a checkpoint is a folder of {CONFIG} and {WEIGHTS} "
             "(pickles such as .pt and .pth are not read)"
         )
-    if path.is_dir():
+    if os.path.isdir(path):
         return path
-    if (bundled() / name / CONFIG).is_file():
+    if os.path.isfile(bundled() / name / CONFIG):
         return bundled() / name
     known = sorted(p.parent.name for p in bundled().glob(f"*/{CONFIG}"))
     near = difflib.get_close_matches(name, known, n=1)
     raise CheckpointError(
-        f"no checkpoint {name!r}: not a folder, and bundled are: {', '.join(known) or 'none'}"
+        f"no checkpoint {short(name)}: not a folder, and bundled are: {', '.join(known) or 'none'}"
         + "".join(f"; did you mean {match!r}?" for match in near)
     )
 
@@ -329,8 +329,9 @@ def _from_hub(name: str) -> Path:
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None))
-    except OSError as error:  # all that goes wrong on the way is one
+    except (OSError, ValueError) as error:  # of the way, or of the name
+        reason = shorten(str(error), 120, placeholder=" ...")
         raise CheckpointError(
-            f"hub:{name} could not be fetched ({error}); check the name and the connection, or "
+            f"hub:{name} could not be fetched ({reason}); check the name and the connection, or "
             "fetch it elsewhere and pass its folder"
         ) from None

@@ -130,9 +130,11 @@ WRONG = [
     ({"loss_range": [2.0, 1.0]}, f"has loss_range=[2.0, 1.0], but it must be {RANGE}"),
     ({"loss_range": [0.0, math.inf]}, f"has loss_range=[0.0, inf], but it must be {RANGE}"),
     ({"loss_range": 3}, f"has loss_range=3, but it must be {RANGE}"),
-    ({"gamma": True}, "has gamma=True, but it must be a number > 0, or an object"),
-    ({"gamma": math.nan}, "has gamma=nan, but it must be a number > 0, or an object"),
-    ({"gamma": -1}, "has gamma=-1, but it must be a number > 0, or an object"),
+    ({"gamma": True}, "has gamma=True, but it must be a number > 0 and at most 1e"),
+    ({"gamma": math.nan}, "has gamma=nan, but it must be a number > 0 and at most 1e"),
+    ({"gamma": 1e31}, "has gamma=1e+31, but it must be a number > 0 and at most 1e"),
+    ({"family": "x" * 61}, "has family='"),
+    ({"gamma": -1}, "has gamma=-1, but it must be a number > 0 and at most 1e"),
     ({"gamma": 10**400}, "is not JSON (it has a number of 401 digits)"),
     ({"stages": True}, "has stages=True, but it must be a whole number >= 1"),
     ({"stages": 0}, "has stages=0, but it must be a whole number >= 1"),
@@ -203,3 +205,9 @@ def test_a_number_of_classes_is_a_whole_number(options):
 
 def test_a_number_of_numpys_is_a_number():
     assert is_number(torch.ones(1).numpy()[0])
+
+
+def test_a_name_that_is_too_long_for_a_file_is_no_checkpoint():
+    with pytest.raises(CheckpointError, match="no checkpoint 'aaa") as caught:
+        checkpoint.find("a" * 5000)
+    assert len(str(caught.value)) <= 300

@@ -82,7 +82,12 @@ LACKING = ONE.replace("seed", "seeds", 1)
         ("a.json", '{"format": 2, "results": []}', "has format 2, this meta_lr reads 1; install"),
         ("a.json", '{"results": [{"task": 3}]}', "result 1 lacks model of a result"),
         ("a.json", to_json([result()]).replace('"digits"', "3"), "task is 3; a text is needed"),
+        ("a.json", "[" * 50_000, "is damaged, or no JSON .it is nested too deeply"),
+        ("a.json", '{"format": ' + "9" * 5000, "is damaged, or no JSON .*5000 digits"),
+        ("a.json", '{"results": [[1]]}', "result 1 is no object with the fields of a result"),
+        ("a.csv", ONE.replace("[[10", "[" * 50_000), "row 1: curve is no list of"),
     ],
+    ids=range(19),
 )
 def test_a_file_that_holds_something_else_is_refused(tmp_path, name, text, said):
     path = tmp_path / name

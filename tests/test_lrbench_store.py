@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -168,6 +170,30 @@ def test_a_file_that_is_no_store_is_refused_and_stays_as_it_is(path, make, error
     with pytest.raises(error, match=said):
         stored(path)
     assert before is None or path.read_bytes() == before
+
+
+class Slow:
+    """A connection on which another process writes between two questions."""
+
+    def __init__(self, path):
+        self._connection, self._path = sqlite3.connect(path, isolation_level=None), path
+
+    @property
+    def in_transaction(self):
+        return self._connection.in_transaction
+
+    def execute(self, statement):
+        row = self._connection.execute(statement).fetchone()
+        if "application_id" in statement:
+            with suppress(sqlite3.OperationalError):  # it may have to wait, and gives up
+                with closing(sqlite3.connect(self._path, timeout=0)) as other:
+                    other.execute("CREATE TABLE results (task)")
+        return SimpleNamespace(fetchone=lambda: row)
+
+
+def test_a_store_that_another_process_makes_at_this_moment_is_not_refused(path):
+    path.parent.mkdir()
+    assert module._is_empty(Slow(path), path)
 
 
 @pytest.mark.parametrize("make", [no_database, a_file_of_another_program])

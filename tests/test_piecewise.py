@@ -108,7 +108,11 @@ def test_bad_knots_fail_at_construction(knots, message):
         ('{"format": 1, "knots": [[0]]}', "holds no policy"),
         ('{"format": 1, "knots": [[0, 1]], "family": 3}', "holds no policy .*family is 3"),
         ('{"format": 1, "knots": [[0, -1]]}', "holds no policy .*finite rates > 0"),
+        ("[" * 50_000, "holds no policy .*it is nested too deeply"),
+        ('{"format": ' + "9" * 5000, "holds no policy .*it has a number of 5000 digits"),
+        ('{"format": 1, "knots": [[0, ' + "9" * 400 + "]]}", "it has a number of 400 digits"),
     ],
+    ids=str.split("newer cut list empty text short family negative deep long large"),
 )
 def test_a_file_that_is_no_policy_is_refused_by_its_name(tmp_path, text, message):
     path = tmp_path / "policy.json"
@@ -116,6 +120,13 @@ def test_a_file_that_is_no_policy_is_refused_by_its_name(tmp_path, text, message
     with pytest.raises(ValueError, match=message) as caught:
         Piecewise.load(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_policy_file_in_another_encoding_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "policy.json"
+    path.write_bytes(b'{"family": "\xe9"}')
+    with pytest.raises(ValueError, match=r"policy\.json holds no policy .*is not UTF-8 text"):
+        Piecewise.load(path)
 
 
 def test_neither_knots_nor_a_file_is_refused():

@@ -151,10 +151,12 @@ JSONS = {
     json.dumps({"format": 1, "per": "step", **FIX, "k0": -1}): "ValueError: fix got k0=-1",
     json.dumps({"format": 1, "per": "step", "composite": [[5, FIX]]}): "begins at 5, not at 0",
     json.dumps({"format": 2, "per": "step", **FIX}): "format 2, this meta_lr reads 1",
+    "[" * 50_000: "holds no policy .*it is nested too deeply",
+    '{"format": ' + "9" * 5000: "holds no policy .*it has a number of 5000 digits",
 }
 
 
-@pytest.mark.parametrize("text", JSONS)
+@pytest.mark.parametrize("text", JSONS, ids=map(str, range(len(JSONS))))
 def test_json_that_is_no_policy_is_refused(text):
     with pytest.raises(ValueError, match=JSONS[text]):
         from_json(text)

@@ -59,6 +59,9 @@ def test_a_run_that_has_just_begun_is_passed_over(tmp_path):
         ('"task": "digits", ', "", "lacks 'task'"),
         ('"kind": "header"', '"kind": "step"', "first must be a header"),
         ('"step": 0,', '"step": 0', "line 2 is damaged"),
+        ('"step": 0,', '"step": "' + 999 * "x" + '",', r"is damaged .could not .*remove the run"),
+        ('"versions": {', '"versions": 3, "v": {', "is damaged .*remove the run, or mend it"),
+        ('"config": {', '"config": "x", "c": {', "is damaged .*remove the run, or mend it"),
     ],
 )
 def test_a_record_that_cannot_be_read_says_which_and_why(tmp_path, old, new, message):
@@ -67,6 +70,7 @@ def test_a_record_that_cannot_be_read_says_which_and_why(tmp_path, old, new, mes
     with pytest.raises(ValueError, match=message) as caught:
         find_runs(tmp_path)
     assert str(path) in str(caught.value)
+    assert len(str(caught.value).replace(str(path), "")) <= 300
 
 
 def test_folders_without_runs_are_refused(tmp_path):

@@ -40,6 +40,54 @@ def test_a_closure_that_is_one_of_several_micro_batches_is_warned_of_once():
     assert "training_step" in advice.ACCUMULATION
 
 
+def test_the_first_step_is_warned_of_and_then_nothing_is_watched():
+    _scheduler, optimizer = build()
+    weight = optimizer.param_groups[0]["params"][0]
+    with Warned() as warned:
+        closures(optimizer, 1, accumulate=2)
+    assert warned.texts == [advice.ACCUMULATION]
+    assert not weight._post_accumulate_grad_hooks
+    closures(optimizer, 2, accumulate=2)
+    assert not weight._post_accumulate_grad_hooks
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_gradients_that_are_changed_between_the_passes_are_accumulated_too(replaces):
+    _scheduler, optimizer = build()
+    weight = optimizer.param_groups[0]["params"][0]
+
+    def change():
+        weight.grad = weight.grad * 0.5 if replaces else weight.grad.mul_(0.5)
+
+    with Warned() as warned:
+        closures(optimizer, 2, accumulate=2, before=change)
+    assert warned.texts == [advice.ACCUMULATION]
+
+
+def test_parameters_that_are_frozen_later_do_not_hide_an_accumulation():
+    _scheduler, optimizer = build(num_groups=3)
+    first, weight, last = (group["params"][0] for group in optimizer.param_groups)
+
+    def backward():
+        loss = sum(p for p in (first, weight, last) if p.requires_grad)
+        loss.backward()
+        return loss.detach()
+
+    def clearing():
+        optimizer.zero_grad()
+        return backward()
+
+    optimizer.step(clearing)  # no accumulation: warnings are errors here
+    first.requires_grad_(False)
+    last.requires_grad_(False)
+    with Warned() as warned:
+        for _ in range(3):
+            optimizer.zero_grad()
+            backward()
+            optimizer.step(backward)
+    assert warned.texts == [advice.ACCUMULATION]
+
+
 def test_observed_micro_batches_are_averaged_without_a_warning():
     scheduler, optimizer = build()
     weight = optimizer.param_groups[0]["params"][0]
@@ -145,7 +193,14 @@ def test_a_sharpness_aware_optimizer_is_no_accumulation():
 def test_the_hook_on_a_parameter_goes_with_the_scheduler():
     scheduler, optimizer = build()
     weight = optimizer.param_groups[0]["params"][0]
-    closures(optimizer, 2)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = weight * 1.0
+        loss.backward()
+        return loss
+
+    closures(optimizer, 2, accumulate=2, inside=closure)
     assert len(weight._post_accumulate_grad_hooks) == 1
     del scheduler
     assert not weight._post_accumulate_grad_hooks

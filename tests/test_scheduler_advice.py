@@ -51,6 +51,41 @@ def test_a_loss_observed_after_the_step_is_warned_of_once():
     one(warned, "observe(loss) before optimizer.step()", "scheduler.observe(loss)  # too late")
 
 
+@pytest.mark.parametrize("controller", [Tenth(), Stepped()], ids=["loss", "policy"])
+def test_an_inner_optimizer_that_steps_unseen_is_warned_of_soon(controller):
+    scheduler, optimizer = build(controller)
+    inner = torch.optim.SGD(optimizer.param_groups[0]["params"], lr=0.1)
+    with Warned() as warned:
+        for _ in range(3 * PATIENCE):
+            scheduler.observe(1.0)  # before the inner step
+            inner.step()
+    one(
+        warned,
+        "parameters that changed, but no step",
+        "scheduler.observe(1.0)  # before the inner step",
+    )
+
+
+def test_losses_of_many_micro_batches_are_no_unseen_steps():  # warnings are errors here
+    scheduler, optimizer = build()
+    for _ in range(2):
+        for _ in range(3 * PATIENCE):
+            scheduler.observe(1.0)
+        optimizer.step()
+
+
+def test_torchs_warnings_of_a_policy_name_the_callers_line():
+    scheduler, optimizer = build(Stepped())
+    with Warned() as warned:
+        scheduler.step()  # before the optimizer
+    assert warned.code == ["scheduler.step()  # before the optimizer"]
+    assert "in the opposite order" in warned.texts[0]
+    optimizer.step()
+    with Warned() as warned:
+        scheduler.step(3)  # an epoch
+    assert warned.code == ["scheduler.step(3)  # an epoch"]
+
+
 def test_a_loss_given_to_step_is_never_late():  # warnings are errors here
     scheduler, optimizer = build()
     optimizer.step()
@@ -102,7 +137,6 @@ def test_an_optimizer_that_is_never_stepped_is_warned_of_once():
     scheduler, optimizer = build(kind=Outer)
     with Warned() as warned:
         for _ in range(3 * PATIENCE):
-            scheduler.observe(1.0)
             optimizer.second_step()
             scheduler.step()  # saw no step
     one(

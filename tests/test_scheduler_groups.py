@@ -90,6 +90,51 @@ def test_our_own_loop_separates_them_too():
     assert rates(made[0]) == pytest.approx([0.2, 0.02])
 
 
+@BOTH
+def test_two_optimizers_that_share_a_tensor_get_learning_rates_of_their_own(controller):
+    tensor = torch.tensor(0.5)
+    first, second = (torch.optim.Adam([weight()], lr=tensor) for _ in range(2))
+    schedulers = [ControlledLR(optimizer, controller) for optimizer in (first, second)]
+    assert first.param_groups[0]["lr"] is tensor
+    before = rates(second)
+    drive(schedulers[0], 3)
+    assert rates(first) != rates(second) == before
+    drive(schedulers[1], 3)
+    assert rates(first) == rates(second)
+
+
+@BOTH
+def test_a_new_scheduler_or_optimizer_takes_over_the_tensor_of_the_old_one(controller):
+    tensor = torch.tensor(0.5)
+    optimizer = torch.optim.Adam([weight()], lr=tensor)
+    for _ in range(2):
+        ControlledLR(optimizer, controller)
+        assert optimizer.param_groups[0]["lr"] is tensor
+    del optimizer
+    optimizer = torch.optim.Adam([weight()], lr=tensor)
+    ControlledLR(optimizer, controller)
+    assert optimizer.param_groups[0]["lr"] is tensor
+
+
+def test_groups_with_views_of_one_number_get_learning_rates_of_their_own():
+    number = torch.tensor([0.5])
+    groups = [{"params": [weight()], "lr": number[0], "lr_scale": scale} for scale in (1.0, 0.1)]
+    optimizer = torch.optim.SGD(groups, lr=0.5)
+    drive(ControlledLR(optimizer, Tenth()), 1)
+    assert rates(optimizer) == pytest.approx([0.1, 0.01])
+
+
+@BOTH
+def test_groups_without_parameters_keep_their_ratios_when_a_state_is_loaded(controller):
+    groups = [{"params": [], "lr": 0.1}, {"params": [weight()], "lr": 0.2}, {"params": []}]
+    optimizer = torch.optim.SGD(groups, lr=0.4)
+    scheduler = ControlledLR(optimizer, controller)
+    drive(scheduler, 1)
+    optimizer.load_state_dict(optimizer.state_dict())
+    drive(scheduler, 1)
+    assert rates(optimizer) == pytest.approx([factor * rates(optimizer)[0] for factor in (1, 2, 4)])
+
+
 # Groups that are added, or replaced
 
 

@@ -146,3 +146,18 @@ def test_autodrop_gives_the_same_learning_rates_with_sharded_parameters(mesh):
         plain = rates_of(controller, lambda model: model)
         assert len(set(plain)) > 1, "it drops"
         assert rates_of(controller, lambda model: fully_shard(model, mesh=mesh)) == plain
+
+
+def test_a_complex_parameter_of_a_group_that_is_added_later_is_refused_too():
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    scheduler = ControlledLR(optimizer, Says(0.2, Need.GRADS))
+    optimizer.step()
+    optimizer.add_param_group({"params": [nn.Parameter(torch.ones(3).cfloat())]})
+    for _ in range(2):
+        with pytest.raises(ValueError, match="group 1 has a complex parameter"):
+            optimizer.step()
+    del optimizer.param_groups[1]
+    optimizer.step()
+    assert scheduler.last_epoch == 2

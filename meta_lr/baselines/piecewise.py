@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from meta_lr.files import write_atomically
+from meta_lr.json_text import parse_json
 from meta_lr.protocol import Need, NoState, StepView
 
 FORMAT = 1
@@ -70,12 +71,12 @@ class Piecewise:
             ValueError: The file is no policy, or one of a newer format.
         """
         try:
-            content = json.loads(Path(path).read_bytes())
+            content = parse_json(Path(path).read_bytes())
             version, knots = content["format"], content["knots"]
             if version == FORMAT:
                 pairs = [(float(fraction), float(rate)) for fraction, rate in knots]
                 return cls(pairs, _text(content.get("family", "")))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ValueError(
                 f"{path} holds no policy ({type(error).__name__}: {error}); needed is "
                 f'{{"format": {FORMAT}, "knots": [[fraction, rate], ...], "family": "sgd"}}, where '

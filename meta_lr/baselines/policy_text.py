@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from meta_lr.baselines.compose import Composite
 from meta_lr.baselines.formula import Policy
+from meta_lr.json_text import parse_json
 from meta_lr.protocol import Controller
 
 FORMAT = 1
@@ -125,7 +126,7 @@ def from_json(text: str) -> Policy | Composite:
         ValueError: It is no JSON, or that of no policy, or of a newer format.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         version, per = content.pop("format"), content.pop("per")
         if version == FORMAT:
             if "composite" not in content:

@@ -13,6 +13,7 @@ from typing import Any
 
 from meta_lr.csv_text import as_csv, from_cell
 from meta_lr.files import write_atomically
+from meta_lr.json_text import parse_json
 from meta_lr.lrbench.result import KINDS, Result
 
 FORMAT = 1
@@ -40,8 +41,8 @@ def read(path: Path) -> list[Result]:
     try:
         text = path.read_bytes().decode("utf-8-sig")  # a spreadsheet may have put a mark in front
         return _from_csv(text, path) if kind == "csv" else _from_json(text, path)
-    except (csv.Error, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged, or no {kind.upper()} ({error})") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
 
 
 def to_csv(results: Sequence[Result]) -> str:
@@ -67,7 +68,10 @@ def _from_csv(text: str, path: Path) -> list[Result]:
 
 
 def _from_json(text: str, path: Path) -> list[Result]:
-    content = json.loads(text)
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        raise _damaged(path, error) from error
     if not isinstance(content, dict) or not isinstance(content.get("results"), list):
         raise ValueError(f'{path} holds no results; needed is {{"format": 1, "results": [...]}}')
     if content.get("format", FORMAT) != FORMAT:
@@ -77,6 +81,10 @@ def _from_json(text: str, path: Path) -> list[Result]:
         )
     rows = enumerate(content["results"], start=1)
     return [_result(row, f"{path}, result {at}") for at, row in rows]
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged, or no {path.suffix[1:].upper()} ({error})")
 
 
 def _kind(path: Path) -> str:
@@ -100,12 +108,14 @@ def _value(name: str, cell: str | None) -> Any:
     if not cell:
         return () if kind.startswith("tuple") else None
     try:
-        return {"int": int, "float": float, "float | None": float}.get(kind, json.loads)(cell)
+        return {"int": int, "float": float, "float | None": float}.get(kind, parse_json)(cell)
     except ValueError:
         return cell
 
 
-def _result(row: Mapping[str, Any], where: str) -> Result:
+def _result(row: object, where: str) -> Result:
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where} is no object with the fields of a result")
     needed = [field.name for field in fields(Result) if field.default is MISSING]
     unknown = [str(name) for name in row if name not in KINDS]
     missing = [name for name in needed if name not in row]

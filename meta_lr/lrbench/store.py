@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from meta_lr.json_text import parse_json
 from meta_lr.lrbench.result import KEY, KINDS, Result
 
 FORMAT = 1  # the file's user_version
@@ -187,15 +188,30 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[Callable[[str], sql
         raise
 
 
+@contextmanager
+def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all that is read inside come from one moment of the file, while others write to it."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the file has yet to become a store, rather than being one.
 
     Raises:
         ValueError: It is something else.
     """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    with _one_moment(connection):  # another process may be making the store
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables and not application and not version:
         return True
     if application != APPLICATION:
@@ -250,6 +266,6 @@ def _to_column(value: object) -> object:
 def _result(path: Path, row: tuple[object, ...]) -> Result:
     values = dict(zip(_COLUMNS, row, strict=True))
     try:
-        return Result(**{**values, "curve": json.loads(str(values["curve"]))})
+        return Result(**{**values, "curve": parse_json(str(values["curve"]))})
     except (TypeError, ValueError) as error:
         raise _damaged(path, str(error)) from error

@@ -100,7 +100,7 @@ def _read(path: Path, rows: list[Row]) -> MetaRun:
             seed=int(header["seed"]),
             settings=_settings(header),
             commit=header.get("commit"),
-            versions=header.get("versions") or {},
+            versions=dict(header.get("versions") or {}),
             hardware=header.get("hardware"),
             threads=header.get("threads"),
             running=_scores(updates),

@@ -11,7 +11,7 @@ from reprlib import repr as short
 from typing import Any
 
 from meta_lr.schedulers.features import FEATURES, Features
-from meta_lr.schedulers.gamma import InitialLossGamma
+from meta_lr.schedulers.gamma import HIGHEST_PEAK, InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
@@ -162,11 +162,11 @@ def _is_origin(value: Any) -> bool:
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, dict) or (is_number(value) and value > 0)
+    return isinstance(value, dict) or (is_number(value) and 0 < value <= HIGHEST_PEAK)
 
 
 def _is_family(value: Any) -> bool:
-    return isinstance(value, str) and (not value or value.isidentifier())
+    return isinstance(value, str) and (not value or value.isidentifier()) and len(value) <= 60
 
 
 def _is_range(value: Any) -> bool:
@@ -178,7 +178,7 @@ def _is_range(value: Any) -> bool:
 _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each one is, and a test of it
     "network": ("a name", _is_text),
     "arguments": ("an object", _is_object),
-    "gamma": ("a number > 0, or an object", _is_scale),
+    "gamma": (f"a number > 0 and at most {HIGHEST_PEAK:g}, or an object", _is_scale),
     "stages": ("a whole number >= 1", lambda value: is_whole(value, 1)),
     "family": ("the name of an optimizer, or an empty text", _is_family),
     "loss_range": ("null, or two finite numbers, the smaller one first", _is_range),

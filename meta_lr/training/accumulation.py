@@ -7,54 +7,79 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
+
+
+class Before(NamedTuple):
+    """A gradient that a closure found."""
+
+    grad: Tensor
+    version: int
+    size: Tensor  # (), 0 if it was cleared in place; read only where it matters
 
 
 class BackwardPasses:
-    """Watches the backward passes that reach one parameter, inside and outside of closures.
+    """Watches the backward passes that reach two parameters, inside and outside of closures.
 
-    A closure accumulates if its first pass adds to the gradient that a pass outside of it left,
-    and nothing has changed that gradient in between: no `zero_grad` of either kind. Several passes
-    inside of a closure (penalties, sharpness-aware optimizers) are not accumulation.
+    A closure accumulates if its first pass adds to a gradient that was there before the closure,
+    and that a pass outside of closures has left. So nothing has cleared it, neither before the
+    closure nor inside. Several passes inside of a closure (penalties, sharpness-aware optimizers)
+    are not accumulation.
 
     Args:
-        param: The parameter; it has a gradient.
+        params: The parameters; they may have gradients from before.
 
     Attributes:
-        handle: Removes the hook on the parameter.
         accumulated: Whether the closure that ran last did accumulate.
+        reached: Whether a backward pass inside of it reached one of the parameters.
     """
 
-    def __init__(self, param: Tensor) -> None:
+    def __init__(self, params: Sequence[Tensor]) -> None:
         self.accumulated = False
-        self._inside = False
-        self._left: tuple[Tensor, int] | None = None  # outside: the gradient and its version
-        self.handle: RemovableHandle = param.register_post_accumulate_grad_hook(self._seen)
+        self.reached = True
+        self._inside, self._outside = False, True
+        self._params = params
+        self._before: dict[int, Before] = {}
+        self._handles = [p.register_post_accumulate_grad_hook(self._seen) for p in params]
 
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Say that what happens inside is a closure."""
-        self._inside, self.accumulated = True, False
+        self.accumulated = self.reached = False
+        self._before = self._found() if self._outside else {}
+        self._inside = True
         try:
             yield
         finally:
-            self._inside, self._left = False, None
+            self._inside = self._outside = False
+
+    def remove(self) -> None:
+        """Remove the hooks on the parameters."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _found(self) -> dict[int, Before]:
+        grads = [(id(p), p.grad) for p in self._params if p.grad is not None]
+        return {key: Before(grad, grad._version, grad.detach().abs().sum()) for key, grad in grads}
 
     def _seen(self, param: Tensor) -> None:
-        grad = param.grad
-        if grad is None:
-            return
         if not self._inside:
-            self._left = grad, grad._version
-        elif self._left is not None:
-            left, version = self._left
-            self.accumulated = grad is left and grad._version == version + 1
-            self._left = None
+            self._outside = True
+            return
+        self.reached = True
+        before, grad = self._before.pop(id(param), None), param.grad
+        if before is None or grad is None or self.accumulated:
+            return
+        added = grad is before.grad and grad._version == before.version + 1
+        self.accumulated = added and bool(before.size != 0)
 
 
 def watch(params: Sequence[Tensor]) -> BackwardPasses | None:
-    """Watch the smallest of `params` that has a gradient; None if there is none."""
+    """Watch the first and the last of `params` that have a gradient; None if there is none.
+
+    The first is near the input and the last near the output, so that most losses reach one.
+    """
     ready = [p for p in params if p.is_leaf and p.requires_grad and p.grad is not None]
-    return BackwardPasses(min(ready, key=Tensor.numel)) if ready else None
+    return BackwardPasses([ready[0], *ready[1:][-1:]]) if ready else None

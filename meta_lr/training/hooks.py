@@ -10,11 +10,10 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 Owner = TypeVar("Owner")
 Args = tuple[Any, ...]  # of a step, from the optimizer itself on
@@ -102,7 +101,15 @@ def _hook(optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs
     return torch.compiler.disable(hook)
 
 
-def bind(owner: Any, handle: RemovableHandle) -> None:
+class Removable(Protocol):
+    """One hook, or several."""
+
+    def remove(self) -> None:
+        """Remove it."""
+        ...
+
+
+def bind(owner: Any, handle: Removable) -> None:
     """Remove a hook when `owner` is gone."""
     weakref.finalize(owner, handle.remove).atexit = False
 

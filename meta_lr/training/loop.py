@@ -327,5 +327,10 @@ class _Run:
         self.stepper.load(saved)
         self.angle.load(saved)
         self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
+        if not 0 <= self.step <= self.stepper.total_steps:
+            raise ValueError(f"step {self.step} of {self.stepper.total_steps}")
         self.offset, self.record = saved["offset"], saved.get("record")
-        self.best, self.val = saved["best"], saved["val"]
+        self.val = saved["val"]
+        if saved["best"] is not None:
+            score, weights = saved["best"]
+            self.best = (float(score), dict(weights))

@@ -59,7 +59,7 @@ def as_loss(loss: float | Tensor) -> Loss:
         return loss.detach().clone().reshape(())
     try:
         return HostLoss(float(loss), torch.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"a loss of type {type(loss).__name__} was observed; pass a number or a tensor of one"
         ) from None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 Row = dict[str, Any]
@@ -49,4 +50,5 @@ def rows_from(path: Path) -> Iterator[None]:
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         if str(path.parent) in str(error):
             raise
-        raise ValueError(f"{path} is damaged ({error}); {_ADVICE}") from error
+        reason = shorten(str(error), 160, placeholder=" ...")
+        raise ValueError(f"{path} is damaged ({reason}); {_ADVICE}") from error

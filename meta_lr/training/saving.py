@@ -47,7 +47,8 @@ def load(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     for name in like:
         if name not in saved:
             raise _damaged(path, f"it has no {name!r}")
-    if type(saved.get("offset")) is not int:
+        _refuse_other_type(path, name, saved[name], like[name])
+    if type(saved.get("offset")) is not int or saved["offset"] < 0:
         raise _damaged(path, "it does not say how long the record was")
     return saved
 
@@ -69,11 +70,31 @@ def _refuse_other_run(path: Path, came: Mapping[str, Any], needed: Mapping[str, 
     for name, own in needed.items():
         if name in _LATER and came.get(name) is None:
             continue
-        if came.get(name) != own:
+        if not _equal(came.get(name), own):
             raise ValueError(
-                f"{path.parent} holds a run with {name} {came.get(name)}, not {own}; "
+                f"{path.parent} holds a run with {name} {_short(came.get(name))}, not {own}; "
                 "use another folder, or remove that one"
             )
+
+
+def _equal(came: object, own: object) -> bool:
+    try:
+        return bool(came == own)
+    except Exception:  # of several numbers in a tensor, say
+        return False
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 150 else f"{text[:147]}..."
+
+
+def _refuse_other_type(path: Path, name: str, came: object, like: object) -> None:
+    """Raise a ValueError if a value is of another type; where `like` is None, any will do."""
+    kind = next((kind for kind in (int | float, dict) if isinstance(like, kind)), type(like))
+    if like is not None and not isinstance(came, kind):
+        needed = type(like).__name__
+        raise _damaged(path, f"its {name!r} is of type {type(came).__name__}, not {needed}")
 
 
 def _damaged(path: Path, reason: str) -> ValueError:

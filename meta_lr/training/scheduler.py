@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import nullcontext
+import warnings
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -101,13 +103,15 @@ class ControlledLR(LRScheduler):
         self._earlier: Earlier = NONE_EARLIER  # pending too
         self._num_observed = 0  # calls of `observe` since the last real step
         self._num_idle: int | None = 0  # calls of `step` before the first optimizer step
+        self._versions: list[int] = []  # of the parameters, when the first loss was observed
         self._num_silent = 0  # real steps before the first loss
         self._rate: float | None = None  # the controller's last
         self._used = False  # a policy's rate has served a real step
         self._averages = False  # the hook after steps is attached: few controllers need it
         self._average: Average | None = None  # to apply after the step
         self._passes: accumulation.BackwardPasses | None = None
-        self._groups = Groups(optimizer)
+        check = partial(protocol.refuse_complex, controller, self._watched)
+        self._groups = Groups(self._watched, check)
         refusals.unserved(self._watched, controller, self._served())
         super().__init__(optimizer, last_epoch)
         self._groups.scales()
@@ -140,7 +144,7 @@ class ControlledLR(LRScheduler):
         """
         epoch = int(loss) if isinstance(loss, Integral) else None
         if self._is_policy or self._step_count == 0 or (self.last_epoch < 0 and epoch is not None):
-            super().step(epoch)
+            self._move(epoch)
             return
         self._step_count += 1
         if self._num_idle is not None:
@@ -211,25 +215,38 @@ class ControlledLR(LRScheduler):
         def run() -> Any:
             nonlocal decided
             num_observed = self._num_observed
-            with nullcontext() if self._passes is None else self._passes.inside():
+            with self._watching():
                 loss = closure()
             if not decided:
                 if self._reads_loss and loss is not None and self._num_observed == num_observed:
                     self._take(loss)
-                    self._watch_accumulation()
+                    self._warn_of_accumulation()
                 self._decide()
                 decided = True
             return loss
 
         return run
 
-    def _watch_accumulation(self) -> None:
-        if self._passes is None:
+    def _watching(self) -> AbstractContextManager[None]:
+        """Return a context for a closure: whether it accumulates is watched until it is known."""
+        if not self._reads_loss or "accumulation" in self._warned:
+            return nullcontext()
+        if self._passes is None or not self._passes.reached:
+            self._unwatch()
             self._passes = accumulation.watch(self._params())
             if self._passes is not None:
-                hooks.bind(self, self._passes.handle)
-        elif self._passes.accumulated:
+                hooks.bind(self, self._passes)
+        return nullcontext() if self._passes is None else self._passes.inside()
+
+    def _warn_of_accumulation(self) -> None:
+        if self._passes is not None and self._passes.accumulated:
+            self._unwatch()
             self._warn_once("accumulation", advice.ACCUMULATION)
+
+    def _unwatch(self) -> None:
+        if self._passes is not None:
+            self._passes.remove()
+            self._passes = None
 
     def _decide(self) -> None:
         """Set the rate of the step that is about to happen, if it is this scheduler's turn."""
@@ -288,12 +305,35 @@ class ControlledLR(LRScheduler):
     def _take(self, loss: float | Tensor) -> None:
         """Count an observation; keep its loss, or let a policy move if its rate was used."""
         self._num_observed += 1
+        if self._num_idle is not None:
+            self._watch_for_other_steps()
         if self._reads_loss:
             self._pending.append(as_loss(loss))
         elif self._is_policy and self._used:
-            super().step()
+            self._move(None)
         if self._num_observed % MOST == 0:
             self._fold()
+
+    def _watch_for_other_steps(self) -> None:
+        """Before the first step, warn if the parameters move although no step was seen."""
+        if self._num_observed == 1:
+            self._versions = [p._version for p in self._params()]
+        elif self._num_observed == PATIENCE:
+            versions, self._versions = self._versions, []
+            if versions and versions != [p._version for p in self._params()]:
+                calls = f"observe() {PATIENCE} times, and parameters that changed,"
+                self._warn_once("no step", advice.no_step(self._watched, calls))
+
+    def _move(self, epoch: int | None) -> None:
+        """Take torch's own step; its warnings (of the order, of `epoch`) name the caller's line."""
+        if self._step_count != 1 and epoch is None:
+            super().step()
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            super().step(epoch)
+        for warning in caught:
+            callers.warn(str(warning.message))
 
     def _fold(self) -> None:
         self._warn_once("no step", advice.no_step(self._watched, f"observe() {MOST} times"))
