@@ -32,6 +32,11 @@ def test_what_hydra_reads_stays_as_it_is(text):
     assert readable([text]) == [text]
 
 
+@pytest.mark.parametrize("text", ["clip=null,1", "clip=null", "~logger"])
+def test_null_is_a_value_of_a_sweep(text):
+    assert readable([text]) == [text]
+
+
 @pytest.mark.parametrize("text", ["ü,b", "[ü", "'ü", "choice(ü"])
 def test_what_could_mean_two_things_is_refused(text):
     with pytest.raises(ValueError, match=r"cannot read 'task\.path="):

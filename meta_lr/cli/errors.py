@@ -30,6 +30,8 @@ def _message(error: BaseException) -> str:
         wanted = re.search(r"allocate ([\d.]+ ?\w+)", str(error))
         tried = f" for {wanted[1]}" if wanted else ""
         return f"there is not enough memory{tried}; take a smaller model, or smaller batches"
+    if is_too_large(error):
+        return "a number is too large for the network's weights; make it smaller, such as lr.peak="
     return _shortened(" ".join(str(error).split())) or type(error).__name__
 
 
@@ -37,6 +39,11 @@ def is_no_memory(error: BaseException) -> bool:
     """Return whether the memory, of the CPU or of a GPU, was too small."""
     told = isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
     return told or isinstance(error, MemoryError)
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Return whether torch refused a number that does not fit into the type of the weights."""
+    return isinstance(error, RuntimeError) and "without overflow" in str(error)
 
 
 def unknown_choice(group: str, name: str, names: Sequence[str]) -> str:

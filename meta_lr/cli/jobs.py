@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from meta_lr.cli import sweep
 from meta_lr.cli.arguments import overrides_of, refuse_other_experiments, refuse_unknown_flags
-from meta_lr.cli.errors import explain_composition, is_no_memory, one_line
+from meta_lr.cli.errors import explain_composition, is_no_memory, is_too_large, one_line
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.options import chosen_groups, comments, names, options
 from meta_lr.cli.overrides import readable
@@ -189,7 +189,7 @@ def _told_in_one_line(command: str) -> Iterator[None]:
         line = explain_composition(error, command, lambda: _options(command), _comment, choices)
         raise RefusedError(line) from error
     except (MemoryError, RuntimeError) as error:
-        if not is_no_memory(error):
+        if not is_no_memory(error) and not is_too_large(error):
             raise
         raise RefusedError(one_line(error)) from error
 

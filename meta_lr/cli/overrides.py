@@ -127,15 +127,14 @@ def _refuse_without_value(override: Override) -> None:
             )
         for name in value if isinstance(value, list) and value else [value]:
             text = name.text if isinstance(name, QuotedString) else name
-            nothing = text is None and name is value  # null in a list names no file
-            known = nothing or (isinstance(text, str) and ".." not in text.split("/"))
-            if names and not known:
+            known = isinstance(text, str) and ".." not in text.split("/")
+            if names and not override.is_delete() and not known:
                 raise ValueError(
                     unknown_choice(group, "null" if text is None else str(text), names)
                 )
     if isinstance(override._value, Glob) and not names:
         raise ValueError(f"{override.input_line}; glob() is for groups, such as lr=glob(tri*)")
-    if override.is_discrete_sweep() and next(_values(override), None) is None:
+    if override.is_discrete_sweep() and not any(True for _ in _values(override)):
         raise ValueError(f"{override.input_line} is a sweep over no value; name at least one")
 
 

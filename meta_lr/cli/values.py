@@ -45,8 +45,9 @@ def refuse_misfits(config: DictConfig) -> None:
             )
         if isinstance(value, DictConfig):
             refuse_misfits(value)
-        if not isinstance(value, DictConfig) or "_target_" not in value:
-            refuse_misfit(_name(config, key), value, hints.get(key, Any))
+        hint = hints.get(key, Any)
+        if not isinstance(value, DictConfig) or "_target_" not in value or hint in _WORDS:
+            refuse_misfit(_name(config, key), value, hint)
     for key in _needed(config, parameters):
         raise ValueError(f"{_name(config, key)} was left out, and {_called(target)} needs it")
 
@@ -76,8 +77,9 @@ def target_of(config: DictConfig) -> Callable[..., Any] | None:
         raise ValueError(f"{place}={path}; the dotted name of a class or a function is needed")
     if "_args_" in config:  # a part's arguments have names in all of the config files
         raise ValueError(f"{config._get_full_key('_args_')}: set each argument by its name instead")
-    if type(config.get("_partial_", False)) is not bool:
-        raise ValueError(f"{config._get_full_key('_partial_')} is neither true nor false")
+    for flag in ("_partial_", "_recursive_"):
+        if type(config.get(flag, False)) is not bool:
+            raise ValueError(f"{config._get_full_key(flag)} is neither true nor false")
     try:
         target = get_object(path)
     except Exception as error:  # whatever the import of a user's own module raises
