@@ -338,3 +338,15 @@ def test_another_kind_of_archive_is_told_which_are_read(tmp_path, load, name, st
     words = f"{re.escape(name)} is neither .* gzip, bzip2 or xz: unpack another kind, such as zip"
     with pytest.raises(ValueError, match=words):
         load(tmp_path / name)
+
+
+def test_a_link_to_nothing_in_place_of_a_class_is_refused(folder, load):
+    (folder / "train" / "eel").symlink_to(folder / "nowhere")
+    with pytest.raises(ValueError, match="train/eel is a link to nothing; restore what it points"):
+        load(folder)
+
+
+def test_other_links_to_nothing_do_not_matter(folder, load):
+    before = load(folder)
+    (folder / "train" / "notes.txt").symlink_to(folder / "nowhere")
+    assert same(load(folder), before)

@@ -81,6 +81,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[_File]]]:
     with_images: set[Path] = set()
     for name, folders, names in os.walk(root, followlinks=True, onerror=_fail):
         here = Path(name)
+        _refuse_lost_folder(here, names)
         visible = [f for f in sorted(folders) if not _is_hidden(f)]
         folders[:] = [f for f in visible if _is_new(here / f, seen, twice)]
         files = [_file(here / f) for f in sorted(names) if _is_image(f) and not _is_hidden(f)]
@@ -91,6 +92,15 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[_File]]]:
             raise ValueError(
                 f"{again} and {first} are the same folder, so its images would count twice; "
                 "remove the link, or replace it with a copy"
+            )
+
+
+def _refuse_lost_folder(here: Path, names: list[str]) -> None:
+    """Raise a ValueError for a link to nothing whose name could be that of a class."""
+    for name in names:
+        if "." not in name and (here / name).is_symlink():
+            raise ValueError(
+                f"{here / name} is a link to nothing; restore what it points to, or remove the link"
             )
 
 
