@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import higher
@@ -11,8 +11,8 @@ from higher.optim import DifferentiableOptimizer
 from torch import Tensor
 
 from meta_lr import rules
-from meta_lr.bilevel.look_ahead import clipped
-from meta_lr.protocol import Average, Controller, StepView, group_scales
+from meta_lr.bilevel.look_ahead import ask, clipped
+from meta_lr.protocol import Controller, StepView, group_scales
 from meta_lr.training.sandbox import HVP, Trial
 
 T = TypeVar("T")
@@ -29,10 +29,10 @@ class _RuleOptimizer(DifferentiableOptimizer):
 
     def _update(self, grouped_grads: Sequence[Sequence[Tensor | None]], **_: object) -> None:
         for group, states, grads in zip(self.param_groups, self.state, grouped_grads, strict=True):
-            for i, (p, g) in enumerate(zip(group["params"], grads, strict=True)):
-                if g is not None:
-                    d, states[i] = type(self).rule(p, g, states[i], group)
-                    group["params"][i] = d.apply(p, group["lr"])
+            n, own = len(grads), [states[i] for i in range(len(grads))]
+            step = rules.PureStep(type(self).rule, group["params"], grads, own, [group] * n)
+            group["params"], new = step.take([group["lr"]] * n)
+            states.update(enumerate(new))
 
 
 for _kind, _rule in rules.RULES.items():
@@ -68,24 +68,10 @@ def unroll(
             ) -> list[Tensor | None]:
                 nonlocal state
                 grads = clipped(grads, trial.sandbox.clip)
-                params = _ordered(optimizer, list(model.parameters()))
-                ordered = [
-                    torch.zeros_like(p) if g is None else g
-                    for p, g in zip(params, _ordered(optimizer, grads), strict=True)
-                ]
-                there = view.later(
-                    controller,
-                    k,
-                    loss=loss,
-                    params=params,
-                    grads=ordered,
-                    direction=lambda: _direction(rule, optimizer, params, ordered),
-                )
-                rate, state = controller(there, state)
-                if isinstance(rate, Average):
-                    raise ValueError(f"{type(controller).__name__} averages weights; not unrolled")
+                step = _step(rule, optimizer, list(model.parameters()), grads)
+                lr, state = ask(controller, view, k, loss, step, state)
                 for group, scale in zip(optimizer.param_groups, scales, strict=True):
-                    group["lr"] = rate * scale
+                    group["lr"] = lr * scale
                 return grads
 
             optimizer.step(loss, grad_callback=rated)  # pyright: ignore[reportArgumentType] - higher passes None for a parameter without a gradient
@@ -100,19 +86,15 @@ def _ordered(optimizer: DifferentiableOptimizer, tensors: Sequence[T]) -> list[T
     return [tensors[i] for indices in optimizer._group_to_param_list for i in indices]
 
 
-def _direction(
+def _step(
     rule: rules.Rule,
     optimizer: DifferentiableOptimizer,
     params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-) -> list[Tensor]:
-    """Return the direction at this point of the unroll."""
-    slots: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
-        (states[i], group)
-        for group, states in zip(optimizer.param_groups, optimizer.state, strict=True)
-        for i in range(len(group["params"]))
-    ]
-    return [
-        torch.zeros_like(p) if g is None else rule(p, g, state, group)[0].value(p)
-        for p, g, (state, group) in zip(params, grads, slots, strict=True)
-    ]
+    grads: Sequence[Tensor | None],
+) -> rules.PureStep:
+    """Return the step that `higher` is about to take, of tensors in the model's order."""
+    pairs = zip(optimizer.param_groups, optimizer.state, strict=True)
+    states = [states[i] for group, states in pairs for i in range(len(group["params"]))]
+    groups = [group for group in optimizer.param_groups for _ in group["params"]]
+    ordered = _ordered(optimizer, params), _ordered(optimizer, grads)
+    return rules.PureStep(rule, *ordered, states, groups)
