@@ -52,10 +52,7 @@ Rule = Callable[[Tensor, Tensor, State, Mapping[str, Any]], tuple[Direction, dic
 
 
 class PureStep(NamedTuple):
-    """One step of an optimizer as a pure function, of which only the learning rates are missing.
-
-    Each tensor may have a first dimension more, for copies side by side.
-    """
+    """All of an optimizer's step but the learning rates; copies may have a dimension in front."""
 
     rule: Rule
     params: Sequence[Tensor]  # in the optimizer's group order
@@ -71,11 +68,7 @@ class PureStep(NamedTuple):
         ]
 
     def take(self, lrs: Sequence[float | Tensor]) -> tuple[list[Tensor], list[State]]:
-        """Return the parameters and states after the step; the same without a gradient.
-
-        Args:
-            lrs: The learning rate of each parameter; a tensor is broadcast to it.
-        """
+        """Return parameters and states after a step at each parameter's own learning rate."""
         params, states = list(self.params), list(self.states)
         for i, (p, g, state, group, lr) in enumerate(zip(*self[1:], lrs, strict=True)):
             if g is not None:

@@ -79,11 +79,15 @@ class Copies:
         for t in range(start, start + steps):
             batch = self.problem.task.batch("train", t)
             grads, losses = self._slopes(point.params, batch)
-            step = self._step(point, grads, t)
+            slots = [{**slot, "step": torch.tensor(float(t))} for slot in point.slots]
+            step = rules.PureStep(self._rule, point.params, grads, slots, self._groups)
             seen = Seen(losses, point.params, grads, step.direction, t, self.problem.total_steps)
             lr, state = self.learner.side_by_side(tuple(phi), seen, point.state)
-            params, slots = step.take(self._alike(lr, point.params))
-            point = Point(tuple(params), tuple(map(_uncounted, slots)), {}, state)
+            pairs = zip(point.params, self._scales, strict=True)
+            lrs = [(lr * scale).view(-1, *[1] * (p.ndim - 1)) for p, scale in pairs]
+            params, slots = step.take(lrs)
+            kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
+            point = Point(tuple(params), tuple(kept), {}, state)
         return point
 
     def meta_losses(self, point: Point, index: int) -> Tensor:
@@ -103,20 +107,3 @@ class Copies:
 
     def _loss(self, params: Sequence[Tensor], batch: Batch) -> Tensor:
         return functional_call(self._lossy, dict(zip(self._names, params, strict=True)), (batch,))
-
-    def _step(self, point: Point, grads: Sequence[Tensor], t: int) -> rules.PureStep:
-        """Return the step of all copies; the count of steps is the same for all."""
-        slots = [{**slot, "step": torch.tensor(float(t))} for slot in point.slots]
-        return rules.PureStep(self._rule, point.params, grads, slots, self._groups)
-
-    def _alike(self, lr: Tensor, params: Sequence[Tensor]) -> list[Tensor]:
-        """Return the learning rates (copies,) of each parameter, shaped to multiply it."""
-        return [
-            (lr * scale).view(-1, *[1] * (p.ndim - 1))
-            for p, scale in zip(params, self._scales, strict=True)
-        ]
-
-
-def _uncounted(slot: rules.State) -> rules.State:
-    """Return a slot without its count of steps, which has no dimension for the copy."""
-    return {key: value for key, value in slot.items() if key != "step"}

@@ -102,13 +102,7 @@ def ask(
 ) -> tuple[float | Tensor, Any]:
     """Return the controller's learning rate for a step that is only tried out, and its next state.
 
-    Args:
-        controller: It sees the step as it sees one of the run, but with a graph.
-        view: Of the run's present step.
-        k: How many steps later the step is.
-        loss: Its loss ().
-        step: The step itself.
-        state: The controller's, before the step.
+    The step is `k` steps after that of `view`, and begins with this loss ().
     """
     present = [
         torch.zeros_like(p) if g is None else g
