@@ -319,6 +319,11 @@ def group_scales(optimizer: Optimizer) -> list[float]:
     return scales
 
 
+def params_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters of an optimizer, in group order."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def groups_of_params(optimizer: Optimizer) -> list[tuple[dict[str, Any], float]]:
     """Return each parameter's group and that group's scale, in group order."""
     scales = group_scales(optimizer)

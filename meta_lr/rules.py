@@ -51,6 +51,32 @@ class Direction(NamedTuple):
 Rule = Callable[[Tensor, Tensor, State, Mapping[str, Any]], tuple[Direction, dict[str, Any]]]
 
 
+class PureStep(NamedTuple):
+    """All of an optimizer's step but the learning rates; copies may have a dimension in front."""
+
+    rule: Rule
+    params: Sequence[Tensor]  # in the optimizer's group order
+    grads: Sequence[Tensor | None]  # None where there is none
+    states: Sequence[State]  # the optimizer's, of each parameter
+    groups: Sequence[Mapping[str, Any]]  # that of each parameter
+
+    def direction(self) -> list[Tensor]:
+        """Return what is subtracted per unit of learning rate; zeros without a gradient."""
+        return [
+            torch.zeros_like(p) if g is None else self.rule(p, g, state, group)[0].value(p)
+            for p, g, state, group in zip(*self[1:], strict=True)
+        ]
+
+    def take(self, lrs: Sequence[float | Tensor]) -> tuple[list[Tensor], list[State]]:
+        """Return parameters and states after a step at each parameter's own learning rate."""
+        params, states = list(self.params), list(self.states)
+        for i, (p, g, state, group, lr) in enumerate(zip(*self[1:], lrs, strict=True)):
+            if g is not None:
+                direction, states[i] = self.rule(p, g, state, group)
+                params[i] = direction.apply(p, lr)
+        return params, states
+
+
 def sgd(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
     """SGD with heavy-ball or Nesterov momentum, dampening and L2 decay."""
     g = _with_l2(p, g, group)
@@ -159,13 +185,14 @@ def direction(optimizer: Optimizer) -> list[Tensor]:
         rule = rule_of(optimizer)
     except ValueError:
         return _direction_of_copy(optimizer)
-    return [
-        torch.zeros_like(p)
-        if p.grad is None
-        else rule(p.detach(), _dense(p.grad), _state(optimizer, p), group)[0].value(p.detach())
-        for group in optimizer.param_groups
-        for p in group["params"]
-    ]
+    places = [(p, group) for group in optimizer.param_groups for p in group["params"]]
+    return PureStep(
+        rule,
+        [p.detach() for p, _ in places],
+        [None if p.grad is None else _dense(p.grad) for p, _ in places],
+        [_state(optimizer, p) for p, _ in places],
+        [group for _, group in places],
+    ).direction()
 
 
 def gradients(params: Sequence[Tensor]) -> list[Tensor]:

@@ -13,6 +13,7 @@ from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import derive, generator, seed_model
 from meta_lr.training.sandbox import Sandbox
+from meta_lr.training.step import gradient
 
 
 class Recurrent(nn.Module):
@@ -87,11 +88,9 @@ class Stopped:
 
     def gradient(self, step):
         self.sandbox.at(step)
-        self.optimizer.zero_grad()
         seed_model(0, "model", step)
         loss = self.task.loss(self.model, self.task.batch("train", step))
-        loss.backward()
-        return loss.detach()
+        return gradient(self.optimizer, loss, None)
 
 
 class Waiting(Stopped):

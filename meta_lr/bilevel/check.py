@@ -15,12 +15,13 @@ from torch.optim import Optimizer
 from meta_lr import rules, vectors
 from meta_lr.bilevel.estimators import Estimate, Estimator
 from meta_lr.bilevel.look_ahead import Reads
-from meta_lr.protocol import Need, StepView
+from meta_lr.protocol import Need, StepView, group_scales, params_of, set_rate
 from meta_lr.schedulers.learned import Learned, LearnedState
 from meta_lr.schedulers.network import Tensors
 from meta_lr.seeds import generator, seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.training.sandbox import Sandbox
+from meta_lr.training.step import gradient, update
 
 
 class Row(NamedTuple):
@@ -60,43 +61,31 @@ class Waiting:
         self.sandbox = Sandbox(self.model, self.optimizer, task.loss, self.batch, clip=clip, seed=0)
         self.phi = tuple(weight.double() for weight in learner.stages[0])
         self.learner = replace(learner, stages=(self.phi,))
-        self.clip, self.loss = clip, torch.tensor(0.0)
+        set_rate(self.optimizer, 0.5 * learner.highest, group_scales(self.optimizer))
         for step in range(4):
-            self.gradient(step)
-            if step < 3:
-                rate = 0.5 * learner.highest
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate
-                self.optimizer.step()
+            if step > 0:
+                update(self.optimizer)
+            self.sandbox.at(step)
+            seed_model(0, "model", step)
+            loss = task.loss(self.model, self.batch("train", step))
+            self.loss = gradient(self.optimizer, loss, clip)
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return the task's batch, in float64."""
         batch = self.task.batch(split, index, draw)
         return tuple(t.double() if t.is_floating_point() else t for t in batch)
 
-    def gradient(self, step: int) -> None:
-        """Leave the gradient of a step in the parameters."""
-        self.sandbox.at(step)
-        self.optimizer.zero_grad()
-        seed_model(0, "model", step)
-        loss = self.task.loss(self.model, self.batch("train", step))
-        loss.backward()
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
-        self.loss = loss.detach()
-
     def estimate(
         self, estimator: Estimator, weights: Sequence[float], phi: Tensors | None = None
     ) -> Estimate:
         """Return the objective of a look-ahead, and its gradient."""
         phi = tuple(weight.detach().requires_grad_() for weight in phi or self.phi)
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
         view = StepView(
             _READS,
             3,
             total_steps=1000,
             loss=self.loss,
-            params=params,
+            params=params_of(self.optimizer),
             direction=lambda: rules.direction(self.optimizer),
             sandbox=self.sandbox,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -62,7 +61,8 @@ class Copies:
                 "choose a model without BatchNorm, or estimator=adjoint"
             )
         optimizer = problem.make_optimizer(list(self.model.parameters()))
-        self._rule, self._groups = rules.rule_of(optimizer), groups_of_params(optimizer)
+        self._rule = rules.rule_of(optimizer)
+        self._groups, self._scales = zip(*groups_of_params(optimizer), strict=True)
         self._lossy = LossModule(self.model, problem.task.loss)
         self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
         self._slopes = vmap(grad_and_value(self._loss), in_dims=(0, None))
@@ -79,11 +79,15 @@ class Copies:
         for t in range(start, start + steps):
             batch = self.problem.task.batch("train", t)
             grads, losses = self._slopes(point.params, batch)
-            direction = partial(self._direction, point, grads, t)
-            seen = Seen(losses, point.params, grads, direction, t, self.problem.total_steps)
-            rates, state = self.learner.side_by_side(tuple(phi), seen, point.state)
-            params, slots = self._stepped(point, grads, rates, t)
-            point = Point(params, slots, {}, state)
+            slots = [{**slot, "step": torch.tensor(float(t))} for slot in point.slots]
+            step = rules.PureStep(self._rule, point.params, grads, slots, self._groups)
+            seen = Seen(losses, point.params, grads, step.direction, t, self.problem.total_steps)
+            lr, state = self.learner.side_by_side(tuple(phi), seen, point.state)
+            pairs = zip(point.params, self._scales, strict=True)
+            lrs = [(lr * scale).view(-1, *[1] * (p.ndim - 1)) for p, scale in pairs]
+            params, slots = step.take(lrs)
+            kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
+            point = Point(tuple(params), tuple(kept), {}, state)
         return point
 
     def meta_losses(self, point: Point, index: int) -> Tensor:
@@ -103,25 +107,3 @@ class Copies:
 
     def _loss(self, params: Sequence[Tensor], batch: Batch) -> Tensor:
         return functional_call(self._lossy, dict(zip(self._names, params, strict=True)), (batch,))
-
-    def _direction(self, point: Point, grads: Sequence[Tensor], t: int) -> list[Tensor]:
-        """Return what all copies' optimizers subtract per unit of their group's learning rate."""
-        return [
-            self._rule(p, g, {**slot, "step": torch.tensor(float(t))}, group)[0].value(p)
-            for p, g, slot, (group, _) in zip(
-                point.params, grads, point.slots, self._groups, strict=True
-            )
-        ]
-
-    def _stepped(
-        self, point: Point, grads: Sequence[Tensor], rates: Tensor, t: int
-    ) -> tuple[tuple[Tensor, ...], tuple[Mapping[str, Any], ...]]:
-        """Return all copies' parameters and slots after a step; the rules go element by element."""
-        moved, kept, count = [], [], torch.tensor(float(t))
-        for p, g, slot, (group, scale) in zip(
-            point.params, grads, point.slots, self._groups, strict=True
-        ):
-            direction, new = self._rule(p, g, {**slot, "step": count}, group)
-            moved.append(direction.apply(p, (rates * scale).view(-1, *[1] * (p.ndim - 1))))
-            kept.append({key: value for key, value in new.items() if key != "step"})
-        return tuple(moved), tuple(kept)

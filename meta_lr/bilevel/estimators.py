@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from meta_lr import vectors
+from meta_lr.baselines.line import line
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.look_ahead import LookAhead
-from meta_lr.protocol import Need, StepView, groups_of_params
+from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.learned import Learned, LearnedState
 
 
@@ -87,7 +88,7 @@ class ClosedForm:
         with torch.enable_grad():
             rate = torch.as_tensor(learner(view.seen_by(learner), state)[0])
         with torch.no_grad():
-            directions = scaled_directions(view)
+            directions = line(view).step
             virtual = vectors.axpy(-rate.item(), directions, view.params)
         with torch.enable_grad():
             virtual = [p.requires_grad_() for p in virtual]
@@ -191,15 +192,6 @@ class FirstOrder(_WalkedBack):
     """
 
     second_order: ClassVar[bool] = False
-
-
-def scaled_directions(view: StepView) -> list[Tensor]:
-    """Return the optimizer's direction, times each group's scale of the rate."""
-    groups = groups_of_params(view.sandbox.optimizer)
-    return [
-        d if scale == 1.0 else scale * d
-        for (_, scale), d in zip(groups, view.direction, strict=True)
-    ]
 
 
 def refuse_cudnn(model: nn.Module) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from meta_lr import rules, vectors
-from meta_lr.protocol import Average, Controller, Need, StepView, groups_of_params
+from meta_lr.protocol import Average, Controller, Need, StepView, groups_of_params, params_of
+from meta_lr.rules import PureStep
 
 T = TypeVar("T")
 
@@ -57,11 +58,12 @@ class LookAhead:
     def __init__(self, controller: Controller, view: StepView) -> None:
         self.controller, self.view, self.sandbox = controller, view, view.sandbox
         optimizer = self.sandbox.optimizer
-        self._rule, self._groups = rules.rule_of(optimizer), groups_of_params(optimizer)
+        self._rule = rules.rule_of(optimizer)
+        self._groups, self._scales = zip(*groups_of_params(optimizer), strict=True)
 
     def start(self, state: Any) -> Point:
         """Return where the run stands."""
-        params = [p for g in self.sandbox.optimizer.param_groups for p in g["params"]]
+        params = params_of(self.sandbox.optimizer)
         slots = tuple(dict(self.sandbox.optimizer.state.get(p, {})) for p in params)
         buffers = dict(self.sandbox.model.named_buffers())
         return detached(Point(tuple(params), slots, buffers, state))
@@ -80,16 +82,9 @@ class LookAhead:
             loss, point.params, create_graph=second_order, retain_graph=True, allow_unused=True
         )
         grads = clipped(grads, self.sandbox.clip)
-        rate, state = self.controller(self._seen(point, k, loss, grads), point.state)
-        if isinstance(rate, Average):
-            raise ValueError(f"{type(self.controller).__name__} averages weights; not unrolled")
-        params, slots = list(point.params), list(point.slots)
-        for i, (p, g, (group, scale)) in enumerate(
-            zip(point.params, grads, self._groups, strict=True)
-        ):
-            if g is not None:
-                direction, slots[i] = self._rule(p, g, slots[i], group)
-                params[i] = direction.apply(p, rate * scale)
+        step = PureStep(self._rule, point.params, grads, point.slots, self._groups)
+        lr, state = ask(self.controller, self.view, k, loss, step, point.state)
+        params, slots = step.take([lr * scale for scale in self._scales])
         return Point(tuple(params), tuple(slots), buffers, state)
 
     def score(self, point: Point, left: int) -> Tensor:
@@ -101,27 +96,25 @@ class LookAhead:
         buffers = mapped(dict(point.buffers), torch.clone)
         return self.sandbox.loss_with(point.params, buffers, "meta", draw)
 
-    def _seen(self, point: Point, k: int, loss: Tensor, grads: Sequence[Tensor | None]) -> StepView:
-        present = [
-            torch.zeros_like(p) if g is None else g
-            for p, g in zip(point.params, grads, strict=True)
-        ]
-        return self.view.later(
-            self.controller,
-            k,
-            loss=loss,
-            params=point.params,
-            grads=present,
-            direction=lambda: self._direction(point, grads),
-        )
 
-    def _direction(self, point: Point, grads: Sequence[Tensor | None]) -> list[Tensor]:
-        return [
-            torch.zeros_like(p) if g is None else self._rule(p, g, slot, group)[0].value(p)
-            for p, g, slot, (group, _) in zip(
-                point.params, grads, point.slots, self._groups, strict=True
-            )
-        ]
+def ask(
+    controller: Controller, view: StepView, k: int, loss: Tensor, step: PureStep, state: Any
+) -> tuple[float | Tensor, Any]:
+    """Return the controller's learning rate for a step that is only tried out, and its next state.
+
+    The step is `k` steps after that of `view`, and begins with this loss ().
+    """
+    present = [
+        torch.zeros_like(p) if g is None else g
+        for p, g in zip(step.params, step.grads, strict=True)
+    ]
+    there = view.later(
+        controller, k, loss=loss, params=step.params, grads=present, direction=step.direction
+    )
+    lr, state = controller(there, state)
+    if isinstance(lr, Average):
+        raise ValueError(f"{type(controller).__name__} averages weights; not unrolled")
+    return lr, state
 
 
 def clipped(grads: Sequence[Tensor | None], largest: float | None) -> list[Tensor | None]:

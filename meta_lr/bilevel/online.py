@@ -230,18 +230,13 @@ class OnlineMLRSNet:
 
     def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
         group = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": self.meta_weight_decay}
-        phi, means, squares = [], [], []
-        for p, g, mean, square in zip(state.phi, grads, state.means, state.squares, strict=True):
-            moments = {"step": state.updates, "exp_avg": mean, "exp_avg_sq": square}
-            direction, moments = rules.adam(p, g, moments, group)
-            phi.append(direction.apply(p, self.meta_lr))
-            means.append(moments["exp_avg"])
-            squares.append(moments["exp_avg_sq"])
+        n, pairs = len(state.phi), zip(state.means, state.squares, strict=True)
+        moments = [{"step": state.updates, "exp_avg": m, "exp_avg_sq": s} for m, s in pairs]
+        step = rules.PureStep(rules.adam, state.phi, grads, moments, [group] * n)
+        phi, after = step.take([self.meta_lr] * n)
+        means, squares = (tuple(slot[key] for slot in after) for key in ("exp_avg", "exp_avg_sq"))
         return state._replace(
-            phi=tuple(phi),
-            means=tuple(means),
-            squares=tuple(squares),
-            updates=state.updates + 1,
+            phi=tuple(phi), means=means, squares=squares, updates=state.updates + 1
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import higher
 import torch
@@ -11,11 +12,9 @@ from higher.optim import DifferentiableOptimizer
 from torch import Tensor
 
 from meta_lr import rules
-from meta_lr.bilevel.look_ahead import clipped
-from meta_lr.protocol import Average, Controller, StepView, group_scales
+from meta_lr.bilevel.look_ahead import ask, clipped
+from meta_lr.protocol import Controller, StepView, group_scales
 from meta_lr.training.sandbox import HVP, Trial
-
-T = TypeVar("T")
 
 
 class _RuleOptimizer(DifferentiableOptimizer):
@@ -26,13 +25,26 @@ class _RuleOptimizer(DifferentiableOptimizer):
     """
 
     rule: rules.Rule
+    lrs: Callable[[rules.PureStep], Sequence[float | Tensor]]  # asked for those of the groups
 
     def _update(self, grouped_grads: Sequence[Sequence[Tensor | None]], **_: object) -> None:
-        for group, states, grads in zip(self.param_groups, self.state, grouped_grads, strict=True):
-            for i, (p, g) in enumerate(zip(group["params"], grads, strict=True)):
-                if g is not None:
-                    d, states[i] = type(self).rule(p, g, states[i], group)
-                    group["params"][i] = d.apply(p, group["lr"])
+        places = [
+            (group, states, i)
+            for group, states in zip(self.param_groups, self.state, strict=True)
+            for i in range(len(group["params"]))
+        ]
+        step = rules.PureStep(
+            type(self).rule,
+            [group["params"][i] for group, _, i in places],
+            [g for grads in grouped_grads for g in grads],
+            [states[i] for _, states, i in places],
+            [group for group, _, _ in places],
+        )
+        for group, lr in zip(self.param_groups, self.lrs(step), strict=True):
+            group["lr"] = lr
+        moved = step.take([group["lr"] for group in step.groups])
+        for (group, states, i), p, slot in zip(places, *moved, strict=True):
+            group["params"][i], states[i] = p, slot
 
 
 for _kind, _rule in rules.RULES.items():
@@ -55,64 +67,24 @@ def unroll(
     Raises:
         ValueError: The optimizer, or an option of it, has no exact differentiable rule.
     """
-    rule = rules.rule_of(trial.optimizer)
-    scales, total = group_scales(trial.sandbox.optimizer), torch.zeros(())
+    rules.refuse_unsupported(trial.optimizer)
+    scales = group_scales(trial.sandbox.optimizer)
+    clip, total = partial(clipped, largest=trial.sandbox.clip), torch.zeros(())
     with higher.innerloop_ctx(trial.model, trial.optimizer) as (model, optimizer):
+        assert isinstance(optimizer, _RuleOptimizer)
         for k, weight in enumerate(weights):
             loss = trial.loss(model, k - 1 if k else None)
             if k:  # later steps are differentiated twice
                 trial.sandbox.cost += HVP
 
-            def rated(
-                grads: Sequence[Tensor | None], k: int = k, loss: Tensor = loss
-            ) -> list[Tensor | None]:
+            def lrs(step: rules.PureStep, k: int = k, loss: Tensor = loss) -> list[float | Tensor]:
                 nonlocal state
-                grads = clipped(grads, trial.sandbox.clip)
-                params = _ordered(optimizer, list(model.parameters()))
-                ordered = [
-                    torch.zeros_like(p) if g is None else g
-                    for p, g in zip(params, _ordered(optimizer, grads), strict=True)
-                ]
-                there = view.later(
-                    controller,
-                    k,
-                    loss=loss,
-                    params=params,
-                    grads=ordered,
-                    direction=lambda: _direction(rule, optimizer, params, ordered),
-                )
-                rate, state = controller(there, state)
-                if isinstance(rate, Average):
-                    raise ValueError(f"{type(controller).__name__} averages weights; not unrolled")
-                for group, scale in zip(optimizer.param_groups, scales, strict=True):
-                    group["lr"] = rate * scale
-                return grads
+                lr, state = ask(controller, view, k, loss, step, state)
+                return [lr * scale for scale in scales]
 
-            optimizer.step(loss, grad_callback=rated)  # pyright: ignore[reportArgumentType] - higher passes None for a parameter without a gradient
+            optimizer.lrs = lrs
+            optimizer.step(loss, grad_callback=clip)  # pyright: ignore[reportArgumentType] - higher passes None for a parameter without a gradient
             if weight:
                 left = len(weights) - 1 - k
                 total = total + weight * trial.sandbox.loss_of(model, "meta", left)
         return total
-
-
-def _ordered(optimizer: DifferentiableOptimizer, tensors: Sequence[T]) -> list[T]:
-    """Return what is in the model's order in the optimizer's group order."""
-    return [tensors[i] for indices in optimizer._group_to_param_list for i in indices]
-
-
-def _direction(
-    rule: rules.Rule,
-    optimizer: DifferentiableOptimizer,
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-) -> list[Tensor]:
-    """Return the direction at this point of the unroll."""
-    slots: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = [
-        (states[i], group)
-        for group, states in zip(optimizer.param_groups, optimizer.state, strict=True)
-        for i in range(len(group["params"]))
-    ]
-    return [
-        torch.zeros_like(p) if g is None else rule(p, g, state, group)[0].value(p)
-        for p, g, (state, group) in zip(params, grads, slots, strict=True)
-    ]

@@ -60,6 +60,8 @@ class Problem:
 class OwnLoop:
     """A loop as people write it, around `ControlledLR`.
 
+    It shares no step with the training loop on purpose: it stands for somebody else's code.
+
     Args:
         controller: Steers it.
         optimizer: Makes the optimizer from the model's parameters.

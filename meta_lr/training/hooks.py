@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch.optim import Optimizer
 
+from meta_lr.protocol import params_of
+
 Owner = TypeVar("Owner")
 Args = tuple[Any, ...]  # of a step, from the optimizer itself on
 Kwargs = dict[str, Any]
@@ -82,8 +84,8 @@ def unscale(optimizer: Optimizer) -> None:
     scale = getattr(optimizer, "grad_scale", None)
     if scale is None:
         return
-    for group in optimizer.param_groups:
-        for p in group["params"]:
+    with torch.no_grad():
+        for p in params_of(optimizer):
             if p.grad is not None:
                 p.grad.div_(scale.to(p.grad.device))
     vars(optimizer)["grad_scale"] = None

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
 
-from meta_lr.protocol import group_scales, set_rate
+from meta_lr.protocol import group_scales, params_of, set_rate
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split
+from meta_lr.training.step import gradient, update
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
 BatchFn = Callable[[Split, int, "int | None"], Batch]
@@ -83,7 +84,7 @@ class Sandbox:
         self._lossy = LossModule(model, loss_fn)
         names = {id(p): "model." + name for name, p in model.named_parameters()}
         try:
-            self._names = [names[id(p)] for g in optimizer.param_groups for p in g["params"]]
+            self._names = [names[id(p)] for p in params_of(optimizer)]
         except KeyError:
             raise ValueError(
                 "the optimizer has a parameter that is not in the model; "
@@ -155,7 +156,7 @@ class Sandbox:
         at the same one see the same batches.
         """
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
-        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        trained = {id(p) for p in params_of(optimizer)}
         for p in model.parameters():  # what the run does not train has no part in clipping
             p.requires_grad_(p.requires_grad and id(p) in trained)
         with self._forked():
@@ -222,17 +223,11 @@ class Trial:
         """Take one training step at `rate`; return its loss ()."""
         with torch.enable_grad():
             loss = self.loss(self.model, self._first_draw + self.steps)
-            self.optimizer.zero_grad()
-            (loss if self._scaler is None else self._scaler.scale(loss)).backward()
+            loss = gradient(self.optimizer, loss, self.sandbox.clip, self._scaler)
         set_rate(self.optimizer, rate, self._scales)
-        self._clip()
-        if self._scaler is None:
-            self.optimizer.step()
-        else:
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
+        update(self.optimizer, scaler=self._scaler)
         self.steps += 1
-        return loss.detach()
+        return loss
 
     def loss(self, model: nn.Module, draw: int | None) -> Tensor:
         """Return the training loss () of `model`, say a patched copy, on the draw-th batch."""
@@ -266,14 +261,6 @@ class Trial:
         for module in training:  # one that the user froze stays so
             module.training = True
         return total / examples
-
-    def _clip(self) -> None:
-        if self.sandbox.clip is None:
-            return
-        if self._scaler is not None:
-            self._scaler.unscale_(self.optimizer)
-        params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(params, self.sandbox.clip)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

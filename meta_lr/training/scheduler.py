@@ -10,17 +10,17 @@ from functools import partial
 from numbers import Integral
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from meta_lr import callers, protocol, rules
-from meta_lr.protocol import Average, Controller, Need, StepView
+from meta_lr import callers, protocol
+from meta_lr.protocol import Average, Controller, Need
 from meta_lr.training import accumulation, advice, hooks, refusals
 from meta_lr.training.groups import Groups, own
 from meta_lr.training.losses import MOST, NONE_EARLIER, Earlier, Loss, add_up, as_loss, summarise
 from meta_lr.training.sandbox import Sandbox
+from meta_lr.training.step import ask
 
 FORMAT = 1  # of the state dict
 PATIENCE = 20  # calls of `step` before the first optimizer step; a GradScaler may skip a few
@@ -158,8 +158,9 @@ class ControlledLR(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         """Return the rates of the groups; inside `step()`, a policy's next ones."""
         if self._is_policy and self._get_lr_called_within_step:
-            self._rate, self._used = self._ask(None), False
-            return [self._rate * scale for scale in self._groups.scales()]
+            scales, self._used = self._groups.scales(), False
+            rate = self._ask(None, scales)
+            return [rate * scale for scale in scales]
         return _rates(self.optimizer)
 
     def get_last_lr(self) -> list[float | Tensor]:
@@ -273,29 +274,30 @@ class ControlledLR(LRScheduler):
                 return
             self.held += loss is None
         if loss is not None or not self._reads_loss:
-            self._rate = self._ask(loss)
-        if self._rate is not None:
+            self._ask(loss, scales)
+        elif self._rate is not None:
             protocol.set_rate(self.optimizer, self._rate, scales)
 
-    def _ask(self, loss: Loss | None) -> float:
-        """Return the controller's rate for step `last_epoch`; its state begins anew at 0."""
-        if self.sandbox is not None:
-            self.sandbox.at(self.last_epoch)
-        state = self.controller.init() if self.last_epoch == 0 else self._state
-        with torch.no_grad(), nullcontext() if self.sandbox is None else self.sandbox.timed():
-            rate, state = self.controller(self._view(loss), state)
-        number = float(rate.rate if isinstance(rate, Average) else rate)
-        protocol.check_rate(self.controller, self.last_epoch, number)
-        self._state, self._average = state, None
-        if isinstance(rate, Average):
-            self._restart_from(rate)
-        return number
-
-    def _restart_from(self, average: Average) -> None:
-        self._average = average
-        if not self._averages:
+    def _ask(self, loss: Loss | None, scales: list[float]) -> float:
+        """Ask the controller for the rate of step `last_epoch`; its state begins anew at 0."""
+        if self._reads_tensors:
+            hooks.unscale(self._watched)
+        self._rate, self._average, self._state = ask(
+            self.controller,
+            self.controller.init() if self.last_epoch == 0 else self._state,
+            self._watched,
+            self.last_epoch,
+            scales=scales,
+            loss=loss,
+            params=self._params() if self._reads_tensors else (),
+            total_steps=self._total_steps,
+            steps_per_epoch=self.steps_per_epoch,
+            sandbox=self.sandbox,
+        )
+        if self._average is not None and not self._averages:
             self._averages = True
             hooks.after_steps(self._watched, self, ControlledLR._after_step)
+        return self._rate
 
     def _after_step(self, args: hooks.Args, kwargs: hooks.Kwargs) -> None:
         if self._average is not None:
@@ -368,25 +370,8 @@ class ControlledLR(LRScheduler):
             self._warned.add(kind)
             callers.warn(message)
 
-    def _view(self, loss: Loss | None) -> StepView:
-        optimizer, params = self._watched, []
-        if self._reads_tensors:
-            hooks.unscale(optimizer)
-            params = self._params()
-        return StepView(
-            self.controller,
-            self.last_epoch,
-            total_steps=self._total_steps,
-            steps_per_epoch=self.steps_per_epoch,
-            loss=loss,
-            params=params,
-            grads=rules.gradients(params),
-            direction=lambda: rules.direction(optimizer),
-            sandbox=self.sandbox,
-        )
-
     def _params(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+        return protocol.params_of(self.optimizer)
 
     def _served(self) -> Need:
         served = ~(Need.HORIZON | Need.EPOCHS | _EXPERIMENTS)

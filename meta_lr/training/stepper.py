@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meta_lr import protocol, rules
-from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.protocol import Controller, Need
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training.groups import separate
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
+from meta_lr.training.step import ask, gradient, update
 
 
 class Stepper:
@@ -63,7 +64,7 @@ class Stepper:
         self.optimizer = make_optimizer(list(self.model.parameters()))
         rules.refuse_other_family(controller, self.optimizer)
         protocol.refuse_complex(controller, self.optimizer)
-        self.params = [p for g in self.optimizer.param_groups for p in g["params"]]
+        self.params = protocol.params_of(self.optimizer)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
         separate(self.optimizer)
@@ -101,7 +102,7 @@ class Stepper:
         if _is_known_bad(loss):
             return None
         try:
-            rate = self._ask(step, loss)
+            average = self._ask(step, loss)
         except InterruptedExperimentError:
             undo()
             raise
@@ -111,9 +112,7 @@ class Stepper:
             if math.isfinite(loss.item()):
                 raise
             return None  # no controller can answer a loss that is not a number
-        self.optimizer.step()
-        if isinstance(rate, protocol.Average):
-            protocol.apply_average(self.params, rate)
+        update(self.optimizer, average)
         return loss
 
     def _note(self, note: dict[str, Any]) -> None:
@@ -180,12 +179,7 @@ class Stepper:
     def _gradient(self, step: int) -> Tensor:
         batch = self.batch("train", step)
         seed_model(self.seed, "model", step, device=self.device)
-        loss = self.task.loss(self.model, batch)
-        self.model.zero_grad()
-        loss.backward()
-        if self.clip is not None:
-            nn.utils.clip_grad_norm_(self.params, self.clip)
-        return loss.detach()
+        return gradient(self.optimizer, self.task.loss(self.model, batch), self.clip)
 
     def _undo(self) -> Callable[[], None]:
         """Return what takes back the part of this step that a search in it may interrupt."""
@@ -201,26 +195,20 @@ class Stepper:
 
         return restore
 
-    def _ask(self, step: int, loss: Tensor) -> protocol.Rate:
-        """Ask the controller for this step's rate and write it into the optimizer."""
-        self.sandbox.at(step)
-        view = StepView(
+    def _ask(self, step: int, loss: Tensor) -> protocol.Average | None:
+        self.lr, average, self.state = ask(
             self.controller,
+            self.state,
+            self.optimizer,
             step,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.task.num_batches("train"),
+            scales=self.scales,
             loss=loss,
             params=self.params,
-            grads=rules.gradients(self.params),
-            direction=lambda: rules.direction(self.optimizer),
+            total_steps=self.total_steps,
+            steps_per_epoch=self.task.num_batches("train"),
             sandbox=self.sandbox,
         )
-        with torch.no_grad(), self.sandbox.timed():
-            rate, self.state = self.controller(view, self.state)
-        number = rate.rate if isinstance(rate, protocol.Average) else rate
-        self.lr = protocol.check_rate(self.controller, step, float(number))
-        protocol.set_rate(self.optimizer, self.lr, self.scales)
-        return rate
+        return average
 
 
 def _is_known_bad(loss: Tensor) -> bool:

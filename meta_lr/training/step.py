@@ -1,0 +1,91 @@
+"""One training step in place, in three parts: the gradient, the learning rate, the update."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+from meta_lr import protocol, rules
+from meta_lr.protocol import Average, Controller, HostLoss, StepView
+
+if TYPE_CHECKING:
+    from meta_lr.training.sandbox import Sandbox
+
+
+def gradient(
+    optimizer: Optimizer, loss: Tensor, clip: float | None, scaler: GradScaler | None = None
+) -> Tensor:
+    """Leave the gradient of a loss () in the parameters; return the loss without its graph.
+
+    The norm of the gradient, unscaled, is at most `clip`.
+    """
+    optimizer.zero_grad()
+    (loss if scaler is None else scaler.scale(loss)).backward()
+    if clip is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(protocol.params_of(optimizer), clip)
+    return loss.detach()
+
+
+def ask(
+    controller: Controller,
+    state: Any,
+    optimizer: Optimizer,
+    step: int,
+    *,
+    scales: Sequence[float],
+    loss: Tensor | HostLoss | None,
+    params: Sequence[Tensor],
+    total_steps: int,
+    steps_per_epoch: int,
+    sandbox: Sandbox | None,
+) -> tuple[float, Average | None, Any]:
+    """Ask for the learning rate of a step, and write it into the optimizer's groups.
+
+    Returns the learning rate of the first group, the average to restart from after the step, and
+    the controller's next state. `scales` holds the factor of each group, `params` is empty if the
+    controller reads no tensors, and the rest is as in `StepView`.
+
+    Raises:
+        ValueError: The learning rate is negative, infinite or not a number.
+    """
+    if sandbox is not None:
+        sandbox.at(step)
+    view = StepView(
+        controller,
+        step,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        loss=loss,
+        params=params,
+        grads=rules.gradients(params),
+        direction=lambda: rules.direction(optimizer),
+        sandbox=sandbox,
+    )
+    with torch.no_grad(), nullcontext() if sandbox is None else sandbox.timed():
+        rate, state = controller(view, state)
+    average = rate if isinstance(rate, Average) else None
+    lr = float(rate.rate if isinstance(rate, Average) else rate)
+    protocol.check_rate(controller, step, lr)
+    protocol.set_rate(optimizer, lr, scales)
+    return lr, average, state
+
+
+def update(
+    optimizer: Optimizer, average: Average | None = None, scaler: GradScaler | None = None
+) -> None:
+    """Let the optimizer step, then restart from an average if there is one."""
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    if average is not None:
+        protocol.apply_average(protocol.params_of(optimizer), average)
