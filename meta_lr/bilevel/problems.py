@@ -112,10 +112,10 @@ class DigitsProblems:
         kind = draw.choice(self.optimizers)
         make, scale = OPTIMIZERS[kind]
         share, batch_size = draw.uniform(self.subsets), draw.choice(self.batch_sizes)
-        whole = whole(self.data, self.meta_size)
+        everything = whole(self.data, self.meta_size)
         task = replace(
-            whole,
-            splits=part(whole, share, batch_size, generator(0, "part", self.name, index)),
+            everything,
+            splits=part(everything, share, batch_size, generator(0, "part", self.name, index)),
             network=network,
             batch_size=batch_size,
             noise="uniform",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,7 @@ class SmallMLP(nn.Module):
     ) -> None:
         super().__init__()
         widths = [in_channels * image_size**2, *hidden]
-        pairs = zip(widths, widths[1:], strict=False)
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.head = nn.Linear(widths[-1], num_classes)
         self.activation = activation
 
