@@ -109,13 +109,14 @@ def load(folder: Path) -> tuple[Scheduler, Contract]:
     with _blamed(weights):
         data = _bytes(weights, _MOST_WEIGHTS)
         stages = _stages(_tensors(data), net, contract["stages"])
+    with _blamed(config):
+        made = scheduler(contract, net, features, stages)
     if _fingerprint(contract, data) != contract["fingerprint"]:
         raise CheckpointError(
             f"{folder}: the weights are not those that {CONFIG} was written for; "
             "copy both files from the same checkpoint"
         )
-    with _blamed(config):
-        return scheduler(contract, net, features, stages), contract
+    return made, contract
 
 
 def load_pretrained(

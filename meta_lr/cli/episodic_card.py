@@ -37,8 +37,9 @@ def _about(done: MetaTraining, best: Scheduler) -> str:
     return f"{_meaning(best)}\n\n{_peaks(done, best)}\n{_weights(best)}"
 
 
-_SELF_TUNING = """The schedule finds its own learning rate and takes any optimizer. The learning rate of the
-optimizer itself is not used; only the ratio of the parameter groups to each other is kept.
+_SELF_TUNING = """The schedule finds its own learning rate and takes any optimizer. The learning
+rate of the optimizer itself is not used; only the ratio of the parameter groups to each other is
+kept.
 """
 
 

@@ -49,7 +49,7 @@ def _learner(cfg: DictConfig, seed: int) -> Scheduler:
     """Return the schedule with its first weights: with an integrator it finds its own scale."""
     net, features = parts.build(cfg.net), parts.build(cfg.features)
     phi = net.init(seed, cfg.start)
-    if cfg.integrator is not None:
+    if "integrator" in cfg:
         return SelfTuning(phi, net, parts.build(cfg.integrator), features)
     gamma = parts.positive(cfg, "gamma")
     return Learned(net, [phi], gamma, features=features, anneal=bool(cfg.anneal))
