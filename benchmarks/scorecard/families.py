@@ -115,8 +115,9 @@ def problem(family: str, number: int, seed: int) -> Problem:
     draw = Draw(generator(0, "scorecard", family, number))
     (inputs, targets), network, measure = FAMILIES[family](draw, number)
     make, unit = KINDS[draw.choice(tuple(KINDS))]
+    batches = TEXTS if measure is tasks.of_symbols else BATCHES
     task = tasks.ArrayTask(
-        f"{family}-{number}", inputs, targets, network, measure, draw.choice(TEXTS if measure is tasks.of_symbols else BATCHES),
+        f"{family}-{number}", inputs, targets, network, measure, draw.choice(batches),
         derive(seed, "scorecard", family, number),
     )  # fmt: skip
     steps = draw.log_integer(LENGTHS)

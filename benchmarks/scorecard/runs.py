@@ -1,4 +1,4 @@
-"""The runs of a scorecard: each problem's tuned cosines and learned schedules, kept as they come."""
+"""The runs of a scorecard: tuned cosines and learned schedules, kept as they come."""
 
 from __future__ import annotations
 

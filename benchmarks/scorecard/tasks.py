@@ -86,10 +86,10 @@ def digits() -> tuple[Tensor, Tensor]:
     """Return scikit-learn's digits, images (1797, 1, 8, 8) of unit variance, and their classes."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    images = torch.as_tensor(found.data, dtype=torch.float32).view(-1, 1, 8, 8)
+    pixels, classes = load_digits(return_X_y=True)
+    images = torch.as_tensor(pixels, dtype=torch.float32).view(-1, 1, 8, 8)
     order = torch.randperm(len(images), generator=generator(0, "digits"))
-    return ((images - images.mean()) / images.std())[order], torch.as_tensor(found.target)[order]
+    return ((images - images.mean()) / images.std())[order], torch.as_tensor(classes)[order]
 
 
 @lru_cache
@@ -97,10 +97,10 @@ def tumours() -> tuple[Tensor, Tensor]:
     """Return scikit-learn's breast cancer table: 569 rows of 30 numbers, and two classes."""
     from sklearn.datasets import load_breast_cancer
 
-    found = load_breast_cancer()
-    rows = torch.as_tensor(found.data, dtype=torch.float32)
+    table, classes = load_breast_cancer(return_X_y=True)
+    rows = torch.as_tensor(table, dtype=torch.float32)
     order = torch.randperm(len(rows), generator=generator(0, "tumours"))
-    return ((rows - rows.mean(0)) / rows.std(0))[order], torch.as_tensor(found.target)[order]
+    return ((rows - rows.mean(0)) / rows.std(0))[order], torch.as_tensor(classes)[order]
 
 
 @lru_cache(maxsize=4)
