@@ -36,7 +36,10 @@ def named(text: str) -> tuple[str, SelfTuning]:
     name, equals, place = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r}; needed is NAME=CHECKPOINT")
-    found, _ = checkpoint.load(checkpoint.find(place))
+    try:
+        found, _ = checkpoint.load(checkpoint.find(place))
+    except checkpoint.CheckpointError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     if not isinstance(found, SelfTuning):
         raise argparse.ArgumentTypeError(f"{place} does not find its own learning rate")
     return name, found
