@@ -64,6 +64,8 @@ def way(text: str) -> tuple[str, list[str]]:
 def loaded(place: str) -> tuple[Learned, float]:
     """Return a checkpoint of one stage, and what its meta-training cost in plain steps."""
     learned, contract = checkpoint.load(checkpoint.find(place))
+    if not isinstance(learned, Learned):
+        raise ValueError(f"{place} finds its own learning rate; see benchmarks.scorecard")
     if len(learned.stages) > 1:
         raise ValueError(f"{place} has {len(learned.stages)} stages; needed is a checkpoint of one")
     return learned, float(contract["trained_on"].get("cost", math.nan))

@@ -28,12 +28,21 @@ from meta_lr.baselines.fallback import Fallback
 from meta_lr.baselines.policies import Cosine
 from meta_lr.files import write_atomically
 from meta_lr.json_text import parse_json
-from meta_lr.schedulers.contract import COPY, Contract, checked, described, network
+from meta_lr.schedulers.contract import (
+    COPY,
+    Contract,
+    Scheduler,
+    checked,
+    described,
+    network,
+    scheduler,
+)
 from meta_lr.schedulers.contract import features as features_of
 from meta_lr.schedulers.contract import gamma as gamma_of
 from meta_lr.schedulers.gamma import HIGHEST_PEAK, InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.network import Network, Tensors
+from meta_lr.schedulers.self_tuning import SelfTuning
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
@@ -47,7 +56,7 @@ class CheckpointError(ValueError):
 
 def save(
     folder: Path,
-    learned: Learned,
+    learned: Scheduler,
     *,
     trained_on: Mapping[str, Any],
     card: str,
@@ -60,7 +69,7 @@ def save(
 
     Args:
         folder: Made if missing.
-        learned: The scheduler, with gamma, family and range of losses.
+        learned: The scheduler.
         trained_on: Task, model, steps, seed, cost (in plain steps) and commit of meta-training.
         card: Text of the card, in Markdown.
         license: Of the weights, as an SPDX name; "unknown" if they came without one.
@@ -68,7 +77,7 @@ def save(
     contract = described(learned) | {
         "trained_on": dict(trained_on),
         "license": license,
-        "paper": PAPER,
+        **({"paper": PAPER} if isinstance(learned, Learned) else {}),
     }
     version = str(contract["format_version"])
     tensors = save_tensors(_named(learned), metadata={"format_version": version})
@@ -82,7 +91,7 @@ def save(
     return contract
 
 
-def load(folder: Path) -> tuple[Learned, Contract]:
+def load(folder: Path) -> tuple[Scheduler, Contract]:
     """Read a checkpoint folder; return the scheduler and its contract.
 
     Raises:
@@ -95,26 +104,19 @@ def load(folder: Path) -> tuple[Learned, Contract]:
         if net.inputs != features.inputs:
             names = ", ".join(features.names)
             raise ValueError(f"has {net}, which does not fit the features {names}; {COPY}")
-        gamma = gamma_of(contract)
+        if "gamma" in contract:
+            gamma_of(contract)
     with _blamed(weights):
         data = _bytes(weights, _MOST_WEIGHTS)
         stages = _stages(_tensors(data), net, contract["stages"])
+    with _blamed(config):
+        made = scheduler(contract, net, features, stages)
     if _fingerprint(contract, data) != contract["fingerprint"]:
         raise CheckpointError(
             f"{folder}: the weights are not those that {CONFIG} was written for; "
             "copy both files from the same checkpoint"
         )
-    bounds = contract["loss_range"]
-    learned = Learned(
-        net,
-        stages,
-        gamma,
-        family=contract["family"],
-        loss_range=None if bounds is None else (bounds[0], bounds[1]),
-        features=features,
-        anneal=contract.get("anneal", False),
-    )
-    return learned, contract
+    return made, contract
 
 
 def load_pretrained(
@@ -122,7 +124,7 @@ def load_pretrained(
     peak: float | None = None,
     *,
     fallback: Literal["cosine"] | None = None,
-) -> Learned | Fallback:
+) -> Learned | Fallback | SelfTuning:
     """Return a pretrained scheduler, ready for `ControlledLR`.
 
     Args:
@@ -142,6 +144,13 @@ def load_pretrained(
     if peak is not None:
         _refuse_peak(peak)
     learned, _ = load(find(name))
+    if isinstance(learned, SelfTuning):
+        if peak is not None or fallback is not None:
+            raise CheckpointError(
+                f"the checkpoint {name!r} finds its own learning rate; leave peak= and fallback= "
+                "out"
+            )
+        return learned
     if peak is not None:
         learned = replace(learned, gamma=peak, family="")
     if fallback is None:
@@ -211,7 +220,7 @@ def bundled() -> Path:
     return inside if inside.is_dir() else here.parent / "checkpoints"
 
 
-def _named(learned: Learned) -> dict[str, Tensor]:
+def _named(learned: Scheduler) -> dict[str, Tensor]:
     return {
         f"stage{i}.{name}": weight.detach().cpu().contiguous().clone()  # stages may share memory
         for i, weights in enumerate(learned.stages)

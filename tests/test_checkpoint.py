@@ -256,7 +256,7 @@ DAMAGE = [
     (lambda f: (f / "config.json").unlink(), "config.json is missing"),
     (lambda f: (f / "config.json").write_text("{"), "is not JSON"),
     (lambda f: (f / "config.json").write_text('{"format_version": 1}'), "lacks"),
-    (lambda f: edit(f, format_version=3), "has format 3, this meta_lr reads up to 2"),
+    (lambda f: edit(f, format_version=4), "has format 4, this meta_lr reads up to 3"),
     (lambda f: edit(f, network="os.system"), "names the network 'os.system'"),
     (lambda f: edit(f, arguments={"hidden": 5, "evil": 1}), "has wrong arguments: .*evil"),
     (lambda f: edit(f, arguments={"hidden": 9}), "holds another network"),

@@ -10,8 +10,10 @@ import torch
 
 from meta_lr import checkpoint
 from meta_lr.bilevel.trainer import STATE
+from meta_lr.cli.main import main
 from meta_lr.cli.progress import shown
 from meta_lr.cli.updates import RECENT, Updates
+from meta_lr.schedulers.self_tuning import SelfTuning
 from tests.commands import outcome, own_place, runs
 from tests.test_cli_shown import Terminal
 from tests.test_cli_wandb import FakeWandb
@@ -117,3 +119,13 @@ def test_wandb_gets_updates_and_looks_at_the_held_out_problems(place, monkeypatc
     assert [row["step"] for row in fake.rows if "held_out/best" in row] == [0, 1, 2]
     assert fake.started[0]["config"]["command"] == "meta-train-episodic"
     assert fake.summary == {"status": "finished"} and fake.ended == 1
+
+
+def test_the_command_learns_a_schedule_that_finds_its_own_scale(place, capsys):
+    short = ["updates=1", "held_out=2", "evaluate_every=1", "estimator.pairs=2", "episodes=1"]
+    arguments = ["meta-train-episodic", "experiment=self_tuning", *short]
+    assert main([*arguments, "problems.lengths=[4,6]", "checkpoint=mine"]) == 0
+    assert "use it:  meta_lr.load_pretrained('mine')" in capsys.readouterr().out
+    found = checkpoint.load_pretrained("mine")
+    assert isinstance(found, SelfTuning)
+    assert "finds its own learning rate" in (place / "mine" / "README.md").read_text()

@@ -153,7 +153,7 @@ def test_a_state_that_was_saved_goes_on_alike(tmp_path):
 
 
 def test_another_network_than_it_needs_is_refused():
-    with pytest.raises(ValueError, match="inputs=16 and outputs=2"):
+    with pytest.raises(ValueError, match="inputs=16, the number of its features, and outputs=2"):
         SelfTuning(MLP().init(0), MLP())
 
 

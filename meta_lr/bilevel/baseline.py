@@ -58,11 +58,17 @@ def cosine_losses(problem: Problem, peaks: Sequence[float]) -> tuple[list[int], 
     copies = Copies(problem, PeakedCosine(), len(peaks))
     steps = sorted({round(problem.total_steps * k / 8) for k in range(9)})
     point, rows = copies.start(), []
-    phi = (torch.tensor(peaks),)
+    phi = (torch.tensor(peaks) * problem.unit,)
     for before, step in zip([0, *steps], steps, strict=False):
         point = copies.run(point, phi, before, step - before)
         rows.append(copies.mean_loss(point, "meta"))
     return steps, torch.stack(rows)
+
+
+def first_loss(problem: Problem) -> Curve:
+    """Return the curve of a run that never moves: a baseline that costs no run."""
+    copies = Copies(problem, PeakedCosine(), 1)
+    return Curve((0,), (copies.mean_loss(copies.start(), "meta").log().item(),))
 
 
 def baseline_curve(problem: Problem, peak: float) -> Curve:

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import Curve
+from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.learned import Learned
 
 WORST = 3.0  # nats above the baseline: what a loss that is not finite counts as
 
@@ -43,14 +43,19 @@ class Windowed(NamedTuple):
 class WindowEstimator(Protocol):
     """Begins episodes and takes them on, window by window, with an estimate of the gradient."""
 
-    def begin(self, problem: Problem, curve: Curve, learner: Learned, size: int) -> Episode:
+    @property
+    def reads_baseline(self) -> bool:
+        """Whether the gradient depends on the baseline's curve."""
+        ...
+
+    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
         """Return an episode at its start."""
         ...
 
     def window(
         self,
         episode: Episode,
-        learner: Learned,
+        learner: Schedule,
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
         *,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.copies import Copies, Schedule
 from meta_lr.bilevel.episodes import WORST, Episode, Windowed
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import generator
 from meta_lr.training.sandbox import FORWARD
 
@@ -29,17 +29,21 @@ class PersistentES:
     Reference:
         Vicol, Metz & Sohl-Dickstein (2021), arXiv 2112.13835
     Deviations:
-        none; scores are clamped at 3 nats above the baseline, where a diverged copy counts
+        scores are clamped at 3 nats above the baseline, where a diverged copy counts; with
+        shaping="rank" their ranks among all copies, from -1/2 to 1/2, take their place, so that no
+        problem outweighs another (Salimans et al. 2017, arXiv 1703.03864)
     Cost:
         2 pairs plain steps per inner step, all copies of a problem at once
 
     Args:
         pairs: Antithetic pairs of copies per problem.
         sigma: Standard deviation of a perturbation of phi.
+        shaping: "score" or "rank".
     """
 
     pairs: int = 16
     sigma: float = 0.3
+    shaping: Literal["score", "rank"] = "score"
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or not 0.0 < self.sigma < math.inf:
@@ -47,8 +51,15 @@ class PersistentES:
                 f"PersistentES got pairs={self.pairs}, sigma={self.sigma}; "
                 "needed are at least 1 pair and a positive sigma"
             )
+        if self.shaping not in ("score", "rank"):
+            raise ValueError(f"PersistentES got shaping={self.shaping!r}; it is score or rank")
 
-    def begin(self, problem: Problem, curve: Curve, learner: Learned, size: int) -> Episode:
+    @property
+    def reads_baseline(self) -> bool:
+        """Whether the gradient depends on the baseline's curve."""
+        return self.shaping == "score"
+
+    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
         """Return an episode at its start; phi has `size` numbers."""
         copies = Copies(problem, learner, 2 * self.pairs)
         return Episode(problem, curve, 0, copies.start(), torch.zeros(self.pairs, size))
@@ -56,7 +67,7 @@ class PersistentES:
     def window(
         self,
         episode: Episode,
-        learner: Learned,
+        learner: Schedule,
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
         *,
@@ -67,7 +78,8 @@ class PersistentES:
         drift = episode.drift + noise
         copies = Copies(episode.problem, learner, 2 * self.pairs)
         scores, point = scored(copies, episode, _around(phi, noise), weights)
-        grad = persistent_gradient(drift, scores, self.sigma)
+        shaped = ranks(scores) if self.shaping == "rank" else scores
+        grad = persistent_gradient(drift, shaped, self.sigma)
         after = episode._replace(step=episode.step + len(weights), point=point, drift=drift)
         passes = len(weights) + FORWARD * sum(weight > 0 for weight in weights)
         return Windowed(scores.mean().item(), grad, after, 2 * self.pairs * passes)
@@ -84,6 +96,12 @@ def persistent_gradient(drift: Tensor, scores: Tensor, sigma: float) -> Tensor:
     pairs = len(drift)
     apart = scores[:pairs] - scores[pairs:]
     return (drift * apart[:, None]).sum(0) / (2 * pairs * sigma**2)
+
+
+def ranks(scores: Tensor) -> Tensor:
+    """Return the ranks of scores (count,), from -1/2 for the least to 1/2; equal ones share one."""
+    above = (scores[:, None] > scores).sum(1) + 0.5 * (scores[:, None] == scores).sum(1)
+    return (above - 0.5) / (len(scores) - 1) - 0.5
 
 
 def scored(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from meta_lr import protocol
-from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve
+from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve, first_loss
 from meta_lr.bilevel.copies import Copies, Schedule
 from meta_lr.bilevel.episodes import WORST, Episode, WindowEstimator
 from meta_lr.bilevel.look_ahead import Point
@@ -19,7 +19,6 @@ from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem, Problems
 from meta_lr.bilevel.processes import add_over_processes, rank
 from meta_lr.bilevel.windows import Window
-from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import derive
 from meta_lr.training.losses import num_ranks
 
@@ -44,6 +43,7 @@ class Plan:
             more than others in the mean.
         peak: Of the cosine whose curve is the baseline, in units of plain SGD's rate.
         seed: Of phi, of the perturbations and of the order of the problems.
+        cooldown: Whether Adam's rate falls linearly, to a thirtieth at the last update.
     """
 
     problems: Problems
@@ -59,6 +59,7 @@ class Plan:
     clip: float = 1.0
     peak: float = 1.28
     seed: int = 0
+    cooldown: bool = False
 
     def __post_init__(self) -> None:
         if not hasattr(self.estimator, "window"):
@@ -84,14 +85,15 @@ class MetaTraining:
         phi: The present weights.
         best: Those with the best score on the held-out problems.
         best_score: That score: mean over problems of the log of the final `val` loss, less the
-            baseline's; below 0 is better than the baseline.
+            baseline's; below 0 is better than the baseline. Of several families, the worst one's.
+        scores: The last scores by family.
         update: Updates taken.
         cost: Plain training steps of all copies, experiments and baselines together.
         num_diverged: Episodes that were dropped because their score was not finite.
     """
 
     plan: Plan
-    learner: Learned
+    learner: Schedule
     phi: tuple[Tensor, ...]
     optimizer: torch.optim.Adam = field(init=False)
     best: tuple[Tensor, ...] = ()
@@ -103,6 +105,7 @@ class MetaTraining:
     begun: dict[int, int] = field(default_factory=dict)  # episodes so far, by worker
     slots: list[tuple[int, Episode]] = field(default_factory=list)  # number of the problem, episode
     curves: dict[int, Curve] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
     goals: dict[int, float] = field(default_factory=dict)  # the baseline's final logs, held out
 
     def __post_init__(self) -> None:
@@ -123,32 +126,53 @@ class MetaTraining:
         return number, self.plan.estimator.begin(problem, curve, self.learner, self.size)
 
     def curve(self, number: int, problem: Problem) -> Curve:
-        """Return the baseline's curve on a problem; made once."""
+        """Return the baseline's curve on a problem; made once.
+
+        Where the estimator does not read it, the first loss takes its place.
+        """
+        if not self.plan.estimator.reads_baseline:
+            return first_loss(problem)
         if number not in self.curves:
             self.curves[number] = baseline_curve(problem, self.plan.peak)
             self.owed += problem.total_steps
         return self.curves[number]
 
     def evaluate(self) -> float:
-        """Return phi's score on the held-out problems; keep it if it is the best so far."""
-        plan, total = self.plan, torch.zeros(2, dtype=torch.float64)
-        for number in range(plan.pool + rank(), plan.pool + plan.held_out, num_ranks()):
-            problem = plan.problems(number)
-            reached = final_losses(problem, self.learner, [self.phi])[0]
-            if number not in self.goals:
-                peak = (torch.tensor(plan.peak),)
-                self.goals[number] = math.log(final_losses(problem, PeakedCosine(), [peak])[0])
-                total[1] += problem.total_steps
-            nats = math.log(reached) if math.isfinite(reached) else math.inf
-            total[0] += min(nats - self.goals[number], WORST)
-            total[1] += problem.total_steps
+        """Return phi's score on the held-out problems; keep it if it is the best so far.
+
+        It is the mean of the family of problems that does worst.
+        """
+        plan = self.plan
+        held_out = range(plan.pool, plan.pool + plan.held_out)
+        families = [plan.problems(number).family for number in held_out]
+        names = sorted(set(families))
+        total = torch.zeros(1 + len(names), dtype=torch.float64)
+        for number in held_out[rank() :: num_ranks()]:
+            nats, cost = self.nats(number)
+            total[1 + names.index(families[number - plan.pool])] += nats
+            total[0] += cost
         add_over_processes(total)
-        score, cost = total.tolist()
-        score /= plan.held_out
+        cost, *sums = total.tolist()
         self.cost += cost
+        self.scores = {
+            name: nats / families.count(name) for name, nats in zip(names, sums, strict=True)
+        }
+        score = max(self.scores.values())
         if score < self.best_score:
             self.best_score, self.best = score, tuple(weight.clone() for weight in self.phi)
         return score
+
+    def nats(self, number: int) -> tuple[float, float]:
+        """Return how far above the baseline phi ends a held-out problem, and the cost of it."""
+        problem = self.plan.problems(number)
+        reached, cost = final_losses(problem, self.learner, [self.phi])[0], problem.total_steps
+        if number not in self.goals:
+            peak = (torch.tensor(self.plan.peak * problem.unit),)
+            goal = final_losses(problem, PeakedCosine(), [peak])[0]
+            self.goals[number] = math.log(goal) if math.isfinite(goal) else math.inf
+            cost += problem.total_steps
+        nats = math.log(reached) if math.isfinite(reached) else math.inf
+        return min(nats - self.goals[number], WORST), cost
 
     def saved(self) -> dict[str, Any]:
         """Return all that the updates to come depend on, in plain values."""
@@ -191,7 +215,7 @@ class MetaTraining:
         for number, step, (params, slots, buffers), state, drift in saved["slots"]:
             problem, point = self.plan.problems(number), Point(params, slots, buffers, None)
             point = point._replace(state=protocol.unpack(self.learner.init(), state))
-            episode = Episode(problem, self.curves[number], step, point, drift)
+            episode = Episode(problem, self.curve(number, problem), step, point, drift)
             self.slots.append((number, episode))
 
     def one_update(self) -> float:
@@ -235,6 +259,9 @@ class MetaTraining:
         pieces = (grad / count).split([weight.numel() for weight in self.phi])
         for weight, piece in zip(self.phi, pieces, strict=True):
             weight.grad = piece.reshape(weight.shape).clone()
+        if self.plan.cooldown:
+            left = 1 - (self.update - 1) / self.plan.updates
+            self.optimizer.param_groups[0]["lr"] = self.plan.meta_lr * max(left, 1 / 30)
         self.optimizer.step()
         return score / count
 

@@ -6,20 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from meta_lr.bilevel.draw import Draw
 from meta_lr.seeds import derive, generator
 from meta_lr.tasks.base import Split, Task
 from meta_lr.tasks.clusters import clusters
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.models.mlp import MLP
-
-T = TypeVar("T")
 
 # Name -> what makes the optimizer, and its scale of rates: plain SGD's is the unit.
 OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = {
@@ -40,6 +39,8 @@ class Problem(NamedTuple):
     task: Task
     make_optimizer: Callable[[Sequence[nn.Parameter]], Optimizer]
     total_steps: int
+    family: str = ""  # of problems that are alike; scores are compared family by family
+    unit: float = 1.0  # the learning rate of this optimizer that compares with 1 of plain SGD
 
 
 class Problems(Protocol):
@@ -101,20 +102,20 @@ class DigitsProblems:
         if self.data not in DATA:
             raise ValueError(f"data={self.data}; known are {list(DATA)}")
         for key in ("widths", "lengths", "scales", "depths", "subsets", "label_noise"):
-            _refuse_range(key, getattr(self, key), positive=key in _LOGARITHMIC)
+            refuse_range(key, getattr(self, key), positive=key in _LOGARITHMIC)
 
     def __call__(self, index: int, seed: int = 0) -> Problem:
         """Return the problem of this number; another seed draws other weights and batches."""
-        draw = _Draw(generator(0, "problem", self.name, index))
+        draw = Draw(generator(0, "problem", self.name, index))
         hidden = (draw.log_integer(self.widths),) * draw.integer(self.depths)
         network = partial(scaled_mlp, hidden=hidden, scale=draw.log(self.scales))
         kind = draw.choice(self.optimizers)
         make, scale = OPTIMIZERS[kind]
         share, batch_size = draw.uniform(self.subsets), draw.choice(self.batch_sizes)
-        whole = _whole(self.data, self.meta_size)
+        everything = whole(self.data, self.meta_size)
         task = replace(
-            whole,
-            splits=_part(whole, share, batch_size, generator(0, "part", self.name, index)),
+            everything,
+            splits=part(everything, share, batch_size, generator(0, "part", self.name, index)),
             network=network,
             batch_size=batch_size,
             noise="uniform",
@@ -129,7 +130,8 @@ class DigitsProblems:
         )
 
 
-def _refuse_range(key: str, bounds: Sequence[float], *, positive: bool) -> None:
+def refuse_range(key: str, bounds: Sequence[float], *, positive: bool) -> None:
+    """Raise a ValueError unless `bounds` are a finite range."""
     low, high = bounds
     if not (0 < low if positive else 0 <= low) or not low <= high < math.inf:
         least = "above 0" if positive else "at least 0"
@@ -151,35 +153,15 @@ def _scaled(
 
 
 @lru_cache
-def _whole(data: str, meta_size: int) -> ImageTask:
+def whole(data: str, meta_size: int) -> ImageTask:
+    """Return the task that parts are taken from."""
     return DATA[data](MLP, meta_size=meta_size)
 
 
-def _part(
+def part(
     task: ImageTask, share: float, least: int, g: torch.Generator
 ) -> dict[Split, torch.Tensor]:
     """Return the splits with a share of the training images, `least` or more."""
     train = task.splits["train"]
     kept = train[torch.randperm(len(train), generator=g)]
     return {**task.splits, "train": kept[: max(least, round(share * len(train)))].sort().values}
-
-
-class _Draw:
-    def __init__(self, g: torch.Generator) -> None:
-        self.g = g
-
-    def uniform(self, bounds: tuple[float, float]) -> float:
-        low, high = bounds
-        return low + (high - low) * torch.rand((), generator=self.g).item()
-
-    def log(self, bounds: tuple[float, float]) -> float:
-        return math.exp(self.uniform((math.log(bounds[0]), math.log(bounds[1]))))
-
-    def integer(self, bounds: tuple[int, int]) -> int:
-        return min(int(self.uniform((bounds[0], bounds[1] + 1))), bounds[1])
-
-    def log_integer(self, bounds: tuple[int, int]) -> int:
-        return min(max(round(self.log(bounds)), bounds[0]), bounds[1])
-
-    def choice(self, options: Sequence[T]) -> T:
-        return options[self.integer((0, len(options) - 1))]

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.processes import any_of, from_first, gathered, rank
 from meta_lr.bilevel.shares import share
-from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training import saving
 from meta_lr.training.losses import num_ranks
@@ -25,7 +25,7 @@ from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_momen
 
 def meta_train(
     plan: Plan,
-    learner: Learned,
+    learner: Schedule,
     phi: tuple[Tensor, ...],
     *,
     folder: Path | None = None,
@@ -185,6 +185,8 @@ class _Session:
         """Evaluate phi on the held-out problems."""
         score = self.training.evaluate()
         row = {"kind": "held_out", "update": self.training.update, "score": score}
+        if len(self.training.scores) > 1:
+            row |= {"families": self.training.scores}
         self.recorder.add({**row, "best": self.training.best_score, **self.spent()})
         self.recorder.flush()
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.baseline import Curve
+from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.episodes import Episode, Windowed
 from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads
 from meta_lr.bilevel.problems import Problem
@@ -40,22 +41,28 @@ class TruncatedBackprop:
 
     second_order: bool = True
 
-    def begin(self, problem: Problem, curve: Curve, learner: Learned, size: int) -> Episode:
+    @property
+    def reads_baseline(self) -> bool:
+        """Whether episodes need the baseline's curve."""
+        return True
+
+    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
         """Return an episode at its start."""
+        learner = _learned(learner)
         start = LookAhead(learner, _view(problem, learner, 0)).start(learner.init())
         return Episode(problem, curve, 0, start, torch.zeros(0, size))
 
     def window(
         self,
         episode: Episode,
-        learner: Learned,
+        learner: Schedule,
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
         *,
         seed: int,
     ) -> Windowed:
         """Go on by one inner step per weight, and compute the gradient in phi."""
-        steps = len(weights)
+        learner, steps = _learned(learner), len(weights)
         phi = tuple(weight.detach().requires_grad_() for weight in phi)
         view = _view(episode.problem, learner, episode.step)
         run = _Scored(replace(learner, stages=(phi,)), view, episode, steps)
@@ -66,6 +73,15 @@ class TruncatedBackprop:
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         after = episode._replace(step=episode.step + steps, point=end)
         return Windowed(score, flat, after, view.sandbox.cost)
+
+
+def _learned(schedule: Schedule) -> Learned:
+    if not isinstance(schedule, Learned):
+        raise ValueError(
+            f"estimator=truncated differentiates Learned, and the schedule is "
+            f"{type(schedule).__name__}; choose estimator=es"
+        )
+    return schedule
 
 
 class _Scored(LookAhead):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from meta_lr.bilevel.meta_training import MetaTraining
 from meta_lr.bilevel.problems import OPTIMIZERS
+from meta_lr.schedulers.contract import Scheduler
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.mlp import MLP
+from meta_lr.schedulers.self_tuning import SelfTuning
 
 
-def card(done: MetaTraining, best: Learned, name: str) -> str:
+def card(done: MetaTraining, best: Scheduler, name: str) -> str:
     """Return the card, in Markdown, of the scheduler that a meta-training found best."""
     plan = done.plan
     return f"""# A schedule learned from {plan.pool} short trainings
@@ -17,10 +19,7 @@ def card(done: MetaTraining, best: Learned, name: str) -> str:
 scheduler = meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{name}"), total_steps=...)
 ```
 
-{_meaning(best)}
-
-{_peaks(done, best)}
-{_weights(best)}
+{_about(done, best)}
 ## Meta-training
 
 {done.update:,} updates of phi at a cost of {done.cost:,.0f} plain training steps, baselines and
@@ -29,6 +28,18 @@ evaluations included; episodes that diverged and were dropped: {done.num_diverge
 {done.best_score:+.3f} nats from that of a cosine at peak {plan.peak:g} (below 0 is better).
 
     {plan!r}
+"""
+
+
+def _about(done: MetaTraining, best: Scheduler) -> str:
+    if isinstance(best, SelfTuning):
+        return _SELF_TUNING
+    return f"{_meaning(best)}\n\n{_peaks(done, best)}\n{_weights(best)}"
+
+
+_SELF_TUNING = """The schedule finds its own learning rate and takes any optimizer. The learning
+rate of the optimizer itself is not used; only the ratio of the parameter groups to each other is
+kept.
 """
 
 

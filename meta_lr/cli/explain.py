@@ -50,9 +50,15 @@ def explain(arguments: list[str]) -> int:
     from meta_lr.cli.family import optimizer_choice
     from meta_lr.report.figures import explanation_picture
     from meta_lr.report.files import write_file, write_pictures
+    from meta_lr.schedulers.self_tuning import SelfTuning
 
     folder = checkpoint.find(options.checkpoint)
     learned, contract = checkpoint.load(folder)
+    if isinstance(learned, SelfTuning):
+        raise ValueError(
+            f"{options.checkpoint} finds its own learning rate from losses and gradients; explain "
+            "replays schedules of the loss alone"
+        )
     losses = _losses(learned, options)
     found = logic.explain(learned, losses)
     fitted = logic.rates_of(found.policy, _length(losses))

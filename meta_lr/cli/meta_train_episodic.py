@@ -21,7 +21,10 @@ from meta_lr.cli.progress import shown
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.updates import Updates
+from meta_lr.schedulers.contract import Scheduler
 from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.self_tuning import SelfTuning
 
 UNIT = "sgd"  # the optimizer whose rates are the unit of gamma
 
@@ -34,15 +37,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Meta-train, keep the best checkpoint, report, and return its score."""
     parts.set_threads(cfg)
     plan = _plan(cfg)
-    net = parts.build(cfg.net)
-    phi = net.init(plan.seed, cfg.start)
-    learner = Learned(
-        net,
-        [phi],
-        parts.positive(cfg, "gamma"),
-        features=parts.build(cfg.features),
-        anneal=bool(cfg.anneal),
-    )
+    learner = _learner(cfg, plan.seed)
     with process_group(), graceful_stop(speaks=rank() == 0) as stop:
         done = _run(cfg, plan, learner, folder, stop)
         if rank() == 0:
@@ -50,10 +45,28 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     return JobResult(score=done.best_score, measure="held-out score")
 
 
+def _learner(cfg: DictConfig, seed: int) -> Scheduler:
+    """Return the schedule with its first weights: with an integrator it finds its own scale."""
+    net, features = parts.build(cfg.net), parts.build(cfg.features)
+    phi = net.init(seed, cfg.start)
+    if "integrator" in cfg:
+        return SelfTuning(phi, net, parts.build(cfg.integrator), features)
+    gamma = parts.positive(cfg, "gamma")
+    return Learned(net, [phi], gamma, features=features, anneal=bool(cfg.anneal))
+
+
+def _with(learner: Scheduler, phi: Tensors) -> Scheduler:
+    """Return the schedule with the weights `phi`."""
+    if isinstance(learner, SelfTuning):
+        return replace(learner, weights=phi)
+    return replace(learner, stages=(phi,), family=UNIT)
+
+
 def _plan(cfg: DictConfig) -> Plan:
     values: dict[str, Any] = {name: parts.build(cfg[name]) for name in _PARTS}
     values |= {name: parts.whole(cfg, name, least=1) for name in _NUMBERS}
     values |= {name: parts.positive(cfg, name) for name in _SIZES}
+    values |= {"cooldown": parts.flag(cfg, "cooldown")}
     return Plan(**values, seed=parts.whole(cfg, "seed", least=0))
 
 
@@ -62,7 +75,7 @@ def _title(plan: Plan) -> str:
 
 
 def _run(
-    cfg: DictConfig, plan: Plan, learner: Learned, folder: Path, stop: Callable[[], bool]
+    cfg: DictConfig, plan: Plan, learner: Scheduler, folder: Path, stop: Callable[[], bool]
 ) -> MetaTraining:
     """Meta-train with progress and logging; what is finished is only read."""
     header = {"command": "meta-train-episodic", "config": OmegaConf.to_container(cfg, resolve=True)}
@@ -75,9 +88,9 @@ def _run(
         return meta_train(plan, learner, learner.stages[0], folder=folder, **options)
 
 
-def _tell(cfg: DictConfig, done: MetaTraining, learner: Learned, folder: Path) -> None:
+def _tell(cfg: DictConfig, done: MetaTraining, learner: Scheduler, folder: Path) -> None:
     """Keep the checkpoint before all that is shown, report, and say how to use it."""
-    best = replace(learner, stages=(done.best,), family=UNIT)
+    best = _with(learner, done.best)
     places = {folder / "checkpoint": keep(done, best, folder / "checkpoint")}
     second = second_folder(cfg)
     if second is not None:
@@ -93,7 +106,7 @@ def _tell(cfg: DictConfig, done: MetaTraining, learner: Learned, folder: Path) -
     print(f"use it:  meta_lr.load_pretrained({str([*places][-1])!r})")
 
 
-def keep(done: MetaTraining, best: Learned, place: Path) -> str:
+def keep(done: MetaTraining, best: Scheduler, place: Path) -> str:
     """Write the best scheduler as a checkpoint; return its fingerprint."""
     trained_on = {
         "task": done.plan.problems.name,

@@ -61,9 +61,13 @@ def _is_learned(outcome: Outcome) -> bool:
     return outcome.folder is not None and outcome.folder.parent.name == transfer.LEARNED
 
 
-def _inner(learned: Learned | Fallback) -> Learned:
+def _inner(learned: Controller) -> Learned:
     inner = learned.inner if isinstance(learned, Fallback) else learned
-    assert isinstance(inner, Learned)
+    if not isinstance(inner, Learned):
+        raise ValueError(
+            "the checkpoint finds its own learning rate, and transfer compares at one peak; train "
+            "with it: meta-lr train lr=learned lr.name=..."
+        )
     return inner
 
 

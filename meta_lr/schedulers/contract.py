@@ -10,28 +10,36 @@ from dataclasses import asdict
 from reprlib import repr as short
 from typing import Any
 
+from meta_lr.schedulers import self_tuning_contract
 from meta_lr.schedulers.features import FEATURES, Features
 from meta_lr.schedulers.gamma import HIGHEST_PEAK, InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.network import Network, is_number, is_whole, options
+from meta_lr.schedulers.network import Network, Tensors, is_number, is_whole, options
+from meta_lr.schedulers.self_tuning import SelfTuning
 
-FORMAT = 2  # 2 came with features, floors, annealing and formulas for gamma
+FORMAT = 3  # 2: features, floors, annealing and formulas for gamma; 3: self-tuning schedules
 FORMULA = "initial_loss"  # the name in the file of the one formula for gamma
 NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
 COPY, UPDATE = "copy the checkpoint again", "install a newer meta_lr"
 
 Contract = dict[str, Any]
+Scheduler = Learned | SelfTuning
 
 
-def described(learned: Learned) -> Contract:
+def described(learned: Scheduler) -> Contract:
     """Return what the contract says of a scheduler."""
-    return {
+    common = {
         "format_version": _version(learned),
         "network": type(learned.net).__name__,
         "arguments": options(learned.net),
         "features": [_feature(name) for name in learned.features.names],
+    }
+    if isinstance(learned, SelfTuning):
+        return {**common, **self_tuning_contract.described(learned)}
+    return {
+        **common,
         "output": _output(learned),
         **({"anneal": True} if learned.anneal else {}),
         "gamma": _written(learned.gamma),
@@ -54,7 +62,13 @@ def checked(content: object) -> Contract:
         raise ValueError(
             f"has format {short(version)}, this meta_lr reads up to {FORMAT}; {UPDATE}"
         )
-    missing = sorted(set(_ENTRIES) - _LATER - set(content))
+    kind = content.get("kind")
+    if kind not in (None, self_tuning_contract.KIND):
+        raise ValueError(
+            f"is of the kind {short(kind)}, which this meta_lr does not know; {UPDATE}"
+        )
+    needed = set(_ENTRIES) - _LATER if kind is None else self_tuning_contract.NEEDED
+    missing = sorted(needed - set(content))
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}; {COPY}")
     for name, (needed, fits) in _ENTRIES.items():
@@ -116,6 +130,28 @@ def gamma(contract: Contract) -> float | InitialLossGamma:
     return _made(InitialLossGamma, arguments, "a wrong gamma")
 
 
+def scheduler(
+    contract: Contract, net: Network, features: Features, stages: list[Tensors]
+) -> Scheduler:
+    """Return the scheduler of a contract that `checked` let pass.
+
+    Raises:
+        ValueError: An entry has a value that its kind of scheduler does not take.
+    """
+    if contract.get("kind") == self_tuning_contract.KIND:
+        return self_tuning_contract.made(contract, net, features, stages)
+    bounds = contract["loss_range"]
+    return Learned(
+        net,
+        stages,
+        gamma(contract),
+        family=contract["family"],
+        loss_range=None if bounds is None else (bounds[0], bounds[1]),
+        features=features,
+        anneal=contract.get("anneal", False),
+    )
+
+
 def _made(kind: type, arguments: dict[str, Any], fault: str) -> Any:
     try:
         return kind(**arguments)
@@ -123,11 +159,13 @@ def _made(kind: type, arguments: dict[str, Any], fault: str) -> Any:
         raise ValueError(f"has {fault}: {error}; {COPY}") from None
 
 
-def _version(learned: Learned) -> int:
+def _version(learned: Scheduler) -> int:
     """Return the oldest format that can hold it."""
+    if isinstance(learned, SelfTuning):
+        return 3
     net = learned.net
     old = learned.features.raw and (net.inputs, net.floor) == (1, 0.0) and not learned.anneal
-    return 1 if old and not isinstance(learned.gamma, InitialLossGamma) else FORMAT
+    return 1 if old and not isinstance(learned.gamma, InitialLossGamma) else 2
 
 
 def _feature(name: str) -> dict[str, Any]:

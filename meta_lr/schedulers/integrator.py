@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from meta_lr.schedulers.arithmetic import Arithmetic, Number
 from meta_lr.schedulers.feature import Moment
+from meta_lr.schedulers.network import is_number
 
 _LEAST, _LARGEST = 1e-12, 1e12  # of sizes whose logarithm or ratio is taken
 _WORST = 50.0  # logarithm of a loss that is not finite
@@ -64,6 +65,11 @@ class Integrator:
     clamp: float = 0.15
     margin: float = 0.25
     hold: float = 0.03
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not is_number(value) or value <= 0:
+                raise ValueError(f"Integrator got {name}={value!r}; a positive number is needed")
 
     def begin(
         self, ops: Arithmetic, loss: Number, weights: Number, size: Number, total_steps: int

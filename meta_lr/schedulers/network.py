@@ -16,7 +16,7 @@ Layers = Sequence[tuple[int, int]]  # rows and columns of each
 Shapes = tuple[tuple[int, ...], ...]
 Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
 FoldedScores = Callable[[Any, Tensors], Any]  # the same, to what the last layer gives (outputs,)
-Start = Literal["linear", "narrow", "high", "zero"]  # how weights begin, see `begin`
+Start = Literal["linear", "narrow", "small", "high", "zero"]  # how weights begin, see `begin`
 
 
 class Network(Protocol):
@@ -81,7 +81,8 @@ def begin(layers: Layers, draw: torch.Generator, start: Start = "linear") -> Ten
         draw: Where the numbers come from.
         start: "linear": all are from U(-b, b) with b = 1 / sqrt(columns), as in torch's Linear and
             in the image experiments that MLR-SNet's authors published. "narrow": the weights of all
-            layers but the head are from U(-0.1, 0.1), as in those on language. "high": the head's
+            layers but the head are from U(-0.1, 0.1), as in those on language. "small": a
+            fifth of "linear". "high": the head's
             weights are from U(-0.1, 0.1) and its bias is 1, as in the schedulers they published,
             so that the first outputs are near sigmoid(1) = 0.73, not 0.5. "zero": the head is 0, so
             that the first outputs are those of z = 0 whatever the network reads.
@@ -100,6 +101,8 @@ def begin(layers: Layers, draw: torch.Generator, start: Start = "linear") -> Ten
         weights.append(torch.ones_like(bias) if head and start == "high" else bias)
     if start == "zero":
         weights[-2:] = [torch.zeros_like(weight) for weight in weights[-2:]]
+    if start == "small":
+        weights = [0.2 * weight for weight in weights]
     return tuple(weights)
 
 

@@ -46,7 +46,6 @@ INPUTS: dict[str, float] = {
 FEATURES = Features(tuple(INPUTS))
 NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
 _BOUNDS = Integrator()
-_FACTORS = tuple(INPUTS.values())
 _HUGE = 1e12  # what the loss or a signal of a diverged copy counts as
 
 
@@ -85,34 +84,45 @@ class SelfTuning:
 
     Args:
         weights: Of the network.
-        net: Two outputs; it reads the features `INPUTS`.
+        net: With two outputs.
         integrator: The bounds.
+        features: What the network reads, each times its factor in `INPUTS`, or 1.
+
+    Raises:
+        ValueError: The network does not fit the features, or has not two outputs.
     """
 
     weights: Tensors
     net: MLP = NETWORK
     integrator: Integrator = _BOUNDS
+    features: Features = FEATURES
 
     def __post_init__(self) -> None:
-        if (self.net.inputs, self.net.outputs) != (len(INPUTS), 2):
+        if (self.net.inputs, getattr(self.net, "outputs", 1)) != (self.features.inputs, 2):
             raise ValueError(
-                f"SelfTuning got {self.net!r}; it needs inputs={len(INPUTS)} and outputs=2"
+                f"SelfTuning got {self.net!r}; it needs inputs={self.features.inputs}, the number "
+                "of its features, and outputs=2"
             )
 
     def __repr__(self) -> str:
         return (
-            f"SelfTuning(net={self.net!r}, integrator={self.integrator!r}, "
+            f"SelfTuning(net={self.net!r}, features={self.features!r}, "
+            f"integrator={self.integrator!r}, "
             f"fingerprint={self.fingerprint!r})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        made = ("_read", "_scores")  # functions, made on first use; not to be pickled
+        made = ("_read", "_scores")  # made on first use; functions cannot be pickled
         return {name: value for name, value in vars(self).items() if name not in made}
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the weights, the network's sizes, its inputs and the integrator's bounds."""
-        kind = {"net": options(self.net), "integrator": asdict(self.integrator), "inputs": INPUTS}
+        """A hash of the weights, the network's sizes, its features and the integrator's bounds."""
+        kind = {
+            "net": options(self.net),
+            "integrator": asdict(self.integrator),
+            "inputs": self.inputs,
+        }
         digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
         for name, weight in zip(self.net.names, self.weights, strict=True):
             digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
@@ -120,14 +130,24 @@ class SelfTuning:
         return digest.hexdigest()[:16]
 
     @property
+    def stages(self) -> tuple[Tensors, ...]:
+        """The weights, as the one stage of a checkpoint."""
+        return (self.weights,)
+
+    @property
+    def inputs(self) -> dict[str, float]:
+        """The features by name, each with its factor."""
+        return {name: INPUTS.get(name, 1.0) for name in self.features.names}
+
+    @property
     def needs(self) -> Need:
         """The loss, the weights and gradients, the first direction, and the run length."""
-        return FEATURES.needs | Need.DIRECTION
+        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     def init(self) -> SelfTuningState:
         """Return the state before the first step."""
         none = torch.zeros(0, dtype=torch.float64)
-        return SelfTuningState(none, none, FEATURES.init() + self.net.memory(), (), ())
+        return SelfTuningState(none, none, self.features.init() + self.net.memory(), (), ())
 
     def __call__(self, view: StepView, state: SelfTuningState) -> tuple[float, SelfTuningState]:
         """Return the learning rate of this step, and the next state."""
@@ -186,9 +206,10 @@ class SelfTuning:
         """Return the learning rate of the step after `step`; the memory is updated in place."""
         loss, *signals = state.last.tolist()
         now = Moment(loss, step, total_steps, Signals(*signals))
-        x = self._read(loss, step, total_steps, state.memory, now.signals)
-        x = [value * factor for value, factor in zip(x, _FACTORS, strict=True)]
-        direct, increment = self._scores(x, state.memory[1:]).tolist()
+        own = self._own
+        x = self._read(loss, step, total_steps, state.memory[:own], now.signals)
+        x = [value * factor for value, factor in zip(x, self._factors, strict=True)]
+        direct, increment = self._scores(x, state.memory[own:]).tolist()
         scale = Scale(*state.scale.tolist())
         return self.integrator.step(FLOATS, scale, now, direct, increment)
 
@@ -205,18 +226,28 @@ class SelfTuning:
     ) -> tuple[Tensor, Scale, Tensors]:
         loss, *signals = _finite(state.last).unbind(1)
         now = Moment(loss, step, total_steps, Signals(*signals))
-        x, memory = FEATURES(
-            loss, state.memory[:1], step=step, total_steps=total_steps, signals=now.signals
+        own = self._own
+        x, memory = self.features(
+            loss, state.memory[:own], step=step, total_steps=total_steps, signals=now.signals
         )
-        x = (x * x.new_tensor(_FACTORS)).to(weights[0])
-        outputs, own = vmap(self.net.scores)(weights, x, state.memory[1:])
+        x = (x * x.new_tensor(self._factors)).to(weights[0])
+        outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
         direct, increment = outputs.double().unbind(1)
         scale = Scale(*state.scale.unbind(1))
-        return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + own
+        return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + kept
+
+    @cached_property
+    def _own(self) -> int:
+        return len(self.features.init())  # tensors of the memory; the others are the network's
+
+    @cached_property
+    def _factors(self) -> tuple[float, ...]:
+        return tuple(self.inputs.values())
 
     @cached_property
     def _read(self) -> Read:
-        return FEATURES.fold()
+        read = self.features.fold()
+        return read if self.features.inputs > 1 else lambda *seen: [read(*seen)]
 
     @cached_property
     def _scores(self) -> Callable[[Any, Tensors], Any]:
