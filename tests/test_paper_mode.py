@@ -248,7 +248,9 @@ def test_the_run_begins_with_them(start):
     "make", [lambda: LSTM().init(0, "wide"), lambda: OnlineMLRSNet(LSTM(), start="wide")]
 )
 def test_a_start_that_is_none_is_refused(make):
-    with pytest.raises(ValueError, match="start is 'wide'; it is one of linear, narrow, small, high"):
+    with pytest.raises(
+        ValueError, match="start is 'wide'; it is one of linear, narrow, small, high"
+    ):
         make()
 
 
