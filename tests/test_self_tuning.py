@@ -12,6 +12,7 @@ from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.protocol import StepView
 from meta_lr.schedulers.integrator import Integrator
+from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
@@ -20,10 +21,10 @@ from meta_lr.testing import check_controller
 STEPS = 60
 
 
-def weights(size=0.3, seed=0):
+def weights(size=0.3, seed=0, net=NETWORK):
     """Weights of the network, as large as asked; of size 0 it says nothing."""
     draw = generator(seed, "weights")
-    return tuple(size * torch.randn(w.shape, generator=draw) for w in NETWORK.init(0))
+    return tuple(size * torch.randn(w.shape, generator=draw) for w in net.init(0))
 
 
 def losses(schedule, *, kind=torch.optim.Adam, lr=0.5, factor=1.0, steps=STEPS, spike=None):
@@ -48,17 +49,21 @@ def test_it_keeps_the_contract_of_controllers():
     check_controller(SelfTuning(weights()))
 
 
+CELL = LSTM(hidden=4, inputs=NETWORK.inputs, outputs=2)
+
+
+@pytest.mark.parametrize("net", [NETWORK, CELL])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd_momentum", "adam"])
-def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer):
+def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer, net):
     problems = DigitsProblems(lengths=(40, 40), optimizers=(optimizer,), label_noise=(0.0, 0.0))
-    problem, phi = problems(3), [weights(seed=1), weights(seed=2)]
-    copies = Copies(problem, SelfTuning(phi[0]), 2)
+    problem, phi = problems(3), [weights(seed=1, net=net), weights(seed=2, net=net)]
+    copies = Copies(problem, SelfTuning(phi[0], net), 2)
     point, stacked = copies.start(), tuple(torch.stack(pair) for pair in zip(*phi, strict=True))
     end = copies.run(point, stacked, 0, 40)
     for copy, own in enumerate(phi):
         model = problem.task.model()
         made = problem.make_optimizer(list(model.parameters()))
-        scheduler = meta_lr.ControlledLR(made, SelfTuning(own), total_steps=40)
+        scheduler = meta_lr.ControlledLR(made, SelfTuning(own, net), total_steps=40)
         for step in range(40):
             loss = problem.task.loss(model, problem.task.batch("train", step))
             made.zero_grad()

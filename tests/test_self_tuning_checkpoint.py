@@ -12,15 +12,18 @@ from meta_lr.checkpoint import CheckpointError
 from meta_lr.cli.main import main
 from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.integrator import Integrator
+from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from tests.test_checkpoint_values import edit, refused
 
 FEW = Features(("progress", "level", "alignment_5"))
 NET = MLP(hidden=(3,), inputs=3, outputs=2, activation="tanh")
+CELL = LSTM(hidden=3, inputs=3, outputs=2)
 SCHEDULES = [
     SelfTuning(NETWORK.init(0)),
     SelfTuning(NET.init(1), NET, Integrator(start=0.1), FEW),
+    SelfTuning(CELL.init(2), CELL, features=FEW),
 ]
 
 
@@ -44,13 +47,14 @@ def test_what_is_loaded_is_what_was_saved(tmp_path, schedule):
 
 
 def test_each_part_is_in_the_fingerprint():
-    whole, few = SCHEDULES
+    whole, few, recurrent = SCHEDULES
     changed = [
         replace(whole, weights=tuple(w + 1e-3 for w in whole.weights)),
         replace(whole, integrator=Integrator(hold=0.04)),
         few,
+        recurrent,
     ]
-    assert len({s.fingerprint for s in (whole, *changed)}) == 4
+    assert len({s.fingerprint for s in (whole, *changed)}) == 5
 
 
 def test_peak_and_fallback_are_refused(folder):

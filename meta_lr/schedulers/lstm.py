@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meta_lr.schedulers.network import (
     Folded,
+    FoldedScores,
     Layers,
     Shapes,
     Start,
@@ -53,6 +54,7 @@ class LSTM:
         inputs: Number of features.
         floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
             of the head are even steps of the rate's logarithm, from `floor` to 1.
+        outputs: Numbers that `scores` returns; a learned schedule of the loss has 1.
 
     >>> net = LSTM(hidden=4)
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
@@ -66,6 +68,7 @@ class LSTM:
     forget_offset: float = -1.0
     inputs: int = 1
     floor: float = 0.0
+    outputs: int = 1
 
     def __post_init__(self) -> None:
         if not (is_whole(self.hidden, 1) and is_whole(self.bottleneck, 0)):
@@ -77,6 +80,8 @@ class LSTM:
             raise ValueError(f"LSTM got gates={self.gates!r}; it is 'ifog' or 'ifgo'")
         if not is_number(self.forget_offset):
             raise ValueError(f"LSTM got forget_offset={self.forget_offset!r}; it is a number")
+        if not is_whole(self.outputs, 1):
+            raise ValueError(f"LSTM got outputs={self.outputs!r}; it is at least 1")
         refuse_options(self)
 
     @property
@@ -98,7 +103,7 @@ class LSTM:
     def _layers(self) -> Layers:
         narrow, wide = self.bottleneck or self.hidden // 2 or 1, 4 * self.hidden
         layers = [(narrow, self.inputs), (wide, narrow), (narrow, self.hidden), (wide, narrow)]
-        return [*layers, (1, self.hidden)]
+        return [*layers, (self.outputs, self.hidden)]
 
     def memory(self) -> Tensors:
         """Return h and c in one tensor of zeros, of shape (2, hidden)."""
@@ -106,6 +111,11 @@ class LSTM:
 
     def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
         """Return the output () for the features (inputs,), and the next memory."""
+        z, memory = self.scores(weights, x, memory)
+        return output(z, self.floor).squeeze(), memory
+
+    def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return what the head gives (outputs,) for the features (inputs,), and the next memory."""
         x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = weights
         h, c = memory[0].to(head)
         z = x_up @ torch.relu(x_down @ x.reshape(self.inputs).to(head) + x_shift) + x_bias
@@ -114,11 +124,29 @@ class LSTM:
         forget = torch.sigmoid(gate["f"] + self.forget_offset)
         c = forget * c + torch.sigmoid(gate["i"]) * torch.tanh(gate["g"])
         h = torch.sigmoid(gate["o"]) * torch.tanh(c)
-        return output(head @ h + head_bias, self.floor).squeeze(), (torch.stack([h, c]),)
+        return head @ h + head_bias, (torch.stack([h, c]),)
 
     def fold(self, weights: Tensors) -> Folded:
-        """Return the cell in NumPy, whatever the order of the gates and the offset."""
-        down, up, head, head_bias = self._canonical(weights)
+        """Return the same function in NumPy."""
+        advance = self._fold_cell(weights)
+        head, bias = (weight.detach().cpu().numpy()[0] for weight in weights[-2:])
+        head_bias = float(bias)
+
+        def cell(x: Any, memory: Tensors) -> float:
+            h = advance(x, memory)
+            return 0.5 * math.tanh(0.5 * (float(np.dot(head, h)) + head_bias)) + 0.5
+
+        return raised(cell, self.floor)
+
+    def fold_scores(self, weights: Tensors) -> FoldedScores:
+        """Return `scores` in NumPy."""
+        advance = self._fold_cell(weights)
+        head, bias = (weight.detach().cpu().numpy() for weight in weights[-2:])
+        return lambda x, memory: head @ advance(x, memory) + bias
+
+    def _fold_cell(self, weights: Tensors) -> FoldedScores:
+        """Return the cell in NumPy, whatever the order of the gates and the offset: it gives h."""
+        down, up = self._canonical(weights)
         size, gates, dtype = self.hidden, 3 * self.hidden, down.dtype
         zero, half = np.zeros((), dtype), np.full((), 0.5, dtype)
         seen, narrow, z = (
@@ -131,7 +159,7 @@ class LSTM:
         place = size if self.inputs == 1 else slice(size, size + self.inputs)
         known, h, c = None, seen_h, seen_h  # the memory of the last call, and views of it
 
-        def cell(x: Any, memory: Tensors) -> float:
+        def advance(x: Any, memory: Tensors) -> np.ndarray:
             nonlocal known, h, c
             if memory[0] is not known:
                 known = memory[0]
@@ -149,18 +177,18 @@ class LSTM:
             np.add(c, i, c)
             np.tanh(c, h)
             np.multiply(h, o, h)
-            return 0.5 * math.tanh(0.5 * (float(np.dot(head, h)) + head_bias)) + 0.5
+            return h
 
-        return raised(cell, self.floor)
+        return advance
 
-    def _canonical(self, weights: Tensors) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-        """Return both maps as one each, with biases as a last column, and the head.
+    def _canonical(self, weights: Tensors) -> tuple[np.ndarray, np.ndarray]:
+        """Return both maps as one each, with biases as a last column.
 
         The gates are in the order i, f, o, g, and the sigmoid ones are halved: since
         sigmoid(z) = (1 + tanh(z / 2)) / 2, one tanh serves all four.
         """
-        w = [weight.detach().cpu().numpy() for weight in weights]
-        x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = w
+        w = [weight.detach().cpu().numpy() for weight in weights[:-2]]
+        x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias = w
         down = np.block(
             [
                 [np.zeros((len(x_down), self.hidden)), x_down, x_shift[:, None]],
@@ -171,4 +199,4 @@ class LSTM:
         parts = dict(zip(self.gates, np.split(up, 4), strict=True))
         parts["f"][:, -1] += self.forget_offset
         up = np.concatenate([parts["i"] / 2, parts["f"] / 2, parts["o"] / 2, parts["g"]])
-        return down.astype(head.dtype), up.astype(head.dtype), head[0], float(head_bias[0])
+        return down.astype(x_up.dtype), up.astype(x_up.dtype)

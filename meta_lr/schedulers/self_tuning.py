@@ -19,6 +19,7 @@ from meta_lr.schedulers.arithmetic import FLOATS, TENSORS
 from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.integrator import Integrator, Scale
+from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.network import Tensors, options
 from meta_lr.schedulers.seen import Seen
@@ -93,12 +94,12 @@ class SelfTuning:
     """
 
     weights: Tensors
-    net: MLP = NETWORK
+    net: MLP | LSTM = NETWORK
     integrator: Integrator = _BOUNDS
     features: Features = FEATURES
 
     def __post_init__(self) -> None:
-        if (self.net.inputs, getattr(self.net, "outputs", 1)) != (self.features.inputs, 2):
+        if (self.net.inputs, self.net.outputs) != (self.features.inputs, 2):
             raise ValueError(
                 f"SelfTuning got {self.net!r}; it needs inputs={self.features.inputs}, the number "
                 "of its features, and outputs=2"
