@@ -20,6 +20,8 @@ from torch.optim import Optimizer
 if TYPE_CHECKING:
     from meta_lr.training.sandbox import Sandbox
 
+HIGHEST = 1e30  # learning rate; float32 holds it, and ten times as much
+
 
 class Need(Flag):
     """What a controller reads beyond the step index, one bit each."""
@@ -284,11 +286,16 @@ def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
 
 
 def check_rate(controller: Controller, step: int, rate: float) -> float:
-    """Return `rate`, or raise a ValueError if it is negative, infinite or not a number."""
+    """Return `rate`, or raise a ValueError if it is negative, not finite or above `HIGHEST`."""
     if not 0.0 <= rate < math.inf:
         raise ValueError(
             f"{type(controller).__name__} returned the rate {rate} at step {step}; "
             "a rate must be finite and not negative"
+        )
+    if rate > HIGHEST:
+        raise ValueError(
+            f"{type(controller).__name__} returned the learning rate {rate:g} at step {step}; at "
+            f"most {HIGHEST:g} is possible"
         )
     return rate
 

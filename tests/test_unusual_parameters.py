@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from meta_lr import AutoDrop, AutoDropEpochs, ControlledLR, Sandbox, rules
+from meta_lr import AutoDrop, AutoDropEpochs, ControlledLR, Cosine, Sandbox, rules
 from meta_lr.baselines.autolr import AutoLR
 from meta_lr.baselines.autolr_fit import fit
 from meta_lr.baselines.labpal import LABPAL
@@ -161,3 +161,12 @@ def test_a_complex_parameter_of_a_group_that_is_added_later_is_refused_too():
     del optimizer.param_groups[1]
     optimizer.step()
     assert scheduler.last_epoch == 2
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
+def test_a_learning_rate_that_no_weight_can_hold_is_refused(kind):
+    optimizer = kind(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(
+        ValueError, match=r"Cosine returned the learning rate 1e\+300 at step 0; at"
+    ):
+        ControlledLR(optimizer, Cosine(1e300), total_steps=5)

@@ -31,7 +31,7 @@ def _message(error: BaseException) -> str:
         tried = f" for {wanted[1]}" if wanted else ""
         return f"there is not enough memory{tried}; take a smaller model, or smaller batches"
     if is_too_large(error):
-        return "a number is too large for the network's weights; make it smaller, such as lr.peak="
+        return "a number is too large for the network's weights; make it smaller"
     return _shortened(" ".join(str(error).split())) or type(error).__name__
 
 
