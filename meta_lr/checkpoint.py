@@ -28,6 +28,7 @@ from meta_lr.baselines.fallback import Fallback
 from meta_lr.baselines.policies import Cosine
 from meta_lr.files import write_atomically
 from meta_lr.json_text import parse_json
+from meta_lr.protocol import HIGHEST
 from meta_lr.schedulers.contract import (
     COPY,
     Contract,
@@ -38,8 +39,7 @@ from meta_lr.schedulers.contract import (
     scheduler,
 )
 from meta_lr.schedulers.contract import features as features_of
-from meta_lr.schedulers.contract import gamma as gamma_of
-from meta_lr.schedulers.gamma import HIGHEST_PEAK, InitialLossGamma
+from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.network import Network, Tensors
 from meta_lr.schedulers.self_tuning import SelfTuning
@@ -104,8 +104,6 @@ def load(folder: Path) -> tuple[Scheduler, Contract]:
         if net.inputs != features.inputs:
             names = ", ".join(features.names)
             raise ValueError(f"has {net}, which does not fit the features {names}; {COPY}")
-        if "gamma" in contract:
-            gamma_of(contract)
     with _blamed(weights):
         data = _bytes(weights, _MOST_WEIGHTS)
         stages = _stages(_tensors(data), net, contract["stages"])
@@ -177,10 +175,10 @@ def _refuse_peak(peak: float) -> None:
         raise CheckpointError(
             f"peak is of type {type(peak).__name__}; pass a learning rate, such as peak=0.1"
         )
-    if not 0.0 < peak <= HIGHEST_PEAK:
-        came = "too large" if peak > HIGHEST_PEAK else peak
+    if not 0.0 < peak <= HIGHEST:
+        came = "too large" if peak > HIGHEST else peak
         raise CheckpointError(
-            f"peak is {came}; pass a learning rate above 0 and at most {HIGHEST_PEAK:g}, such as "
+            f"peak is {came}; pass a learning rate above 0 and at most {HIGHEST:g}, such as "
             "peak=0.1"
         )
 

@@ -287,16 +287,13 @@ def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
 
 def check_rate(controller: Controller, step: int, rate: float) -> float:
     """Return `rate`, or raise a ValueError if it is negative, not finite or above `HIGHEST`."""
+    name = type(controller).__name__
     if not 0.0 <= rate < math.inf:
-        raise ValueError(
-            f"{type(controller).__name__} returned the rate {rate} at step {step}; "
-            "a rate must be finite and not negative"
-        )
+        need = "a rate must be finite and not negative"
+        raise ValueError(f"{name} returned the rate {rate} at step {step}; {need}")
     if rate > HIGHEST:
-        raise ValueError(
-            f"{type(controller).__name__} returned the learning rate {rate:g} at step {step}; at "
-            f"most {HIGHEST:g} is possible"
-        )
+        most = f"at most {HIGHEST:g} is possible"
+        raise ValueError(f"{name} returned the learning rate {rate:g} at step {step}; {most}")
     return rate
 
 

@@ -15,7 +15,8 @@ from meta_lr.bilevel.varied import KINDS, LOSSES, VariedProblems, squared, varie
 from meta_lr.bilevel.windowed import TruncatedBackprop
 from meta_lr.bilevel.windows import Fixed
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
-from meta_lr.tasks.models.small import RowAttention, SmallConv, SmallMLP
+from meta_lr.tasks.models.mlp import MLP
+from meta_lr.tasks.models.small import RowAttention, SmallConv
 from meta_lr.training.outcome import StoppedError
 
 SHORT = VariedProblems(lengths=(4, 8), batch_sizes=(8,))
@@ -68,7 +69,7 @@ def test_each_kind_trains_side_by_side_as_alone(family):
 
 SHAPE = {"in_channels": 1, "image_size": 8, "num_classes": 3}
 NETWORKS = {
-    "mlp": lambda **shape: SmallMLP(hidden=(5, 4), **shape),
+    "mlp": lambda **shape: MLP(hidden=(5, 4), **shape),
     "conv": lambda **shape: SmallConv(channels=(4, 8), normalised=True, **shape),
     "attention": lambda **shape: RowAttention(width=8, **shape),
 }

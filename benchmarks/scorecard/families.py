@@ -18,7 +18,8 @@ from meta_lr.bilevel.draw import Draw
 from meta_lr.bilevel.problems import Problem
 from meta_lr.bilevel.varied import KINDS
 from meta_lr.seeds import derive, generator
-from meta_lr.tasks.models.small import SmallConv, SmallMLP
+from meta_lr.tasks.models.mlp import MLP
+from meta_lr.tasks.models.small import SmallConv
 
 LENGTHS = (100, 800)  # optimizer steps, drawn log-uniformly
 BATCHES, TEXTS = (16, 32, 64), (8, 16)  # examples per batch; windows of text
@@ -30,13 +31,13 @@ _DIGITS = {"in_channels": 1, "image_size": 8, "num_classes": 10}
 def wide(draw: Draw, number: int) -> Made:
     """MLPs of 256 units, four times as wide as any in meta-training."""
     hidden = (256,) * draw.integer((2, 3))
-    return tasks.digits(), partial(SmallMLP, hidden=hidden, **_DIGITS), F.cross_entropy
+    return tasks.digits(), partial(MLP, hidden=hidden, **_DIGITS), F.cross_entropy
 
 
 def deep(draw: Draw, number: int) -> Made:
     """MLPs of six to eight hidden layers, twice as deep as any in meta-training."""
     hidden = (32,) * draw.integer((6, 8))
-    network = partial(SmallMLP, hidden=hidden, activation=F.gelu, **_DIGITS)
+    network = partial(MLP, hidden=hidden, activation=nn.GELU, **_DIGITS)
     return tasks.digits(), network, F.cross_entropy
 
 
@@ -74,7 +75,7 @@ def recurrent(draw: Draw, number: int) -> Made:
 def regression(draw: Draw, number: int) -> Made:
     """MLPs that fit what a random network makes of points."""
     network = partial(
-        SmallMLP, in_channels=16, image_size=1, num_classes=2, hidden=(draw.choice((32, 64)),) * 2
+        MLP, in_channels=16, image_size=1, num_classes=2, hidden=(draw.choice((32, 64)),) * 2
     )
     return tasks.taught(number), network, F.mse_loss
 
@@ -89,7 +90,7 @@ def autoencoder(draw: Draw, number: int) -> Made:
 def table(draw: Draw, number: int) -> Made:
     """Small MLPs on a medical table of two classes."""
     network = partial(
-        SmallMLP, in_channels=30, image_size=1, num_classes=2, hidden=(draw.choice((8, 32)),)
+        MLP, in_channels=30, image_size=1, num_classes=2, hidden=(draw.choice((8, 32)),)
     )
     return tasks.tumours(), network, F.cross_entropy
 

@@ -13,24 +13,24 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from meta_lr.bilevel.draw import Draw
-from meta_lr.bilevel.problems import DATA, Problem, part, refuse_range, whole
+from meta_lr.bilevel.problems import DATA, OPTIMIZERS, Problem, part, refuse_range, whole
 from meta_lr.seeds import derive, generator
 from meta_lr.tasks.base import Batch
 from meta_lr.tasks.images import ImageTask
-from meta_lr.tasks.models.small import Activation, RowAttention, SmallConv, SmallMLP
+from meta_lr.tasks.models.mlp import MLP
+from meta_lr.tasks.models.small import Activation, RowAttention, SmallConv
 
 # Name -> what makes the optimizer, and the learning rate that compares with 1 of plain SGD.
 KINDS: dict[str, tuple[Callable[..., Optimizer], float]] = {
-    "sgd": (torch.optim.SGD, 1.0),
-    "sgd_momentum": (partial(torch.optim.SGD, momentum=0.9), 0.1),
+    **{name: OPTIMIZERS[name] for name in ("sgd", "sgd_momentum")},
     "nesterov": (partial(torch.optim.SGD, momentum=0.9, nesterov=True), 0.1),
-    "adam": (torch.optim.Adam, 0.01),
+    "adam": OPTIMIZERS["adam"],
     "adamw": (torch.optim.AdamW, 0.01),
     "rmsprop": (torch.optim.RMSprop, 0.01),
 }
 _LARGE = 32  # largest batch of the networks that cost more than an MLP, if there is a smaller one
 _DECAYS = (0.0, 0.0, 1e-4, 1e-2)
-_ACTIVATIONS: tuple[Activation, ...] = (F.relu, F.relu, F.gelu, torch.tanh)
+_ACTIVATIONS: tuple[Activation, ...] = (nn.ReLU, nn.ReLU, nn.GELU, nn.Tanh)
 
 
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ def _factors(draw: Draw) -> tuple[float, ...]:
 
 def _mlp(draw: Draw) -> Callable[..., nn.Module]:
     hidden = (draw.log_integer((8, 64)),) * draw.integer((1, 4))
-    return partial(SmallMLP, hidden=hidden, activation=draw.choice(_ACTIVATIONS))
+    return partial(MLP, hidden=hidden, activation=draw.choice(_ACTIVATIONS))
 
 
 def _conv(draw: Draw) -> Callable[..., nn.Module]:

@@ -10,9 +10,10 @@ from dataclasses import asdict
 from reprlib import repr as short
 from typing import Any
 
+from meta_lr.protocol import HIGHEST
 from meta_lr.schedulers import self_tuning_contract
 from meta_lr.schedulers.features import FEATURES, Features
-from meta_lr.schedulers.gamma import HIGHEST_PEAK, InitialLossGamma
+from meta_lr.schedulers.gamma import InitialLossGamma
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
@@ -200,7 +201,7 @@ def _is_origin(value: Any) -> bool:
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, dict) or (is_number(value) and 0 < value <= HIGHEST_PEAK)
+    return isinstance(value, dict) or (is_number(value) and 0 < value <= HIGHEST)
 
 
 def _is_family(value: Any) -> bool:
@@ -216,7 +217,7 @@ def _is_range(value: Any) -> bool:
 _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each one is, and a test of it
     "network": ("a name", _is_text),
     "arguments": ("an object", _is_object),
-    "gamma": (f"a number > 0 and at most {HIGHEST_PEAK:g}, or an object", _is_scale),
+    "gamma": (f"a number > 0 and at most {HIGHEST:g}, or an object", _is_scale),
     "stages": ("a whole number >= 1", lambda value: is_whole(value, 1)),
     "family": ("the name of an optimizer, or an empty text", _is_family),
     "loss_range": ("null, or two finite numbers, the smaller one first", _is_range),

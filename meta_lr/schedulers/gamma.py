@@ -9,11 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meta_lr.protocol import HIGHEST
 from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, Arithmetic, Number
 from meta_lr.schedulers.network import Tensors, is_number, is_whole
-
-HIGHEST_PEAK = HIGHEST
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Learned:
                 f"{self.net!r} reads {self.net.inputs} features, but {self.features!r} gives "
                 f"{self.features.inputs}; build the network with inputs={self.features.inputs}"
             )
-        if getattr(self.net, "outputs", 1) != 1:
+        if self.net.outputs != 1:
             raise ValueError(f"Learned needs a network of one output, and got {self.net!r}")
         if self.features.needs & Need.GRADS:
             raise ValueError(

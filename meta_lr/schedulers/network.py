@@ -30,6 +30,11 @@ class Network(Protocol):
         ...
 
     @property
+    def outputs(self) -> int:
+        """Numbers that `scores` returns; a learned schedule of the loss has 1."""
+        ...
+
+    @property
     def floor(self) -> float:
         """Least output; 0.0 for a plain sigmoid."""
         ...
@@ -59,8 +64,16 @@ class Network(Protocol):
         """
         ...
 
+    def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return what the last layer gives (outputs,) for the features, and the next memory."""
+        ...
+
     def fold(self, weights: Tensors) -> Folded:
         """Return the same function in NumPy, for fast inference; it updates the memory in place."""
+        ...
+
+    def fold_scores(self, weights: Tensors) -> FoldedScores:
+        """Return `scores` in NumPy, likewise."""
         ...
 
 

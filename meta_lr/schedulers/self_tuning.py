@@ -19,9 +19,8 @@ from meta_lr.schedulers.arithmetic import FLOATS, TENSORS
 from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.integrator import Integrator, Scale
-from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.network import Tensors, options
+from meta_lr.schedulers.network import Network, Tensors, options
 from meta_lr.schedulers.seen import Seen
 from meta_lr.signals import Signals, chosen, flat, measure, measure_copies
 
@@ -94,7 +93,7 @@ class SelfTuning:
     """
 
     weights: Tensors
-    net: MLP | LSTM = NETWORK
+    net: Network = NETWORK
     integrator: Integrator = _BOUNDS
     features: Features = FEATURES
 

@@ -33,7 +33,7 @@ def made(
     Raises:
         ValueError: The bounds are unknown or no numbers, or features have other factors.
     """
-    schedule = SelfTuning(stages[0], net, _integrator(contract["integrator"]), features)  # pyright: ignore[reportArgumentType]
+    schedule = SelfTuning(stages[0], net, _integrator(contract["integrator"]), features)
     factors = [*schedule.inputs.values()]
     if contract.get("factors") != factors:
         raise ValueError(

@@ -279,7 +279,7 @@ class ControlledLR(LRScheduler):
             protocol.set_rate(self.optimizer, self._rate, scales)
 
     def _ask(self, loss: Loss | None, scales: list[float]) -> float:
-        """Ask the controller for the rate of step `last_epoch`; its state begins anew at 0."""
+        """Ask the controller for the rate of step `last_epoch`; step 0 takes a fresh state."""
         if self._reads_tensors:
             hooks.unscale(self._watched)
         self._rate, self._average, self._state = ask(

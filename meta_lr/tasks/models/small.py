@@ -1,49 +1,14 @@
-"""Small networks for the inner problems of a meta-training: any activation, no buffers."""
+"""Small networks, beside the MLP, for the inner problems of a meta-training: no buffers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activation = Callable[[Tensor], Tensor]
-
-
-class SmallMLP(nn.Module):
-    """Linear layers on flattened images, with an activation between them.
-
-    Args:
-        in_channels: Channels of an image.
-        image_size: Height and width of an image in pixels.
-        num_classes: Number of outputs.
-        hidden: Width of each hidden layer.
-        activation: Applied after each hidden layer.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_channels: int,
-        image_size: int,
-        num_classes: int,
-        hidden: Sequence[int],
-        activation: Activation = F.relu,
-    ) -> None:
-        super().__init__()
-        widths = [in_channels * image_size**2, *hidden]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.head = nn.Linear(widths[-1], num_classes)
-        self.activation = activation
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images (batch, in_channels, image_size, image_size) to logits (batch, classes)."""
-        x = images.flatten(1)
-        for layer in self.hidden:
-            x = self.activation(layer(x))
-        return self.head(x)
+Activation = Callable[[], nn.Module]
 
 
 class SmallConv(nn.Module):
@@ -55,7 +20,7 @@ class SmallConv(nn.Module):
         num_classes: Number of outputs.
         channels: Of each convolution; multiples of 4 if `normalised`.
         normalised: Whether GroupNorm of four groups follows each convolution.
-        activation: Applied after each convolution.
+        activation: Makes what follows each convolution.
     """
 
     def __init__(
@@ -66,7 +31,7 @@ class SmallConv(nn.Module):
         num_classes: int,
         channels: Sequence[int],
         normalised: bool = False,
-        activation: Activation = F.relu,
+        activation: Activation = nn.ReLU,
     ) -> None:
         super().__init__()
         widths, size = [in_channels, *channels], image_size
@@ -79,7 +44,7 @@ class SmallConv(nn.Module):
         for _ in channels:
             size = size // 2 if size % 2 == 0 else size
         self.head = nn.Linear(channels[-1] * size**2, num_classes)
-        self.activation = activation
+        self.activation = activation()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (batch, in_channels, image_size, image_size) to logits (batch, classes)."""
@@ -99,7 +64,7 @@ class RowAttention(nn.Module):
         num_classes: Number of outputs.
         width: Of the residual stream; a multiple of `heads`.
         heads: Of the attention.
-        activation: Inside of the feed-forward part.
+        activation: Makes that of the feed-forward part.
     """
 
     def __init__(
@@ -110,7 +75,7 @@ class RowAttention(nn.Module):
         num_classes: int,
         width: int = 32,
         heads: int = 2,
-        activation: Activation = F.gelu,
+        activation: Activation = nn.GELU,
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(in_channels * image_size, width)
@@ -119,7 +84,7 @@ class RowAttention(nn.Module):
         self.mix, self.mixed = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.head, self.heads = nn.Linear(width, num_classes), heads
-        self.activation = activation
+        self.activation = activation()
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (batch, in_channels, image_size, image_size) to logits (batch, classes)."""
