@@ -19,7 +19,7 @@ from meta_lr.bilevel.problems import Problem
 from meta_lr.bilevel.varied import KINDS
 from meta_lr.seeds import derive, generator
 from meta_lr.tasks.models.mlp import MLP
-from meta_lr.tasks.models.small import SmallConv
+from meta_lr.tasks.models.small import GELUMLP, SmallConv
 
 LENGTHS = (100, 800)  # optimizer steps, drawn log-uniformly
 BATCHES, TEXTS = (16, 32, 64), (8, 16)  # examples per batch; windows of text
@@ -37,7 +37,7 @@ def wide(draw: Draw, number: int) -> Made:
 def deep(draw: Draw, number: int) -> Made:
     """MLPs of six to eight hidden layers, twice as deep as any in meta-training."""
     hidden = (32,) * draw.integer((6, 8))
-    network = partial(MLP, hidden=hidden, activation=nn.GELU, **_DIGITS)
+    network = partial(GELUMLP, hidden=hidden, **_DIGITS)
     return tasks.digits(), network, F.cross_entropy
 
 

@@ -18,7 +18,7 @@ from meta_lr.seeds import derive, generator
 from meta_lr.tasks.base import Batch
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.models.mlp import MLP
-from meta_lr.tasks.models.small import Activation, RowAttention, SmallConv
+from meta_lr.tasks.models.small import GELUMLP, Activation, RowAttention, SmallConv, TanhMLP
 
 # Name -> what makes the optimizer, and the learning rate that compares with 1 of plain SGD.
 KINDS: dict[str, tuple[Callable[..., Optimizer], float]] = {
@@ -202,7 +202,7 @@ def _factors(draw: Draw) -> tuple[float, ...]:
 
 def _mlp(draw: Draw) -> Callable[..., nn.Module]:
     hidden = (draw.log_integer((8, 64)),) * draw.integer((1, 4))
-    return partial(MLP, hidden=hidden, activation=draw.choice(_ACTIVATIONS))
+    return partial(draw.choice((MLP, MLP, GELUMLP, TanhMLP)), hidden=hidden)
 
 
 def _conv(draw: Draw) -> Callable[..., nn.Module]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation between them and, if asked for, dropout after each.
+    """Linear layers with ReLU between them and, if asked for, dropout after each ReLU.
+
+    A subclass may have another `activation`.
 
     Args:
         in_channels: Channels of an image.
@@ -16,11 +18,12 @@ class MLP(nn.Module):
         num_classes: Number of outputs.
         hidden: Width of each hidden layer; empty makes a linear classifier.
         dropout: Probability that a hidden unit is dropped in train mode.
-        activation: Makes what follows each hidden layer.
 
     Raises:
         ValueError: A width is not positive, or `dropout` is outside [0, 1).
     """
+
+    activation: type[nn.Module] = nn.ReLU
 
     def __init__(
         self,
@@ -30,7 +33,6 @@ class MLP(nn.Module):
         num_classes: int,
         hidden: Sequence[int] = (128, 128),
         dropout: float = 0.0,
-        activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
         if any(width < 1 for width in hidden):
@@ -40,7 +42,7 @@ class MLP(nn.Module):
         layers: list[nn.Module] = [nn.Flatten()]
         width = in_channels * image_size**2
         for wanted in hidden:
-            layers += [nn.Linear(width, wanted), activation()]
+            layers += [nn.Linear(width, wanted), self.activation()]
             layers += [nn.Dropout(dropout)] if dropout else []
             width = wanted
         self.layers = nn.Sequential(*layers, nn.Linear(width, num_classes))

@@ -1,4 +1,4 @@
-"""Small networks, beside the MLP, for the inner problems of a meta-training: no buffers."""
+"""Small networks for the inner problems of a meta-training: no buffers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from meta_lr.tasks.models.mlp import MLP
+
 Activation = Callable[[], nn.Module]
+
+
+class GELUMLP(MLP):
+    """The MLP with GELU in place of ReLU."""
+
+    activation = nn.GELU
+
+
+class TanhMLP(MLP):
+    """The MLP with tanh in place of ReLU."""
+
+    activation = nn.Tanh
 
 
 class SmallConv(nn.Module):
