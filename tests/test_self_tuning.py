@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import meta_lr
+from meta_lr import vectors
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.protocol import StepView
@@ -74,11 +75,11 @@ def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer, net):
             assert torch.allclose(theirs[copy], p, rtol=1e-3, atol=1e-4)
 
 
-def test_a_network_that_says_nothing_falls_linearly_from_a_small_fraction_of_the_weights():
-    schedule = SelfTuning(weights(0.0))
-    rates, _ = losses(schedule)
-    share = [rate / rates[0] for rate in rates]
-    assert share == pytest.approx([1 - step / STEPS for step in range(STEPS)], rel=1e-6)
+def test_a_network_that_says_nothing_grows_then_falls_from_a_small_fraction_of_the_weights():
+    rates, scheduler = losses(SelfTuning(weights(0.0)))
+    top = rates.index(max(rates))
+    assert 0 < top < STEPS / 2 and rates[top] > 1.5 * rates[0] and rates[-1] < 0.1 * rates[0]
+    assert scheduler._state.num_retreats == 0
 
 
 @pytest.mark.parametrize("lr", [1e-6, 100.0])
@@ -113,25 +114,80 @@ def test_any_optimizer_works():
     assert all(math.isfinite(rate) for rate in rates) and rates[0] < 0.01
 
 
+def scales(schedule, kind=torch.optim.SGD):
+    """Return the logarithms of the scale after each step, and what the steps came to."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+        x, y = torch.randn(64, 6), torch.randn(64, 3)
+    optimizer, found, moved = kind(net.parameters(), lr=1.0), [], []
+    scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=STEPS)
+    for _ in range(STEPS):
+        before = [p.detach().clone() for p in net.parameters() if p.ndim > 1]
+        loss = (net(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        scheduler.observe(loss)
+        optimizer.step()
+        after = [p.detach() for p in net.parameters() if p.ndim > 1]
+        way = vectors.norm(torch._foreach_sub(after, before))
+        moved.append((way / vectors.norm(before)).item())
+        found.append(scheduler._state.scale[0].item())
+    return found, moved, scheduler
+
+
 def test_no_network_leaves_the_bounds():
     """For any weights: growth is bounded by the run length, an update by the weights."""
     bounds = Integrator()
     kappa = min(bounds.most, math.log(10) / (bounds.decade * STEPS))
     up = (*(torch.zeros_like(w) for w in weights()[:-1]), torch.tensor([0.0, 1e6]))
-    rates, _ = losses(SelfTuning(up), kind=torch.optim.SGD)
-    annealed = [rate / (1 - step / STEPS) for step, rate in enumerate(rates)]
-    growth = [math.log(b / a) for a, b in pairwise(annealed)]
+    found, moved, scheduler = scales(SelfTuning(up))
+    growth = [b - a for a, b in pairwise(found)]
     assert max(growth) <= kappa + 1e-6 and max(growth) > 0.9 * kappa
-    assert rates[-1] < 1e3 and losses(SelfTuning(up))[1]._state.num_clamped > 0
+    assert max(moved) < 5 * bounds.clamp and scheduler._state.num_clamped > 0
+
+
+def pushed(slope, steps, total_steps=1000):
+    """Return the relative updates of plain SGD on a slope, the loss being the same throughout."""
+    weight = nn.Parameter(torch.ones(4, 4))
+    optimizer, moved = torch.optim.SGD([weight], lr=1.0), []
+    scheduler = meta_lr.ControlledLR(optimizer, SelfTuning(weights(0.0)), total_steps=total_steps)
+    for step in range(steps):
+        weight.grad = torch.full_like(weight, slope(step))
+        before = weight.detach().clone()
+        scheduler.observe(torch.tensor(2.0))
+        optimizer.step()
+        moved.append(((weight.detach() - before).norm() / before.norm()).item())
+    return moved, scheduler
+
+
+def test_a_gradient_that_jumps_does_not_make_a_step_that_jumps():
+    """On a plateau the learning rate grows; where it ends, the gradient is a hundredfold."""
+    moved, scheduler = pushed(lambda step: 2.0 ** min(max(step - 199, 0), 7), steps=220)
+    assert max(moved[200:]) < 2 * 2 * 3 * moved[199]  # seen two steps late, and `surge`
+    assert scheduler._state.num_clamped > 0
+
+
+def test_growth_without_a_response_of_the_loss_ends_where_updates_are_no_longer_small():
+    bounds = Integrator()
+    moved, _ = pushed(lambda step: 1.0 if step % 2 else -1.0, steps=500)
+    assert bounds.free / 2 < max(moved) < 4 * bounds.free
 
 
 def test_a_loss_that_deteriorates_makes_it_retreat_once_in_a_while():
     schedule = SelfTuning(weights(0.0))
-    worse = losses(schedule, steps=200, spike=lambda step: 2.0 if step > 100 else 1.0)
+    worse = losses(schedule, steps=200, spike=lambda step: 4.0 if step > 100 else 1.0)
     plain = losses(schedule, steps=200)
     assert worse[1]._state.num_retreats > plain[1]._state.num_retreats == 0
     assert worse[0][140] <= 0.5 * plain[0][140]
     assert worse[0][100] == plain[0][100]
+
+
+def test_a_loss_far_above_the_first_one_is_an_alarm_once_in_four_steps():
+    schedule = SelfTuning(weights(0.0))
+    hot = losses(schedule, steps=200, spike=lambda step: 1e4 if 100 < step < 109 else 1.0)
+    assert hot[1]._state.num_alarms == 2
+    assert hot[0][110] < losses(schedule, steps=200)[0][110] / 16
 
 
 def test_a_state_that_was_saved_goes_on_alike(tmp_path):

@@ -28,7 +28,10 @@ KINDS: dict[str, tuple[Callable[..., Optimizer], float]] = {
     "adamw": (torch.optim.AdamW, 0.01),
     "rmsprop": (torch.optim.RMSprop, 0.01),
 }
-_LARGE = 32  # largest batch of the networks that cost more than an MLP, if there is a smaller one
+_LARGE = 16  # largest batch of the networks that cost more than an MLP, if there is a smaller one
+# Factors of the initial weights; those of torch are small already: times 1/2, a network of several
+# layers starts on a plateau, where the loss does not respond for a while.
+_SCALES = {"torch": (0.5, 1.0), "relu": (0.5, 2.0), "linear": (0.5, 2.0)}
 _DECAYS = (0.0, 0.0, 1e-4, 1e-2)
 _ACTIVATIONS: tuple[Activation, ...] = (nn.ReLU, nn.ReLU, nn.GELU, nn.Tanh)
 
@@ -63,10 +66,10 @@ class VariedTask(ImageTask):
 class VariedProblems:
     """Small networks of several kinds, each on its own part of a data set.
 
-    Also drawn: the activation, the initial weights (torch's, He's for ReLU or for linear layers,
-    times 1/2 to 2), a factor of 1/3 to 3 in front of some tensors, the loss (cross-entropy, with
-    smoothed labels, or squared error) and its factor of 0.1, 1 or 10, the weight decay, the size
-    of the part and the share of wrong labels.
+    Also drawn: the activation, the initial weights (torch's, times 1/2 to 1; He's for ReLU or for
+    linear layers, times 1/2 to 2), a factor of 1/3 to 3 in front of some tensors, the loss
+    (cross-entropy, with smoothed labels, or squared error) and its factor of 0.1, 1 or 10, the
+    weight decay, the size of the part and the share of wrong labels.
 
     Args:
         name: Of the distribution; distributions of different names share no problem.
@@ -81,7 +84,7 @@ class VariedProblems:
     name: str = "varied"
     data: tuple[str, ...] = ("digits", "clusters")
     networks: tuple[str, ...] = ("mlp", "mlp", "conv", "attention")
-    lengths: tuple[int, int] = (40, 1000)
+    lengths: tuple[int, int] = (60, 1000)
     batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
     optimizers: tuple[str, ...] = tuple(KINDS)
     meta_size: int = field(default=180, kw_only=True)
@@ -100,11 +103,12 @@ class VariedProblems:
         """Return the problem of this number; another seed draws other weights and batches."""
         draw = Draw(generator(0, "problem", self.name, index))
         family = draw.choice(self.networks)
+        make, initial = _NETWORKS[family](draw), draw.choice(("torch", "torch", "relu", "linear"))
         network = partial(
             varied_network,
-            make=_NETWORKS[family](draw),
-            initial=draw.choice(("torch", "relu", "linear")),
-            scale=draw.log((0.5, 2.0)),
+            make=make,
+            initial=initial,
+            scale=draw.log(_SCALES[initial]),
             factors=_factors(draw),
         )
         kind = draw.choice(self.optimizers)
@@ -156,16 +160,18 @@ def varied_network(
         make: Makes the network of `shape`.
         initial: Of the tensors with two dimensions or more: "torch" keeps what `make` drew, "relu"
             and "linear" are He's normal distribution with that gain.
-        scale: Multiplies those of He.
+        scale: Multiplies them.
         factors: One per tensor, repeated as often as needed: the network computes with the factor
             times the parameter, and starts as the same function whatever the factor is.
         **shape: Channels, size and classes of the images.
     """
     model = make(**shape)
     for tensor in model.parameters():
-        if tensor.ndim > 1 and initial != "torch":
+        if tensor.ndim < 2:
+            continue
+        if initial != "torch":
             nn.init.kaiming_normal_(tensor, nonlinearity=initial)  # pyright: ignore[reportArgumentType]
-            tensor.data.mul_(scale)
+        tensor.data.mul_(scale)
     if set(factors) != {1.0}:
         _reparametrise(model, factors)
     return model
@@ -213,7 +219,9 @@ def _conv(draw: Draw) -> Callable[..., nn.Module]:
 
 
 def _attention(draw: Draw) -> Callable[..., nn.Module]:
-    return partial(RowAttention, width=draw.choice((16, 32)), activation=draw.choice(_ACTIVATIONS))
+    return partial(
+        RowAttention, width=draw.choice((16, 16, 32)), activation=draw.choice(_ACTIVATIONS)
+    )
 
 
 _NETWORKS: Mapping[str, Callable[[Draw], Callable[..., nn.Module]]] = {

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meta_lr.schedulers.arithmetic import Arithmetic, Number
-from meta_lr.schedulers.feature import Moment
+from meta_lr.schedulers.feature import Moment, share_of_run
 from meta_lr.schedulers.network import is_number
 
 _LEAST, _LARGEST = 1e-12, 1e12  # of sizes whose logarithm or ratio is taken
+_TINY = 1e-30  # of learning rates that are divided by
 _WORST = 50.0  # logarithm of a loss that is not finite
 _SMOOTH = 0.1  # share of a new loss in the smoothed one
 _LOWEST, _HIGHEST = -30.0, 20.0  # logarithms of the scale
+_MOMENTUM = 1.0
+_NOISE = 1.5  # deviations of a loss that a rise of the smoothed one must exceed
+_JUMP = 1e3  # largest growth of a gradient in a step that is believed
+_FOLLOW = 0.3  # share of what the clamp takes away that the scale falls by; also its most
 
 
 class Scale(NamedTuple):
@@ -22,15 +27,21 @@ class Scale(NamedTuple):
     scale: Number  # logarithm of the learning rate before annealing
     cap: Number  # largest value of it
     hold: Number  # steps until a retreat is possible again, and the cap rises
+    rest: Number  # steps until an alarm is possible again
     first: Number  # logarithm of the first loss
     level: Number  # smoothed logarithm of the loss
-    variance: Number  # of the logarithm of the loss around it
-    best: Number  # least level so far
+    slow: Number  # the level, smoothed over a share of the run
+    latest: Number  # logarithm of the last loss
+    variance: Number  # half of the mean squared change of it in a step
+    best: Number  # least level so far, or that of the last retreat
     size: Number  # norm of the last update per unit of learning rate
+    pace: Number  # logarithm of the relative update, smoothed over a share of the run
+    grads: Number  # norm of the gradient, a step ago
     lr: Number  # of the last step
     lr_before: Number  # of the step before
     num_retreats: Number
     num_clamped: Number
+    num_alarms: Number
 
 
 @dataclass(frozen=True)
@@ -39,12 +50,19 @@ class Integrator:
 
     Update:
         s_0: the first update is `start / sqrt(T)` of the norm of the weights;
-        s <- min(s + kappa tanh(increment), cap);  kappa = min(most, ln 10 / (decade T));
-        lr = (1 - t / T) exp(s + tanh(direct)), at most `clamp` of the weights' norm per step.
+        s <- min(s + kappa tanh(increment + 1 - 2 t / T), cap);
+        kappa = min(most, ln 10 / (decade T));
+        lr = (1 - t / T) exp(s + tanh(direct)).
+        Growth: where the relative update (norm of an update over that of the weights), smoothed
+        over a twentieth of the run, is above `free`, s grows only as far as the loss responds:
+        fully where the loss fell by `response` over a twentieth of the run.
+        Clamp: no update is above `clamp` of the weights, or above `surge` times the smoothed
+        relative update; s falls with it.
         Retreat: where the smoothed logarithm of the loss is above its best by
-        max(margin, 3 deviations), s falls by ln 2 and is capped there; the cap waits for
-        `hold T` steps, then rises by kappa / 2 per step. Where the loss is above three times the
-        first one, s falls by ln 4 in each step.
+        max(margin, 1.5 deviations of a single one), s falls by ln 2 and is capped there; the cap
+        waits for `hold T` steps, then rises by kappa / 2 per step.
+        Alarm: where the loss is above three times the first one, or not finite, s falls by ln 4,
+        once in four steps.
     Reference:
         none
     Cost:
@@ -54,7 +72,10 @@ class Integrator:
         start: Norm of the first update over that of the weights, times sqrt(T).
         decade: Share of the run in which the learning rate can grow tenfold.
         most: Largest growth per step, e-folds.
-        clamp: Largest norm of an update over that of the weights.
+        free: Relative update up to which growth needs no response of the loss.
+        response: Fall of the loss that allows full growth, e-folds.
+        clamp: Largest relative update.
+        surge: Largest relative update, as a multiple of the smoothed one.
         margin: Least rise of the smoothed loss that counts as a deterioration, e-folds.
         hold: Share of the run for which a retreat holds.
     """
@@ -62,8 +83,11 @@ class Integrator:
     start: float = 0.03
     decade: float = 0.08
     most: float = 0.3
+    free: float = 0.003
+    response: float = 0.02
     clamp: float = 0.15
-    margin: float = 0.25
+    surge: float = 3.0
+    margin: float = 0.15
     hold: float = 0.03
 
     def __post_init__(self) -> None:
@@ -84,54 +108,115 @@ class Integrator:
             total_steps: Length of the run.
         """
         size, weights = (ops.clip(x, _LEAST, _LARGEST) for x in (size, weights))
-        level, zero = _log_loss(ops, loss), 0.0 * size
-        scale = ops.log(weights) - ops.log(size) + math.log(self.start / math.sqrt(total_steps))
+        level, zero, start = _log_loss(ops, loss), 0.0 * size, self.start / math.sqrt(total_steps)
+        scale = ops.log(weights) - ops.log(size) + math.log(start)
         lr = ops.exp(scale)
         return lr, Scale(
-            scale, zero + _HIGHEST, zero, level, level, zero, level, size, lr, lr, zero, zero
+            scale=scale,
+            cap=zero + _HIGHEST,
+            hold=zero,
+            rest=zero,
+            first=level,
+            level=level,
+            slow=level,
+            latest=level,
+            variance=zero,
+            best=level,
+            size=size,
+            pace=zero + math.log(start),
+            grads=zero,
+            lr=lr,
+            lr_before=lr,
+            num_retreats=zero,
+            num_clamped=zero,
+            num_alarms=zero,
         )
 
     def step(
         self, ops: Arithmetic, at: Scale, last: Moment, direct: Number, increment: Number
     ) -> tuple[Number, Scale]:
         """Return the learning rate of the step after `last`, and the next state."""
+        kappa = min(self.most, math.log(10) / (self.decade * last.total_steps))
+        at = self._watch(ops, at, last)
+        wanted = ops.tanh(increment + 1 - 2 * (last.step + 1) / last.total_steps)
+        at = at._replace(scale=at.scale + kappa * self._growth(ops, at, wanted))
+        at = self._retreat(ops, at, last, kappa)
+        at = self._alarm(ops, at, last)
+        return self._limit(ops, at, last, ops.tanh(direct))
+
+    def _watch(self, ops: Arithmetic, at: Scale, last: Moment) -> Scale:
+        """Return the state after the loss and the signals of the last step."""
         assert last.signals is not None
-        step, total_steps = last.step + 1, last.total_steps
-        kappa = min(self.most, math.log(10) / (self.decade * total_steps))
-        log_loss = _log_loss(ops, last.loss)
+        log_loss, share = _log_loss(ops, last.loss), 1 / (share_of_run(last.total_steps) + 1)
         level = at.level + _SMOOTH * (log_loss - at.level)
-        variance = at.variance + _SMOOTH * ((log_loss - level) ** 2 - at.variance)
-        best = ops.least(at.best, level)
-        scale = at.scale + kappa * ops.tanh(increment)
-        bar = ops.clip(3.0 * ops.sqrt(variance), self.margin, math.inf)
-        worse = level - best - bar if step > 5 else 0.0 * level
-        worse = ops.pick(0.5 - at.hold, worse, 0.0 * worse)  # not while a retreat holds
-        cap = ops.pick(worse, scale - math.log(2), at.cap + ops.pick(0.5 - at.hold, kappa / 2, 0.0))
-        hold = ops.pick(
-            worse,
-            0.0 * at.hold + max(8.0, self.hold * total_steps),
-            ops.clip(at.hold - 1, 0, math.inf),
+        moved = ops.finite(last.signals.moved, _LARGEST)
+        size = ops.finite(moved / ops.clip(at.lr_before, _TINY, math.inf), _LARGEST)
+        relative = moved / ops.clip(ops.finite(last.signals.weights, 0.0), _LEAST, _LARGEST)
+        pace = ops.log(ops.clip(relative, _LEAST, 1.0))
+        return at._replace(
+            level=level,
+            slow=at.slow + share * (level - at.slow),
+            variance=at.variance + _SMOOTH * (0.5 * (log_loss - at.latest) ** 2 - at.variance),
+            latest=log_loss,
+            best=ops.least(at.best, level),
+            size=ops.clip(ops.pick(moved, size, at.size), _LEAST, _LARGEST),
+            pace=at.pace + ops.pick(moved, share * (pace - at.pace), 0.0 * pace),
         )
-        scale = ops.least(scale, cap)
-        scale = ops.pick(log_loss - at.first - math.log(3), scale - math.log(4), scale)
-        scale = ops.clip(scale, _LOWEST, _HIGHEST)
-        moved = ops.finite(last.signals.moved / ops.clip(at.lr_before, 1e-30, math.inf), _LARGEST)
-        size = ops.clip(ops.pick(last.signals.moved, moved, at.size), _LEAST, _LARGEST)
-        wanted = ops.exp(scale + ops.tanh(direct)) * (1 - step / total_steps)
-        lr = ops.least(wanted, self.clamp * ops.finite(last.signals.weights, 0.0) / size)
-        return lr, Scale(
-            scale,
-            cap,
-            hold,
-            at.first,
-            level,
-            variance,
-            best,
-            size,
-            lr,
-            at.lr,
-            at.num_retreats + ops.pick(worse, 1.0 + 0.0 * worse, 0.0 * worse),
-            at.num_clamped + ops.pick(wanted - lr, 1.0 + 0.0 * lr, 0.0 * lr),
+
+    def _growth(self, ops: Arithmetic, at: Scale, wanted: Number) -> Number:
+        """Return the growth: all of it while updates are small, or as far as the loss responds."""
+        small = ops.clip(1.0 - (at.pace - math.log(self.free)), 0.0, 1.0)
+        answered = ops.clip((at.slow - at.level) / self.response, 0.0, 1.0)
+        share = 1.0 - (1.0 - small) * (1.0 - answered)
+        return ops.least(wanted, share * wanted)
+
+    def _retreat(self, ops: Arithmetic, at: Scale, last: Moment, kappa: float) -> Scale:
+        """Return the state with half of the learning rate, if the smoothed loss has risen."""
+        bar = ops.clip(_NOISE * ops.sqrt(at.variance), self.margin, math.inf)
+        worse = at.level - at.best - bar if last.step > 4 else 0.0 * at.level
+        worse = ops.pick(0.5 - at.hold, worse, 0.0 * worse)  # not while a retreat holds
+        cap = at.cap + ops.pick(0.5 - at.hold, 0.0 * at.cap + kappa / 2, 0.0 * at.cap)
+        cap = ops.pick(worse, at.scale - math.log(2), cap)
+        steps = 0.0 * at.hold + max(8.0, self.hold * last.total_steps)
+        return at._replace(
+            scale=ops.least(at.scale, cap),
+            cap=cap,
+            hold=ops.pick(worse, steps, ops.clip(at.hold - 1, 0.0, math.inf)),
+            best=ops.pick(worse, at.level, at.best),
+            num_retreats=at.num_retreats + ops.pick(worse, steps / steps, 0.0 * steps),
+        )
+
+    def _alarm(self, ops: Arithmetic, at: Scale, last: Moment) -> Scale:
+        """Return the state with a quarter of the learning rate, if the loss is far too large."""
+        hot = _log_loss(ops, last.loss) - at.first - math.log(3)
+        hot = ops.pick(0.5 - at.rest, hot, 0.0 * hot)
+        one = 0.0 * hot + 1.0
+        fall = ops.pick(hot, math.log(4) * one, 0.0 * one)
+        return at._replace(
+            scale=ops.clip(at.scale - fall, _LOWEST, _HIGHEST),
+            rest=ops.pick(hot, 4.0 * one, ops.clip(at.rest - 1, 0.0, math.inf)),
+            num_alarms=at.num_alarms + ops.pick(hot, one, 0.0 * one),
+        )
+
+    def _limit(
+        self, ops: Arithmetic, at: Scale, last: Moment, direct: Number
+    ) -> tuple[Number, Scale]:
+        """Return the learning rate, no update being too large, and the next state."""
+        assert last.signals is not None
+        grads = ops.clip(ops.finite(last.signals.grads, _LARGEST), _LEAST, _LARGEST)
+        jump = ops.clip(grads / ops.clip(at.grads, _LEAST, _LARGEST), 1.0, _JUMP)
+        jump = ops.pick(at.grads, jump, 1.0 + 0.0 * jump)
+        largest = ops.least(0.0 * at.pace + self.clamp, self.surge * ops.exp(at.pace))
+        largest = largest * ops.finite(last.signals.weights, 0.0) / (at.size * jump)
+        wanted = ops.exp(at.scale + direct) * (1 - (last.step + 1) / last.total_steps)
+        lr = ops.least(wanted, largest)
+        excess = ops.log(ops.clip(wanted / ops.clip(lr, _TINY, math.inf), 1.0, _LARGEST))
+        return lr, at._replace(
+            scale=ops.clip(at.scale - ops.clip(_FOLLOW * excess, 0.0, _FOLLOW), _LOWEST, _HIGHEST),
+            grads=grads,
+            lr=lr,
+            lr_before=at.lr,
+            num_clamped=at.num_clamped + ops.pick(excess, 1.0 + 0.0 * lr, 0.0 * lr),
         )
 
 

@@ -59,6 +59,7 @@ class SelfTuningState(NamedTuple):
     start: Tensors  # the weights at the start
     num_retreats: int = 0
     num_clamped: int = 0
+    num_alarms: int = 0
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -166,6 +167,7 @@ class SelfTuning:
             last=torch.stack([view.loss.to(signals.weights), *signals]).double(),
             num_retreats=int(scale.num_retreats),
             num_clamped=int(scale.num_clamped),
+            num_alarms=int(scale.num_alarms),
         )
 
     def side_by_side(
