@@ -165,6 +165,15 @@ def test_an_effect_has_the_size_that_the_formula_says():
     assert effect.direct == pytest.approx(0.1 * 0.01 * effect.change * free, rel=0.02)
 
 
+def test_growth_is_given_per_part_of_the_run_whatever_its_length():
+    schedule = replace(reads_one(0, 0.0, 0.01), integrator=Integrator(most=10.0))
+    runs = [replay(schedule, histories(steps)[FALLS]) for steps in (100, 300)]
+    short, long = (effects(schedule, [readings(schedule, run)])[0].growth for run in runs)
+    kappa = np.log(10) / Integrator().decade / 100  # largest growth per 1 % of the run
+    assert short == pytest.approx(long, rel=0.2)
+    assert 0.3 < short / (kappa * 0.1 * 0.01 * 0.29) < 1  # less, since tanh and bounds limit it
+
+
 # The command
 
 
@@ -200,5 +209,7 @@ def test_the_figure_names_the_curves_and_marks_what_happened():
     svg = replay_picture(QUIET).svg
     for word in (*QUIET, "learning rate, over the first one", "loss", "optimizer step"):
         assert f">{word}<" in svg
-    calm = replay_picture({FALLS: QUIET[FALLS]}).svg
-    assert svg.count("<use ") - calm.count("<use ") >= QUIET[BLOWS_UP].events["alarms"].size > 0
+    none = {event: np.array([], dtype=int) for event in EVENTS}
+    plain = replay_picture({name: replace(run, events=none) for name, run in QUIET.items()}).svg
+    num_events = sum(steps.size for run in QUIET.values() for steps in run.events.values())
+    assert svg.count("<use ") - plain.count("<use ") == num_events > 0
