@@ -226,7 +226,8 @@ class Controller(Protocol):
     All that changes during a run is in `state`: one flat NamedTuple of None, numbers, strings,
     tensors and plain tuples of these. A controller owns its state and may update its own tensors
     in place; whoever wants to go back clones first. It never touches the model, the optimizer or
-    the global random state. Fields of the state named `num_...` are counts, for the run's record.
+    the global random state. Fields of the state named `num_...` are counts, for the run's record
+    and the report's table of events.
 
     A controller whose rate is only right for one optimizer family may say so in an attribute
     `family` (see `meta_lr.rules.family`); it is then refused with any other.

@@ -87,15 +87,17 @@ def compare(
         seeds: One round of runs for each.
         folder: Where all runs are kept.
         origin: Where the learned schedule comes from, for its header: `checkpoint` (fingerprint),
-            `meta_training_cost` (plain steps) and `peak` (its rate at full output).
+            `meta_training_cost` (plain steps) and `peak` (its rate at full output; None for one
+            that finds its own learning rate).
         control: Whether to replay the mean rate of each third of the learned run; left out for a
             seed whose learned run has a third without a step.
     """
-    outcomes = []
+    tuned = None if origin.get("peak") is None else False
+    outcomes, header = [], {**origin, "tuned": tuned}
     for seed in seeds:
         place = f"seed-{seed}"
         driven = folder / LEARNED / place
-        outcomes.append(train(LEARNED, driven, seed=seed, header={**origin, "tuned": False}))
+        outcomes.append(train(LEARNED, driven, seed=seed, header=header))
         replay = three_constants(read_rows(driven)) if control else None
         if replay is not None:
             copy = folder / CONTROL / place

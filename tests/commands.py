@@ -8,6 +8,7 @@ from meta_lr.cli import pages
 from meta_lr.cli.main import main
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM
+from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.training.record import read_rows
 from tests.times import untimed
 
@@ -47,4 +48,11 @@ def write_checkpoint(folder, *, net=None, seed=0):
     net = net or LSTM(hidden=4)
     learned = Learned(net, [net.init(seed)], 0.1, family="sgd", loss_range=(0.1, 3.0))
     checkpoint.save(folder, learned, trained_on={"cost": 10.0}, card="# A card\n")
+    return folder
+
+
+def write_self_tuning(folder, *, net=NETWORK, seed=0):
+    """Write a checkpoint of a schedule that finds its own learning rate; return its folder."""
+    schedule = SelfTuning(net.init(seed), net)
+    checkpoint.save(folder, schedule, trained_on={"cost": 10.0}, card="# A card\n")
     return folder

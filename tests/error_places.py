@@ -17,7 +17,7 @@ from meta_lr.schedulers.mlp import MLP
 from meta_lr.tasks import Quadratic, text_file
 from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import NAME, locked
-from tests.commands import write_checkpoint
+from tests.commands import write_checkpoint, write_self_tuning
 from tests.image_sets import pack, write_images
 from tests.meta_runs import write_meta_run
 from tests.official_files import three, write
@@ -40,6 +40,10 @@ def nothing(place):
 
 def a_checkpoint(place):
     write_checkpoint(place / "mine")
+
+
+def a_self_tuning_checkpoint(place):
+    write_self_tuning(place / "mine")
 
 
 def an_empty_checkpoint(place):

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from meta_lr import checkpoint
-from meta_lr import explain as logic
 from meta_lr.baselines.piecewise import Piecewise
-from meta_lr.cli.explain import BEGIN, END, with_section
+from meta_lr.cli.explain_card import BEGIN, END, with_section
+from meta_lr.explain import loss_schedule as logic
 from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.lstm import LSTM

@@ -9,7 +9,6 @@ import torch
 import meta_lr
 from meta_lr import checkpoint
 from meta_lr.checkpoint import CheckpointError
-from meta_lr.cli.main import main
 from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.integrator import Integrator
 from meta_lr.schedulers.lstm import LSTM
@@ -102,8 +101,3 @@ def test_changed_bounds_do_not_belong_to_the_weights(folder):
 def test_a_network_that_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="it needs inputs=3, the number of its features, and"):
         SelfTuning(NETWORK.init(0), NETWORK, features=FEW)
-
-
-def test_explain_says_that_it_cannot_replay_it(folder, capsys):
-    assert main(["explain", str(folder)]) == 2
-    assert "finds its own learning rate from losses and gradients" in capsys.readouterr().err

@@ -30,13 +30,13 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     seeds, grid = asked.seeds(cfg), asked.peaks(cfg)
     learned = parts.build(cfg.learned)
     refuse_other_family(learned, cfg, option="learned.peak")
-    inner = _inner(learned)
+    inner = learned.inner if isinstance(learned, Fallback) else learned
     gamma = _gamma(inner)
     peak = gamma if cfg.peak is None else parts.positive(cfg, "peak")
     methods = {name: _compose(name, peak) for name in asked.baselines(cfg)}
     for method in methods.values():
         parts.build(method.lr)  # a wrong one is refused before the first run, not after an hour
-    print("\n".join(_plan(cfg, methods, gamma, grid, anneal=inner.anneal)), flush=True)
+    print("\n".join(_plan(cfg, methods, inner, grid)), flush=True)
     with graceful_stop() as stop:
         train = _trainer(cfg, methods, learned, stop)
         baselines = {
@@ -61,21 +61,23 @@ def _is_learned(outcome: Outcome) -> bool:
     return outcome.folder is not None and outcome.folder.parent.name == transfer.LEARNED
 
 
-def _inner(learned: Controller) -> Learned:
-    inner = learned.inner if isinstance(learned, Fallback) else learned
+def _gamma(inner: Controller) -> float | None:
+    """Return gamma of a pretrained scheduler, at the start of a run; None if it has none."""
     if not isinstance(inner, Learned):
-        raise ValueError(
-            "the checkpoint finds its own learning rate, and transfer compares at one peak; train "
-            "with it: meta-lr train lr=learned lr.name=..."
-        )
-    return inner
-
-
-def _gamma(inner: Learned) -> float:
-    """Return gamma of a pretrained scheduler, at the start of a run."""
+        return None
     if isinstance(inner.gamma, InitialLossGamma):
         return inner.gamma(math.log(inner.gamma.num_classes))  # the loss of a network that guesses
     return inner.gamma
+
+
+def _meaning(inner: Controller) -> str:
+    """Return in words the peak of a pretrained scheduler."""
+    if not isinstance(inner, Learned):
+        return "no peak (it finds its own learning rate)"
+    meaning = (
+        "the peak of the cosine that it corrects" if inner.anneal else "its rate at full output"
+    )
+    return f"peak {_gamma(inner):g}, not tuned (gamma: {meaning})"
 
 
 def _origin(name: str) -> dict[str, object]:
@@ -85,28 +87,23 @@ def _origin(name: str) -> dict[str, object]:
     return {"checkpoint": contract["fingerprint"], "meta_training_cost": cost}
 
 
-def _compose(name: str, peak: float) -> DictConfig:
-    """Return this job's config with `conf/lr/<name>.yaml` as its `lr`, at this peak."""
+def _compose(name: str, peak: float | None) -> DictConfig:
+    """Return this job's config with `conf/lr/<name>.yaml` as its `lr`, at this peak if any."""
     conf = HydraConfig.get()
     cfg = hydra.compose(conf.job.config_name, [*conf.overrides.task, f"lr={name}"])
-    if "peak" in cfg.lr:
+    if peak is not None and "peak" in cfg.lr:
         cfg.lr.peak = peak
     return cfg
 
 
 def _plan(
-    cfg: DictConfig,
-    methods: Mapping[str, DictConfig],
-    gamma: float,
-    grid: Sequence[float],
-    *,
-    anneal: bool,
+    cfg: DictConfig, methods: Mapping[str, DictConfig], inner: Controller, grid: Sequence[float]
 ) -> list[str]:
     """Return a line per method: its name, its peak, and whether that is tuned."""
-    given = "peak=" if cfg.peak is not None else "as the learned schedule's"
+    own = "as the learned schedule's" if isinstance(inner, Learned) else "its default"
+    given = "peak=" if cfg.peak is not None else own
     tuning = f"peak tuned on val over {', '.join(f'{peak:g}' for peak in grid)}"
-    meaning = "the peak of the cosine that it corrects" if anneal else "its rate at full output"
-    words = {transfer.LEARNED: f"peak {gamma:g}, not tuned (gamma: {meaning})"}
+    words = {transfer.LEARNED: _meaning(inner)}
     if cfg.three_constants:
         words[transfer.CONTROL] = "no peak (the learned run's mean rate in each third of it)"
     for name, method in methods.items():

@@ -18,7 +18,7 @@ import numpy as np
 from meta_lr.report.analysis import Analysis, Method
 from meta_lr.report.comparison import SHOW_EACH_RUN, Comparison
 from meta_lr.report.curves import Axis, Band, Curve, Quantity, band, run_curve
-from meta_lr.report.looks import INK, MUTED, PAPER, STYLE, Look, looks
+from meta_lr.report.looks import MUTED, PAPER, STYLE, Look
 from meta_lr.report.outcomes import Metric
 from meta_lr.report.targets import Profile
 
@@ -83,20 +83,6 @@ def profile_picture(profile: Profile, look: Mapping[str, Look]) -> Picture:
     """Draw the performance profile."""
     caption = "Share of (problem, seed) pairs solved within a multiple of the cheapest method's "
     return drawn("profile", caption + "cost to target.", lambda: _profile_figure(profile, look))
-
-
-def explanation_picture(
-    losses: Mapping[str, np.ndarray], rates: Mapping[str, np.ndarray], distilled: np.ndarray
-) -> Picture:
-    """Draw what a checkpoint answers to losses: its rates above, and what it was fed below.
-
-    Args:
-        losses: One curve (steps,) per name.
-        rates: The rates for it (steps,), under the same name.
-        distilled: The policy's rates (steps,), dashed over the others.
-    """
-    caption = "The rate for each curve of losses, the distilled policy dashed; below, those losses."
-    return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
 
 
 def drawn(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
@@ -197,13 +183,11 @@ def _shade(axes: Axes, mean: Band, look: Look) -> None:
 def _scale(axes: Axes, quantity: Quantity, values: Sequence[np.ndarray]) -> None:
     """Choose the y scale: log for rates and wide losses, per cent for accuracies."""
     y = np.concatenate(values)
-    positive = y[y > 0]
-    if quantity == "score" and positive.size and y.max() <= 1:
+    if quantity == "score" and 0 < y.max() <= 1:
         axes.set_ylim(*_accuracy_limits(values))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-    elif positive.size and (quantity == "rate" or y.min() > 0):
-        low, high = positive.min(), positive.max()
-        _log_axis(axes, max(low, high * 1e-3), high)
+    elif quantity == "rate" or y.min() > 0:
+        log_axis(axes, y)
 
 
 def _accuracy_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
@@ -214,7 +198,13 @@ def _accuracy_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
     return max(0.0, low - room), min(1.0 + 0.25 * room, high + room)
 
 
-def _log_axis(axes: Axes, low: float, high: float) -> None:
+def log_axis(axes: Axes, values: np.ndarray, *, decades: float = 3) -> None:
+    """Make the y axis logarithmic, if a value is positive; it shows at most so many decades."""
+    positive = values[values > 0]
+    if not positive.size:
+        return
+    high = positive.max()
+    low = max(positive.min(), high * 10**-decades)
     axes.set_yscale("log")
     axes.set_ylim(low / 1.25, high * 1.25)
     log_ticks(axes.yaxis, low, high)
@@ -368,32 +358,4 @@ def _profile_figure(profile: Profile, look: Mapping[str, Look]) -> Figure:
     axes.set_xlim(1, float(profile.ratios[-1]))
     last = float(profile.ratios[-1])
     name_lines(axes, {label: (last, float(s[-1])) for label, s in profile.shares.items()}, look)
-    return figure
-
-
-def _explanation_figure(
-    losses: Mapping[str, np.ndarray], rates: Mapping[str, np.ndarray], distilled: np.ndarray
-) -> Figure:
-    height, policy = 5.2, "distilled"
-    figure, below = new_axes(height=height, right=room([*losses, policy]))
-    left, bottom, width, tall = below.get_position().bounds
-    tall = (tall - 0.55 / height) / 2
-    below.set_position((left, bottom, width, tall))
-    above = figure.add_axes((left, 1 - 0.3 / height - tall, width, tall))
-    look = {**looks(losses), policy: Look(INK, "--")}
-    thin = max(1, len(distilled) // 2000)
-    for axes, title, width, curves in (
-        (above, "learning rate", 1.2, {**rates, policy: distilled}),
-        (below, "loss", 0.6, losses),
-    ):
-        axes.set_title(title)
-        for name, y in curves.items():
-            style = {"color": look[name].colour, "linestyle": look[name].dashes, "linewidth": width}
-            axes.plot(np.arange(len(y))[::thin], y[::thin], **style)
-        _scale(axes, "rate", list(curves.values()))
-        axes.set_xlim(0, len(distilled))
-        thousands(axes)
-        ends = {name: (float(len(y)), float(y[-1])) for name, y in curves.items()}
-        name_lines(axes, ends, look)
-    below.set_xlabel(X_LABELS["step"])
     return figure

@@ -18,6 +18,7 @@ from meta_lr.visible import visible
 RECORDS = "records.jsonl"
 FORMAT = 1
 META_TRAINING = "plan"  # a field that only an episodic meta-training's header has
+COUNTED = "num_"  # begins the names of counts of a controller's events, in the end row
 
 Array: TypeAlias = NDArray[np.float64]
 Row: TypeAlias = Mapping[str, Any]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from meta_lr.report.rows import (
+    COUNTED,
     META_TRAINING,
     RECORDS,
     Array,
@@ -74,7 +75,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """All that one run recorded; `status` is the end row's, or "unfinished" where there is none."""
+    """All that one run recorded; `status` is the end row's, or "unfinished" where there is none.
+
+    `counts` are those of the controller's events, by name; only a run that ended has any.
+    """
 
     folder: Path
     header: Header
@@ -86,6 +90,7 @@ class Run:
     search_cost: float
     seconds: float
     search_seconds: float
+    counts: Mapping[str, float]
 
     @property
     def diverged(self) -> bool:
@@ -156,6 +161,7 @@ def _run(path: Path, rows: list[Row]) -> Run:
         search_cost=number(end, "search_cost"),
         seconds=number(end, "seconds"),
         search_seconds=number(end, "search_seconds"),
+        counts={visible(name): number(end, name) for name in end if name.startswith(COUNTED)},
     )
 
 

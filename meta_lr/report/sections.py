@@ -6,6 +6,7 @@ import math
 
 from meta_lr.report.analysis import Analysis
 from meta_lr.report.comparison_table import comparison_table
+from meta_lr.report.event_table import event_table
 from meta_lr.report.methods import Method
 from meta_lr.report.outcome_table import outcome_table
 from meta_lr.report.outcomes import LOSS, Outcome
@@ -32,6 +33,9 @@ def problem_tables(analysis: Analysis) -> list[Table]:
     if not analysis.same_views:
         tables.append(view_table(analysis))
     tables.append(detail_table(analysis))
+    events = event_table(analysis)
+    if events is not None:
+        tables.append(events)
     own = len(analysis.methods) == 1 and analysis.baseline  # a target set by the method itself
     if not math.isnan(analysis.target) and not own:
         tables.append(target_table(analysis))

@@ -1,0 +1,99 @@
+"""A self-tuning schedule in a synthetic run: plain SGD on weights whose gradients are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from meta_lr import seeds
+from meta_lr.explain.history import AGREES, History
+from meta_lr.explain.loss_schedule import Array
+from meta_lr.protocol import HostLoss, StepView, check_rate
+from meta_lr.schedulers.self_tuning import SelfTuning, SelfTuningState
+
+SHAPE = (32, 32)  # of the weights
+CRITICAL = 0.03  # relative update after which gradients in a row no longer agree
+LARGEST = 0.9  # cosine, in size
+EVENTS = ("retreats", "clamped", "alarms")  # what the schedule counts
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the schedule did in a run.
+
+    Attributes:
+        losses: Nats, (steps,).
+        lr: The learning rates, over the first one, (steps,).
+        updates: The norm of each update over that of the weights, (steps,).
+        events: The steps, by the name of what happened there.
+        states: After each step: what the next one was decided from, and the counts.
+    """
+
+    losses: Array
+    lr: Array
+    updates: Array
+    events: dict[str, NDArray[np.int64]]
+    states: list[SelfTuningState]
+
+
+def replay(schedule: SelfTuning, history: History) -> Replay:
+    """Return what the schedule does in a run; the losses do not react to the learning rate.
+
+    The norm of the gradient follows the square root of the loss. The cosine of two gradients in a
+    row is what `history` says, and falls with the size of the update between them. All else that
+    the schedule measures, such as the distance from the first weights, is measured on weights that
+    really take these steps.
+    """
+    draw = seeds.generator(0, "explain", "replay")
+    weights, state = _drawn(draw), schedule.init()
+    direction, update = torch.zeros_like(weights), 0.0
+    rates, updates, states = [], [], []
+    for step, (loss, cosine) in enumerate(zip(history.losses, history.alignment, strict=True)):
+        cosine = max(cosine - AGREES * update / CRITICAL, -LARGEST)
+        direction = _next(direction, cosine, _drawn(draw))
+        grad = math.sqrt(loss / history.losses[0]) * direction
+        view = _view(schedule, step, len(history.losses), float(loss), weights, grad)
+        lr, state = schedule(view, state)
+        rates.append(check_rate(schedule, step, lr))
+        update = lr * float(grad.norm() / weights.norm())
+        updates.append(update)
+        states.append(state._replace(memory=()))  # the memory is updated in place
+        weights -= lr * grad
+    lr = np.array(rates)
+    return Replay(history.losses, lr / lr[0], np.array(updates), _events(states), states)
+
+
+def _view(
+    schedule: SelfTuning, step: int, total_steps: int, loss: float, weights: Tensor, grad: Tensor
+) -> StepView:
+    return StepView(
+        schedule,
+        step,
+        total_steps=total_steps,
+        loss=HostLoss(loss, torch.float64),
+        params=[weights],
+        grads=[grad],
+        direction=lambda: [grad],
+    )
+
+
+def _drawn(draw: torch.Generator) -> Tensor:
+    return torch.randn(SHAPE, generator=draw, dtype=torch.float64)
+
+
+def _next(last: Tensor, cosine: float, new: Tensor) -> Tensor:
+    """Return a direction of norm 1 that has this cosine with the last one, and is new otherwise."""
+    new = new - (new * last).sum() * last
+    direction = cosine * last + math.sqrt(1 - cosine**2) * new / new.norm()
+    return direction / direction.norm()
+
+
+def _events(states: list[SelfTuningState]) -> dict[str, NDArray[np.int64]]:
+    """Return the steps at which each count grew."""
+    counts = {name: [getattr(state, f"num_{name}") for state in states] for name in EVENTS}
+    return {name: np.flatnonzero(np.diff(n, prepend=0)) for name, n in counts.items()}

@@ -1,0 +1,131 @@
+"""The figures of `meta-lr explain`: learning rates above, and the losses that they answer below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meta_lr.report.figures import (
+    X_LABELS,
+    Picture,
+    drawn,
+    log_axis,
+    name_lines,
+    new_axes,
+    room,
+    thousands,
+)
+from meta_lr.report.looks import INK, Look, looks
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curves = Mapping[str, NDArray[np.float64]]  # (steps,) each, by name
+
+DECADES = 5  # of a learning rate over the first one
+MARKS = {"retreats": "v", "clamped": "|", "alarms": "x"}  # of the events
+
+
+class Replayed(Protocol):
+    """What is drawn of a self-tuning schedule, as `meta_lr.explain.replay.Replay` has it."""
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """(steps,)."""
+        ...
+
+    @property
+    def lr(self) -> NDArray[np.float64]:
+        """Over the first one, (steps,)."""
+        ...
+
+    @property
+    def events(self) -> Mapping[str, NDArray[np.int64]]:
+        """Steps, by the name of what happened there."""
+        ...
+
+
+def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Picture:
+    """Draw what a checkpoint answers to losses: its rates above, and what it was fed below.
+
+    Args:
+        losses: One curve (steps,) per name.
+        rates: The rates for it (steps,), under the same name.
+        distilled: The policy's rates (steps,), dashed over the others.
+    """
+    caption = "The rate for each curve of losses, the distilled policy dashed; below, those losses."
+    return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
+
+
+def replay_picture(replays: Mapping[str, Replayed]) -> Picture:
+    """Draw what a self-tuning schedule does in synthetic runs, with what happened there."""
+    caption = (
+        "The learning rate over the first one, for each curve of losses; below, those losses. "
+        "Triangles: retreats; bars: updates that were limited; crosses: alarms."
+    )
+    return drawn("explain", caption, lambda: _replay_figure(replays))
+
+
+def _replay_figure(replays: Mapping[str, Replayed]) -> Figure:
+    look = looks(replays)
+    rates = {name: found.lr for name, found in replays.items()}
+    losses = {name: found.losses for name, found in replays.items()}
+    groups = {"learning rate, over the first one": rates, "loss": losses}
+    figure, above = _stacked(groups, look, decades=DECADES)
+    for name, found in replays.items():
+        style = {"color": look[name].colour, "markersize": 6, "zorder": 4}
+        for event, mark in MARKS.items():
+            steps = found.events[event]
+            above.plot(steps, found.lr[steps], mark, **style)
+    return figure
+
+
+def _explanation_figure(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Figure:
+    policy = "distilled"
+    look = {**looks(losses), policy: Look(INK, "--")}
+    groups = {"learning rate": {**rates, policy: distilled}, "loss": losses}
+    return _stacked(groups, look, decades=3)[0]
+
+
+def _stacked(
+    groups: Mapping[str, Curves], look: Mapping[str, Look], *, decades: float
+) -> tuple[Figure, Axes]:
+    """Draw two groups of curves, by title, one above the other; return the axes above too."""
+    figure, above, below = _two_axes(room(list(look)))
+    for axes, width, (title, curves) in zip(
+        (above, below), (1.2, 0.6), groups.items(), strict=True
+    ):
+        axes.set_title(title)
+        _draw(axes, curves, look, width)
+        log_axis(axes, np.concatenate([*curves.values()]), decades=decades)
+        axes.set_xlim(0, _length(curves))
+        thousands(axes)
+        ends = {name: (float(len(y)), float(y[-1])) for name, y in curves.items()}
+        name_lines(axes, ends, look)
+    below.set_xlabel(X_LABELS["step"])
+    return figure, above
+
+
+def _two_axes(right: float) -> tuple[Figure, Axes, Axes]:
+    """Return a new figure, and axes above and below."""
+    height = 5.2
+    figure, below = new_axes(height=height, right=right)
+    left, bottom, width, tall = below.get_position().bounds
+    tall = (tall - 0.55 / height) / 2
+    below.set_position((left, bottom, width, tall))
+    return figure, figure.add_axes((left, 1 - 0.3 / height - tall, width, tall)), below
+
+
+def _draw(axes: Axes, curves: Curves, look: Mapping[str, Look], width: float) -> None:
+    thin = max(1, _length(curves) // 2000)
+    for name, y in curves.items():
+        style = {"color": look[name].colour, "linestyle": look[name].dashes, "linewidth": width}
+        axes.plot(np.arange(len(y))[::thin], y[::thin], **style)
+
+
+def _length(curves: Curves) -> int:
+    return max(map(len, curves.values()))
