@@ -327,6 +327,7 @@ def test_a_checkpoint_of_fewer_features_has_its_row(tmp_path, names, short):
         (["GreedyLR=meta-lr-digits"], "'GreedyLR' is the name of another row; choose another"),
         (["mine"], "'mine'; needed is NAME=CHECKPOINT"),
         (["mine=MINE", "mine=MINE"], "a name comes twice in mine, mine; give each checkpoint"),
+        (["mine=MINE", "--figure=x.gif"], "--figure x.gif; a path that ends in .svg or .png is"),
         (["mine=MINE", "--problems=0"], "--problems 0; at least 1 is needed"),
         (
             ["mine=MINE", "--peers"],

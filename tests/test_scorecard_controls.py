@@ -1,7 +1,5 @@
 """Controls, robustness and the performance profile of the scorecard."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -61,6 +59,12 @@ def test_the_misled_control_reads_a_problem_of_the_next_family(schedule, monkeyp
     assert asked == [("wide", 0, 3), ("table", 0, 3)]
     assert end.logs != steered(problems.made("table", 0, 3), schedule).logs
     assert method.fingerprint != learned.untuned(schedule).fingerprint
+
+
+def test_controls_have_no_row_with_an_average(schedule):
+    for method in (learned.control(schedule), misled(schedule)):
+        assert method.run("table", 0, 3).averaged == []
+    assert len(learned.untuned(schedule).run("table", 0, 3).averaged) == 1
 
 
 def test_the_silent_network_is_the_bounds_alone():
@@ -148,10 +152,21 @@ def test_the_figure_names_each_method_and_leaves_out_what_no_method_can_be(tmp_p
     names = ["mine", "mine" + AVERAGED, "no network", GLOBAL, ORACLE, ORACLE + AVERAGED, SAME_SEED]
     logs = {name: [0.1 * place, 0.2, 0.3] for place, name in enumerate(names)}
     scores = Scores(["a"] * 3, logs, {}, ("cosine", 0.0))
-    profile.write(tmp_path / "new" / "figure.svg", scores)
+    profile.write(tmp_path / "new" / "figure.svg", scores, ["mine"])
     drawn = (tmp_path / "new" / "figure.svg").read_text()
     assert all(f">{name}<" in drawn for name in names[:-1]) and f">{SAME_SEED}<" not in drawn
-    looks = profile._looks(dict.fromkeys(names[:-1]))
+    looks = profile._looks(names[:-1], ["mine"])
     assert looks["mine"].colour == looks["mine" + AVERAGED].colour
     assert len(set(looks.values())) == len(names) - 1
-    assert math.isclose(profile.FARTHEST, 0.5)
+
+
+def test_sixteen_methods_have_sixteen_looks():
+    names = [
+        ORACLE,
+        GLOBAL,
+        ORACLE + AVERAGED,
+        "mine" + AVERAGED,
+        *(f"peer {i}" for i in range(11)),
+    ]
+    looks = profile._looks([*names, "mine"], ["mine"])
+    assert len(set(looks.values())) == len(looks) == 16

@@ -1,6 +1,7 @@
 """Peers of the scorecard: the same problem in a plain loop, and the rules they follow."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -62,6 +63,27 @@ def test_a_run_whose_loss_is_not_finite_stops_and_counts_as_diverged(problem):
 
     end = plain.train(problem, explosive)
     assert end.logs == [end.worst] and len(seen) < 5
+
+
+def test_a_gradient_that_is_not_finite_counts_as_diverged_too(problem):
+    class NoGradient(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, loss):
+            return loss.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * math.nan
+
+    measure = problem.task.measure
+    task = replace(problem.task, measure=lambda *given: NoGradient.apply(measure(*given)))
+    steps = []
+
+    def begin(problem, model):
+        return constant(0.1, problem, model)._replace(after=steps.append)
+
+    end = plain.train(problem._replace(task=task), begin)
+    assert end.logs == [end.worst] and steps == []  # the optimizer does not see it
 
 
 def test_the_model_that_is_judged_is_the_one_that_the_method_gives(problem):

@@ -63,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     first, schedule = args.schedules[0]
     compared: Methods = {
-        CONTROL: learned.untuned(learned.silent()),
-        MISLED: learned.misled(schedule),
         **{name: learned.untuned(one) for name, one in args.schedules},
         **(peers.methods() if args.peers else {}),
+        CONTROL: learned.control(learned.silent()),
+        MISLED: learned.misled(schedule),
     }
     changed = robust.methods(first, schedule) if args.robust else {}
     methods = {**compared, **changed}
@@ -84,9 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if changed:
         print(f"\n{first} on changed problems, less its result on the plain ones\n")
         print("\n".join(robust.lines(rows, first, list(families.FAMILIES))))
-    figure = args.figure or args.store.with_suffix(".svg")
-    profile.write(figure, found)
-    print(f"\nperformance profile: {figure}")
+    profile.write(args.figure, found, [name for name, _ in args.schedules])
+    print(f"\nperformance profile: {args.figure}")
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -102,13 +101,16 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--robust", action="store_true", help="run the first schedule on changed problems"
     )
     parser.add_argument("--store", type=Path, default=Path("runs/scorecard.jsonl"))
-    parser.add_argument("--figure", type=Path, help=".svg or .png; default: beside the store")
+    parser.add_argument("--figure", type=Path, help=".svg or .png; by default beside the store")
     args = parser.parse_args(arguments)
     names = [name for name, _ in args.schedules]
     if len(set(names)) < len(names):
         parser.error(f"a name comes twice in {', '.join(names)}; give each checkpoint its own")
     if args.problems < 1:
         parser.error(f"--problems {args.problems}; at least 1 is needed")
+    args.figure = args.figure or args.store.with_suffix(".svg")
+    if args.figure.suffix not in (".svg", ".png"):
+        parser.error(f"--figure {args.figure}; a path that ends in .svg or .png is needed")
     if args.peers and (lacking := peers.missing()):
         parser.error(f"--peers needs {', '.join(lacking)}; pip install '.[peers]'")
     return args

@@ -38,6 +38,16 @@ def silent() -> SelfTuning:
     return SelfTuning(tuple(torch.zeros_like(weight) for weight in NETWORK.init(0)))
 
 
+def control(schedule: SelfTuning) -> Method:
+    """Return the schedule as a control, which has no second row with an average of the weights."""
+    method = untuned(schedule)
+
+    def run(family: str, number: int, seed: int) -> Finals:
+        return method.run(family, number, seed)._replace(averaged=[])
+
+    return Method(run, method.fingerprint)
+
+
 def misled(schedule: SelfTuning) -> Method:
     """Return the control in which the network reads the features of another problem's run.
 
@@ -49,7 +59,8 @@ def misled(schedule: SelfTuning) -> Method:
     def run(family: str, number: int, seed: int) -> Finals:
         rows = recorded(made(_next(family), number, seed), schedule)
         replayed: Any = Replayed(schedule.features, rows)
-        return steered(made(family, number, seed), replace(schedule, features=replayed))
+        fooled = steered(made(family, number, seed), replace(schedule, features=replayed))
+        return fooled._replace(averaged=[])
 
     return Method(run, f"{schedule.fingerprint}, misled")
 

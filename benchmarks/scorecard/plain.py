@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from benchmarks.scorecard.finals import Finals, bound, bounded, val_loss
@@ -31,11 +30,17 @@ def train(problem: Problem, begin: Begin) -> Finals:
     training = begin(problem, model)
     for step in range(problem.total_steps):
         loss = problem.task.loss(model, problem.task.batch("train", step))
-        if not math.isfinite(loss.item()):
-            return Finals([worst], [], worst)
         training.optimizer.zero_grad()
         loss.backward()
+        if not _finite(loss, model):
+            return Finals([worst], [], worst)
         training.optimizer.step()
         training.after(loss.item())
     end = torch.tensor([val_loss(problem.task, training.final())])
     return Finals(bounded(end, worst), [], worst)
+
+
+def _finite(loss: Tensor, model: nn.Module) -> bool:
+    """Return whether a run can go on; some packages refuse a gradient that is not finite."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return all(bool(tensor.isfinite().all()) for tensor in (loss, *grads))

@@ -6,7 +6,7 @@ curve at tau is the share of problems on which it ends within tau nats of the be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -17,7 +17,7 @@ from matplotlib.ticker import PercentFormatter
 
 from benchmarks.scorecard.scores import GLOBAL, ORACLE, SAME_SEED, Scores
 from benchmarks.scorecard.tuned import AVERAGED
-from meta_lr.report.looks import INK, MUTED, STYLE, Look, looks
+from meta_lr.report.looks import INK, PALETTE, STYLE, Look
 
 FARTHEST = 0.5  # nats: the right end of the axis
 Curve = tuple[np.ndarray, np.ndarray]
@@ -29,34 +29,37 @@ def profile(logs: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
     return {name: np.sort(np.asarray(of) - best) for name, of in logs.items()}
 
 
-def write(path: Path, scores: Scores) -> None:
+def write(path: Path, scores: Scores, schedules: Sequence[str]) -> None:
     """Write the figure, as PNG or SVG by the ending of the path.
 
     The oracle that is chosen on the scoring seeds is left out: no method can be it.
+
+    Args:
+        path: Where.
+        scores: Of all methods.
+        schedules: Names of those that the figure is about; their curves are thicker.
     """
     found = profile({name: of for name, of in scores.logs.items() if name != SAME_SEED})
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.6, 4.8))
         axes = figure.add_axes((0.075, 0.12, 0.58, 0.79))
-        _draw(axes, found)
+        _draw(axes, found, schedules)
         figure.savefig(path, dpi=150)
 
 
-def _draw(axes: Axes, found: Mapping[str, np.ndarray]) -> None:
+def _draw(axes: Axes, found: Mapping[str, np.ndarray], schedules: Sequence[str]) -> None:
     """Draw a step curve per method; the legend lists them from the highest curve to the lowest."""
-    look = _looks(found)
-    order = sorted(found, key=lambda name: np.minimum(found[name], FARTHEST).mean())
-    for name in order:
-        at, share = _steps(found[name])
-        wide = 2.2 if look[name].colour == INK else 1.5
+    look = _looks(found, schedules)
+    for name in sorted(found, key=lambda name: np.minimum(found[name], FARTHEST).mean()):
+        thick = name in (*schedules, ORACLE)
         axes.step(
-            at,
-            share,
+            *_steps(found[name]),
             look[name].dashes,
             where="post",
             color=look[name].colour,
-            linewidth=wide,
+            linewidth=2.6 if thick else 1.3,
+            zorder=3 if thick else 2,
             label=name,
         )
     axes.set_title("share of problems within a distance of the best of all methods")
@@ -78,11 +81,13 @@ def _steps(distances: np.ndarray) -> Curve:
     return at[inside], reached[inside]
 
 
-def _looks(names: Mapping[str, object]) -> dict[str, Look]:
-    """Give each method its colour, the same one dotted with an average; tuned ones are grey."""
-    tuned = {ORACLE: Look(INK, "-"), GLOBAL: Look(MUTED, "-")}
-    plain = looks(name for name in names if name not in tuned and not name.endswith(AVERAGED))
-    found = {**tuned, **plain}
+def _looks(names: Iterable[str], schedules: Sequence[str]) -> dict[str, Look]:
+    """Give each method its colour, the same one dotted with an average; tuned ones are black."""
+    found = {ORACLE: Look(INK, "-"), GLOBAL: Look(INK, "--")}
+    others = [name for name in names if name not in found and not name.endswith(AVERAGED)]
+    n, dashes = len(PALETTE), ("-", "--", "-.")
+    for i, name in enumerate(dict.fromkeys((*schedules, *others))):
+        found[name] = Look(PALETTE[i % n], dashes[i // n % len(dashes)])
     for name in names:
         if name.endswith(AVERAGED):
             found[name] = Look(found[name.removesuffix(AVERAGED)].colour, ":")
