@@ -95,7 +95,7 @@ def _run(change: Change, schedule: SelfTuning, family: str, number: int, seed: i
 
 def lines(rows: Rows, name: str, families: Sequence[str]) -> list[str]:
     """Return the table in Markdown: the result on changed problems less that on the plain ones."""
-    head = ["change", "mean [95 %]", f"within {CLOSE:g}", *families]
+    head = ["change", "mean [95 %]", f"within {CLOSE:g}", "worse by more", *families]
     present = [one for one in CHANGES if any(key[2] == f"{name}, {one}" for key in rows)]
     return markdown([head, *(_line(rows, name, change, families) for change in present)])
 
@@ -107,8 +107,9 @@ def _line(rows: Rows, name: str, change: str, families: Sequence[str]) -> list[s
             plain = statistics.fmean(rows[family, number, name]["logs"])
             apart.setdefault(family, []).append(statistics.fmean(row["logs"]) - plain)
     means = {family: statistics.fmean(of) for family, of in apart.items()}
-    every = [abs(one) for of in apart.values() for one in of]
+    every = [one for of in apart.values() for one in of]
     mean, spread = interval([*means.values()])
     cells = [f"{means[family]:+.3f}" if family in means else "-" for family in families]
-    close = sum(one <= CLOSE for one in every)
-    return [change, f"{mean:+.3f} ±{spread:.3f}", f"{close} of {len(every)}", *cells]
+    tests = (sum(abs(one) <= CLOSE for one in every), sum(one > CLOSE for one in every))
+    counts = [f"{count} of {len(every)}" for count in tests]
+    return [change, f"{mean:+.3f} ±{spread:.3f}", *counts, *cells]
