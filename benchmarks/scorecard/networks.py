@@ -105,3 +105,16 @@ class Autoencoder(nn.Module):
         for layer in self.layers[:-1]:
             x = torch.tanh(layer(x))
         return self.layers[-1](x)
+
+
+class LSTM(nn.Module):
+    """One layer of torch's LSTM on symbols."""
+
+    def __init__(self, *, symbols: int, width: int) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(symbols, width), nn.Linear(width, symbols)
+        self.lstm = nn.LSTM(width, width, batch_first=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Map symbols (batch, context) to logits (batch, context, symbols)."""
+        return self.head(self.lstm(self.embed(ids))[0])

@@ -1,0 +1,102 @@
+"""Learned schedules, untuned, on larger tasks, against a cosine or line tuned on the same seed.
+
+    python -m benchmarks.scorecard.larger self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
+        --cifar10 cifar10.tar.xz --tiny-imagenet tiny.tar.xz --text novel.txt
+        [--tasks cnn3,lstm] [--seeds 5] [--store runs/larger.jsonl]
+
+The oracle of a seed is the best of at least eight cosines on the first seed and of five around that
+peak on the others, and of three lines to zero, all with a warm-up: chosen and scored on the same
+seed, so it is a bound that luck helps. The measure is the log of the final validation loss, nats,
+less the oracle's; below zero is better. "torch's default" is a cosine from the learning rate that
+torch gives the optimizer.
+
+Killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from scipy.stats import t as student
+
+from benchmarks.scorecard.__main__ import named
+from benchmarks.scorecard.larger_runs import DEFAULT, Rows, all_families, missing, run
+from benchmarks.scorecard.larger_tasks import Files
+from benchmarks.scorecard.runs import Runs
+from meta_lr.schedulers.self_tuning import SelfTuning
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is missing, and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scorecard.larger",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("schedules", nargs="+", type=named, metavar="NAME=CHECKPOINT")
+    for name in ("--cifar10", "--tiny-imagenet", "--text"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--tasks", type=lambda text: text.split(","), help="only these")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--store", type=Path, default=Path("runs/larger.jsonl"))
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    files = Files(args.cifar10, args.tiny_imagenet, args.text)
+    chosen = [name for name in all_families() if not args.tasks or name.split()[0] in args.tasks]
+    schedules, runs = dict(args.schedules), Runs(args.store)
+    run_all(runs, files, chosen, args.seeds, schedules)
+    print("\n".join(lines(runs.rows(), chosen, [*schedules, DEFAULT])))
+
+
+def run_all(
+    runs: Runs, files: Files, chosen: Sequence[str], seeds: int, schedules: Mapping[str, SelfTuning]
+) -> None:
+    """Run all that is missing, seed by seed, so that all tasks grow alike."""
+    runs.cut()
+    for seed in range(seeds):
+        for family in chosen:
+            while key := next(missing(runs.rows(), family, seed, schedules), None):
+                row = run(files, key, schedules)
+                runs.add(row)
+                print(*key, f"{row['log']:.3f}", file=sys.stderr, flush=True)
+
+
+def lines(rows: Rows, chosen: Sequence[str], methods: Sequence[str]) -> list[str]:
+    """Return the table in Markdown: a row for each task, a column for each method."""
+    head = ["task, optimizer", "seeds", "oracle", *methods]
+    body = [found for family in chosen for found in _line(rows, family, methods)]
+    return [f"| {' | '.join(row)} |" for row in (head, ["---", *["---:"] * (len(head) - 1)], *body)]
+
+
+def _line(rows: Rows, family: str, methods: Sequence[str]) -> Iterator[list[str]]:
+    of = {key[1:]: row["log"] for key, row in rows.items() if key[0] == family}
+    seeds = [seed for seed in sorted({s for s, _ in of}) if all((seed, m) in of for m in methods)]
+    if seeds:
+        oracle = [best(of, seed) for seed in seeds]
+        apart = [[of[s, m] - o for s, o in zip(seeds, oracle, strict=True)] for m in methods]
+        mean = statistics.fmean(oracle)
+        yield [family, str(len(seeds)), f"{mean:.3f}", *(_interval(one) for one in apart)]
+
+
+def best(of: Mapping[tuple[int, str], float], seed: int) -> float:
+    """Return the best log of the tuned schedules of a seed."""
+    tuned = ("cosine", "line")
+    return min(log for (s, method), log in of.items() if s == seed and method.split()[0] in tuned)
+
+
+def _interval(values: Sequence[float]) -> str:
+    mean, count = statistics.fmean(values), len(values)
+    if count < 2:
+        return f"{mean:+.3f}"
+    error = statistics.stdev(values) / math.sqrt(count)
+    return f"{mean:+.3f} ±{student.ppf(0.975, count - 1) * error:.3f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The runs of the larger tasks: one network at a time, in a plain loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import meta_lr
+from benchmarks.scorecard.larger_tasks import OPTIMIZERS, TASKS, Files, problem
+from benchmarks.scorecard.runs import WARM_UP, WORST
+from meta_lr.bilevel.problems import Problem
+from meta_lr.schedulers.annealing import cosine_share
+from meta_lr.schedulers.self_tuning import SelfTuning
+
+DEFAULT = "torch's default"  # a cosine from the learning rate that torch gives the optimizer
+GRID = tuple(-2.5 + 0.5 * place for place in range(8))  # decades of the first seed's peaks
+_NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)  # decades around the first seed's best, for other seeds
+_LINES = (-0.5, 0.0, 0.5)  # decades around the best cosine, for lines
+_DEFAULTS = {"sgd_momentum": 1e-3, "adamw": 1e-3}
+
+Key = tuple[str, int, str]  # task and optimizer, seed, method
+Rows = Mapping[Key, Mapping[str, Any]]
+
+
+class Fixed(NamedTuple):
+    """A warm-up, then a cosine or a line to zero."""
+
+    shape: str
+    peak: float
+    total_steps: int
+
+    def __call__(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        share = cosine_share(step, self.total_steps)
+        share = 1 - step / self.total_steps if self.shape == "line" else share
+        return self.peak * share * min(1.0, (step + 1) / (WARM_UP * self.total_steps))
+
+
+def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
+    """Return the log of the final `val` loss; a diverged run counts as `WORST` above the start."""
+    model, task = made.task.model().train(), made.task
+    optimizer = made.make_optimizer(list(model.parameters()))
+    worst = math.log(mean_loss(made, model)) + WORST
+    scheduler = None
+    if isinstance(schedule, SelfTuning):
+        scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=made.total_steps)
+    lrs: list[float] = []
+    for step in range(made.total_steps):
+        loss = task.loss(model, task.batch("train", step))
+        optimizer.zero_grad()
+        loss.backward()
+        if scheduler is not None:
+            scheduler.observe(loss)
+        elif isinstance(schedule, Fixed):
+            optimizer.param_groups[0]["lr"] = schedule(step)
+        optimizer.step()
+        lrs.append(float(optimizer.param_groups[0]["lr"]))
+    end = mean_loss(made, model)
+    log = min(math.log(end), worst) if math.isfinite(end) and end > 0 else worst
+    return {"log": log, "lrs": [float(f"{lr:.4g}") for lr in lrs[:: max(1, len(lrs) // 50)]]}
+
+
+@torch.no_grad()
+def mean_loss(made: Problem, model: nn.Module) -> float:
+    """Return the mean loss over `val`, in evaluation mode."""
+    model.eval()
+    task = made.task
+    batches = [task.batch("val", place) for place in range(task.num_batches("val"))]
+    sizes = torch.tensor([float(len(batch[0])) for batch in batches])
+    losses: Tensor = torch.stack([task.loss(model, batch) for batch in batches])
+    model.train()
+    return ((sizes * losses).sum() / sizes.sum()).item()
+
+
+def name_of(shape: str, decade: float) -> str:
+    """Return the method's name of a tuned schedule; the decade is in plain SGD's unit."""
+    return f"{shape} {decade:+.1f}"
+
+
+def missing(
+    rows: Rows, family: str, seed: int, schedules: Mapping[str, SelfTuning]
+) -> Iterator[Key]:
+    """Yield what is still to run of one task and seed; ask again after each run."""
+    wanted = [name_of("cosine", decade) for decade in decades(rows, family, seed)]
+    best = _best(rows, family, seed, wanted)
+    if best is not None:
+        wanted += [name_of("line", best + near) for near in _LINES]
+    for method in (*schedules, DEFAULT, *wanted):
+        if not _kept(rows.get((family, seed, method)), schedules.get(method)):
+            yield family, seed, method
+
+
+def decades(rows: Rows, family: str, seed: int) -> list[float]:
+    """Return a seed's peaks: the grid and its extensions, or those near the first seed's best."""
+    if seed > 0:
+        first = [name_of("cosine", decade) for decade in decades(rows, family, 0)]
+        best = _best(rows, family, 0, first)
+        return [] if best is None else [best + near for near in _NEAR]
+    grid = list(GRID)
+    while (best := _best(rows, family, 0, [name_of("cosine", d) for d in grid])) is not None:
+        if grid[0] < best < grid[-1] or len(grid) > 2 * len(GRID):
+            break
+        grid = [grid[0] - 0.5, *grid] if best == grid[0] else [*grid, grid[-1] + 0.5]
+    return grid
+
+
+def _best(rows: Rows, family: str, seed: int, names: list[str]) -> float | None:
+    """Return the decade of the best of these, once all have run."""
+    keys = [(family, seed, name) for name in names]
+    if not keys or any(key not in rows for key in keys):
+        return None
+    return float(min(keys, key=lambda key: rows[key]["log"])[2].split()[1])
+
+
+def _kept(row: Mapping[str, Any] | None, schedule: SelfTuning | None) -> bool:
+    return row is not None and (schedule is None or row["fingerprint"] == schedule.fingerprint)
+
+
+def run(files: Files, key: Key, schedules: Mapping[str, SelfTuning]) -> dict[str, Any]:
+    """Return the row of one run."""
+    family, seed, method = key
+    task, optimizer = family.split()
+    made = problem(files, task, optimizer, seed)
+    row = {"family": family, "number": seed, "method": method, "steps": made.total_steps}
+    if method in schedules:
+        schedule = schedules[method]
+        return {**row, "fingerprint": schedule.fingerprint, **train(made, schedule)}
+    if method == DEFAULT:
+        return {**row, **train(made, Fixed("cosine", _DEFAULTS[optimizer], made.total_steps))}
+    shape, decade = method.split()
+    peak = 10 ** float(decade) * made.unit
+    return {**row, **train(made, Fixed(shape, peak, made.total_steps))}
+
+
+def all_families() -> list[str]:
+    """Return the names of all tasks with all optimizers."""
+    return [f"{task} {optimizer}" for task in TASKS for optimizer in OPTIMIZERS]
