@@ -270,9 +270,8 @@ def test_one_problem_gives_no_verdict():
 
 
 def test_the_command_runs_what_is_missing_and_prints_the_table(tmp_path, capsys, monkeypatch, few):
-    checkpoint.save(tmp_path / "mine", SelfTuning(NETWORK.init(0)), trained_on={"cost": 1}, card="")
     store = tmp_path / "rows.jsonl"
-    arguments = [f"mine={tmp_path / 'mine'}", "--problems=1", f"--store={store}"]
+    arguments = [saved(tmp_path, "mine"), "--problems=1", f"--store={store}"]
     command.main(arguments)
     shown = capsys.readouterr().out
     for name in ("mine", "mine + average", command.CONTROL, command.MISLED, "oracle + average"):
@@ -290,23 +289,46 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(tmp_path, capsys,
     assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_rows_of_an_earlier_checkpoint_do_not_enter_the_table(tmp_path, capsys, monkeypatch, few):
-    def run(key, methods):
-        family, number, name = key
-        if name == "tuned":
-            return tuned(family, number, (1.0, 0.0, 1.0), (1.0, 0.0, 1.0))
-        changed = {"method": name, "fingerprint": methods[name].fingerprint}
-        return own(family, number, 0.5, 0.5, 0.5) | changed
+def made_up(key, methods):
+    """A row without a run."""
+    family, number, name = key
+    if name == "tuned":
+        return tuned(family, number, (1.0, 0.0, 1.0), (1.0, 0.0, 1.0))
+    changed = {"method": name, "fingerprint": methods[name].fingerprint}
+    return own(family, number, 0.5, 0.5, 0.5) | changed
 
-    monkeypatch.setattr(command, "run", run)
-    for name, seed in (("old", 0), ("new", 1)):
-        schedule = SelfTuning(NETWORK.init(seed))
-        checkpoint.save(tmp_path / name, schedule, trained_on={"cost": 1}, card="")
+
+def saved(tmp_path, name, seed=0):
+    schedule = SelfTuning(NETWORK.init(seed))
+    checkpoint.save(tmp_path / name, schedule, trained_on={"cost": 1}, card="")
+    return f"mine={tmp_path / name}"
+
+
+def test_rows_of_an_earlier_checkpoint_do_not_enter_the_table(tmp_path, capsys, monkeypatch, few):
+    monkeypatch.setattr(command, "run", made_up)
     store = f"--store={tmp_path / 'rows.jsonl'}"
-    command.main([f"mine={tmp_path / 'old'}", "--problems=2", store])
+    command.main([saved(tmp_path, "old"), "--problems=2", store])
     assert "| mine | +0.500 ±0.000 | 4 of 4 |" in capsys.readouterr().out
-    command.main([f"mine={tmp_path / 'new'}", "--problems=1", store])
+    command.main([saved(tmp_path, "new", seed=1), "--problems=1", store])
     assert "| mine | +0.500 ±0.000 | 2 of 2 |" in capsys.readouterr().out
+
+
+def test_peers_and_changed_problems_are_rows_of_the_same_store(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "run", made_up)
+    monkeypatch.setattr(peers, "find_spec", lambda module: True)
+    monkeypatch.setattr(peers, "version", lambda package: "1.0")
+    store = tmp_path / "rows.jsonl"
+    arguments = [saved(tmp_path, "mine"), "--problems=1", f"--store={store}"]
+    command.main(arguments)
+    plain = capsys.readouterr().out
+    assert "GreedyLR" not in plain and "changed problems" not in plain
+    command.main([*arguments, "--peers", "--robust"])
+    shown = capsys.readouterr().out
+    assert all(f"| {name} | +0.500 ±0.000 | 9 of 9 |" in shown for name in peers.PEERS)
+    assert "| loss x 10 | +0.000 ±0.000 | 9 of 9 | 0 of 9 |" in shown
+    assert "| inputs x 3 | +0.000 ±0.000 | 7 of 7 | 0 of 7 |" in shown
+    held_out = 1 + 3 + len(peers.PEERS) + 4
+    assert store.read_bytes().count(b"\n") == 1 + 9 * held_out - 2  # no text times 3
 
 
 @pytest.mark.parametrize("names", [("log_loss",), ("progress", "remaining"), ("level", "noise")])
@@ -337,8 +359,7 @@ def test_a_checkpoint_of_fewer_features_has_its_row(tmp_path, names, short):
 )
 def test_a_wrong_command_is_refused_in_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.setattr(peers, "find_spec", lambda name: name not in ("dog", "prodigyopt"))
-    schedule = SelfTuning(NETWORK.init(0))
-    checkpoint.save(tmp_path / "mine", schedule, trained_on={"cost": 1}, card="")
+    saved(tmp_path, "mine")
     with pytest.raises(SystemExit):
         command.main([one.replace("MINE", str(tmp_path / "mine")) for one in arguments])
     assert message in capsys.readouterr().err
