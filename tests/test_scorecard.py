@@ -214,6 +214,16 @@ def test_differences_are_from_the_peak_that_other_seeds_choose():
     assert "| own | -0.100 ±2.541 | 1 of 2 | -0.300 | +0.100 |" in table.lines(found)
 
 
+def test_the_one_global_peak_is_one_that_the_grids_of_all_problems_have():
+    grown = tuned(TRAINING, 0, (3.0, 2.0, 1.0, 0.0), (3.0, 2.0, 1.0, 0.0))
+    rows = rows_of(
+        grown | {"decades": [*GRID, 2.0]},
+        tuned("a", 0, (1.0, 2.0, 3.0), (1.0, 2.0, 3.0)),
+        own("a", 0, 1, 1, 1),
+    )
+    assert scoring.scores(rows, ["own"]).choice == ("cosine", 1.0)
+
+
 def test_a_family_counts_once_in_the_interval_however_many_problems_it_has():
     flat = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     many = [tuned("a", n, *flat) for n in range(8)] + [own("a", n, *[-0.2] * 3) for n in range(8)]
