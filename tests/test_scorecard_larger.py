@@ -7,7 +7,7 @@ import pytest
 from benchmarks.scorecard import families, larger, larger_runs, larger_tasks
 from benchmarks.scorecard.larger_runs import DEFAULT, Fixed, decades, missing, name_of
 from benchmarks.scorecard.larger_tasks import Files
-from benchmarks.scorecard.runs import Runs
+from benchmarks.scorecard.store import Store
 from meta_lr import checkpoint
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 
@@ -73,7 +73,7 @@ def test_the_command_runs_goes_on_and_prints(tiny, tmp_path, capsys):
     store.write_text(kept[:-20])  # killed in the middle of a row
     larger.main([*command, f"--store={store}"])
     assert store.read_text() == kept and capsys.readouterr().out == table
-    assert not list(missing(Runs(store).rows(), "small adamw", 1, {"mine": schedule}))
+    assert not list(missing(Store(store).rows(), "small adamw", 1, {"mine": schedule}))
 
 
 def test_another_schedule_of_the_same_name_runs_again(tiny):

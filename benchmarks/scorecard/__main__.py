@@ -1,17 +1,24 @@
-"""Learned schedules, untuned, against tuned cosines on families that nothing was chosen on.
+"""Learned schedules, untuned, against tuned ones and peers on families that nothing was chosen on.
 
     python -m benchmarks.scorecard self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
-        [--problems 10] [--store runs/scorecard.jsonl]
+        [--peers] [--robust] [--problems 10] [--store runs/scorecard.jsonl]
 
 For each problem of each held-out family, cosines and lines to zero with a warm-up run at eight
 peaks or more; three seeds choose the best shape and peak, three others score it (the re-seeded
-oracle). Schedules run on those three with no choice at all. The measure is the log of the final
-validation loss, nats, less the oracle's; below zero is better. "one global peak" is the shape and
-peak that are best over problems of meta-training's own family. Its learning rate is scaled for each
-optimizer as those of the oracle are (SGD 1, momentum 0.1, Adam 0.01). The control "no network" is
-the same schedule with all weights at zero.
+oracle). Schedules and peers run on those three with no choice at all. The measure is the log of the
+final validation loss, nats, less the oracle's; below zero is better. Intervals of a mean count each
+family as one observation. A failure is a problem with a run that diverged, or whose mean is 0.1
+nats above that of "one global peak": the shape and peak that are best over problems of
+meta-training's own family, its learning rate scaled for each optimizer as those of the oracle are
+(SGD 1, momentum 0.1, Adam 0.01).
 
-Killed, the same command goes on.
+"+ average" is the same training, judged at an average of its last weights; the oracle with it
+chooses its peak with it too. The first schedule is compared with the one global peak family by
+family. Its controls are "no network", the same bounds with all weights at zero, and "another run's
+features", in which the network reads what it read on a problem of another family. A checkpoint that
+reads fewer features, such as the loss alone, comes as one more NAME=CHECKPOINT.
+
+Each run is kept in the store at once. Killed, the same command goes on.
 """
 
 from __future__ import annotations
@@ -23,12 +30,15 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from benchmarks.scorecard.runs import Runs, asked, run
-from benchmarks.scorecard.table import lines, results
+from benchmarks.scorecard import families, learned, peers, profile, robust, table, versus
+from benchmarks.scorecard.runs import TUNED, Methods, asked, kept, run
+from benchmarks.scorecard.scores import GLOBAL, ORACLE, SAME_SEED, scores
+from benchmarks.scorecard.store import Store
 from meta_lr import checkpoint
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.schedulers.self_tuning import SelfTuning
 
-CONTROL = "no network"
+CONTROL, MISLED = "no network", "another run's features"
+_TAKEN = {TUNED, GLOBAL, ORACLE, SAME_SEED, CONTROL, MISLED, *peers.PEERS}
 
 
 def named(text: str) -> tuple[str, SelfTuning]:
@@ -36,6 +46,8 @@ def named(text: str) -> tuple[str, SelfTuning]:
     name, equals, place = text.partition("=")
     if not equals or not name:
         raise argparse.ArgumentTypeError(f"{text!r}; needed is NAME=CHECKPOINT")
+    if name in _TAKEN:
+        raise argparse.ArgumentTypeError(f"{name!r} is the name of another row; choose another")
     try:
         found, _ = checkpoint.load(checkpoint.find(place))
     except checkpoint.CheckpointError as error:
@@ -45,14 +57,38 @@ def named(text: str) -> tuple[str, SelfTuning]:
     return name, found
 
 
-def control() -> SelfTuning:
-    """Return the schedule whose network is silent: a line to zero, with retreats and clamps."""
-    silent = tuple(torch.zeros_like(weight) for weight in NETWORK.init(0))
-    return SelfTuning(silent)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing, and print the table."""
+    """Run what is missing, print the tables, and draw the figure."""
+    args = _parsed(arguments)
+    torch.set_num_threads(1)
+    first, schedule = args.schedules[0]
+    compared: Methods = {
+        **{name: learned.untuned(one) for name, one in args.schedules},
+        **(peers.methods() if args.peers else {}),
+        CONTROL: learned.control(learned.silent()),
+        MISLED: learned.misled(schedule),
+    }
+    changed = robust.methods(first, schedule) if args.robust else {}
+    methods = {**compared, **changed}
+    store, keys = Store(args.store), list(asked(range(args.problems), methods))
+    _fill(store, keys, methods)
+    rows = store.rows()
+    rows = {key: rows[key] for key in keys}
+    found = scores(rows, list(compared))
+    shape, decade = found.choice
+    print(f"one global peak: a {shape} at {10**decade:.3g} (SGD's unit)\n")
+    print("\n".join(table.lines(table.results(found))))
+    against = versus.versus(found, first)
+    print(f"\n{first} less one global peak: {versus.verdict(against)}\n")
+    print("\n".join(versus.lines(against)))
+    if changed:
+        print(f"\n{first} on changed problems, less its result on the plain ones\n")
+        print("\n".join(robust.lines(rows, first, list(families.FAMILIES))))
+    profile.write(args.figure, found, [name for name, _ in args.schedules])
+    print(f"\nperformance profile: {args.figure}")
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scorecard",
         description=__doc__,
@@ -60,27 +96,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("schedules", nargs="+", type=named, metavar="NAME=CHECKPOINT")
     parser.add_argument("--problems", type=int, default=10, help="of each family")
+    parser.add_argument("--peers", action="store_true", help="run Schedule-Free, Prodigy, DoG, ...")
+    parser.add_argument(
+        "--robust", action="store_true", help="run the first schedule on changed problems"
+    )
     parser.add_argument("--store", type=Path, default=Path("runs/scorecard.jsonl"))
+    parser.add_argument("--figure", type=Path, help=".svg or .png; by default beside the store")
     args = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    schedules = {CONTROL: control(), **dict(args.schedules)}
-    runs = Runs(args.store)
-    runs.cut()
-    done = runs.rows()
-    for key in track(list(asked(range(args.problems), schedules)), "scorecard"):
-        if not _kept(done.get(key), schedules):
-            runs.add(run(key, schedules))
-    found, (shape, decade) = results(runs.rows(), list(schedules))
-    print(f"one global peak: a {shape} at {10**decade:.3g} (SGD's unit)\n")
-    print("\n".join(lines(found)))
+    names = [name for name, _ in args.schedules]
+    if len(set(names)) < len(names):
+        parser.error(f"a name comes twice in {', '.join(names)}; give each checkpoint its own")
+    if args.problems < 1:
+        parser.error(f"--problems {args.problems}; at least 1 is needed")
+    args.figure = args.figure or args.store.with_suffix(".svg")
+    if args.figure.suffix not in (".svg", ".png"):
+        parser.error(f"--figure {args.figure}; a path that ends in .svg or .png is needed")
+    if args.peers and (lacking := peers.missing()):
+        parser.error(f"--peers needs {', '.join(lacking)}; pip install '.[peers]'")
+    return args
 
 
-def _kept(row: object, schedules: dict[str, SelfTuning]) -> bool:
-    """Return whether a row is there, and is that of the same schedule."""
-    if not isinstance(row, dict):
-        return False
-    schedule = schedules.get(row["method"])
-    return schedule is None or row["fingerprint"] == schedule.fingerprint
+def _fill(store: Store, keys: Sequence[tuple[str, int, str]], methods: Methods) -> None:
+    """Run what the store does not hold."""
+    store.cut()
+    done = store.rows()
+    for key in track(keys, "scorecard"):
+        if not kept(done.get(key), methods):
+            store.add(run(key, methods))
 
 
 if __name__ == "__main__":

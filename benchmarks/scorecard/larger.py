@@ -28,7 +28,7 @@ from scipy.stats import t as student
 from benchmarks.scorecard.__main__ import named
 from benchmarks.scorecard.larger_runs import DEFAULT, Rows, all_families, missing, run
 from benchmarks.scorecard.larger_tasks import Files
-from benchmarks.scorecard.runs import Runs
+from benchmarks.scorecard.store import Store
 from meta_lr.schedulers.self_tuning import SelfTuning
 
 
@@ -49,13 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     files = Files(args.cifar10, args.tiny_imagenet, args.text)
     chosen = [name for name in all_families() if not args.tasks or name.split()[0] in args.tasks]
-    schedules, runs = dict(args.schedules), Runs(args.store)
+    schedules, runs = dict(args.schedules), Store(args.store)
     run_all(runs, files, chosen, args.seeds, schedules)
     print("\n".join(lines(runs.rows(), chosen, [*schedules, DEFAULT])))
 
 
 def run_all(
-    runs: Runs, files: Files, chosen: Sequence[str], seeds: int, schedules: Mapping[str, SelfTuning]
+    runs: Store,
+    files: Files,
+    chosen: Sequence[str],
+    seeds: int,
+    schedules: Mapping[str, SelfTuning],
 ) -> None:
     """Run all that is missing, seed by seed, so that all tasks grow alike."""
     runs.cut()

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import meta_lr
+from benchmarks.scorecard.finals import WORST
 from benchmarks.scorecard.larger_tasks import OPTIMIZERS, TASKS, Files, problem
-from benchmarks.scorecard.runs import WARM_UP, WORST
+from benchmarks.scorecard.tuned import WARM_UP
 from meta_lr.bilevel.problems import Problem
 from meta_lr.schedulers.annealing import cosine_share
 from meta_lr.schedulers.self_tuning import SelfTuning

@@ -1,22 +1,17 @@
-"""What the runs of a scorecard come to: differences from the tuned schedules, family by family."""
+"""The main table: differences from the oracle, with an interval over families, and failures."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-import torch
 from scipy.stats import t as student
-from torch import Tensor
 
-from benchmarks.scorecard.runs import CHOOSING, TRAINING, Key
+from benchmarks.scorecard.scores import GLOBAL, ORACLE, Scores
 
-FAILED = 0.1  # nats above the cosine at the one global peak: what counts as a failure
-GLOBAL, SAME_SEED = "one global peak", "oracle, same seed"
-
-Rows = Mapping[Key, Mapping[str, Any]]
+FAILED = 0.1  # nats above the schedule at the one global peak: what counts as a failure
 
 
 class Result(NamedTuple):
@@ -25,59 +20,47 @@ class Result(NamedTuple):
     name: str
     families: dict[str, float]  # mean difference of each family, nats
     problems: int
-    failures: int  # problems that end FAILED nats or more above the one global peak
+    failures: int  # problems with a run that diverged, or a mean that is FAILED above GLOBAL's
 
     @property
-    def mean(self) -> float:
-        """Mean over families, nats."""
-        return statistics.fmean(self.families.values())
-
-    @property
-    def spread(self) -> float:
-        """Half of the 95 % interval of that mean, over families; nan for one family."""
-        count = len(self.families)
-        if count < 2:
-            return math.nan
-        error = statistics.stdev(self.families.values()) / math.sqrt(count)
-        return float(student.ppf(0.975, count - 1)) * error
+    def interval(self) -> tuple[float, float]:
+        """The mean over families and half of its 95 % interval, nats."""
+        return interval([*self.families.values()])
 
 
-def results(rows: Rows, names: Sequence[str]) -> tuple[list[Result], tuple[str, float]]:
-    """Return the methods, best first, and the one global choice: its shape and its decade.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half of its 95 % interval by Student's t; that of one value is nan.
 
-    A problem counts where all methods have run.
-
-    Raises:
-        ValueError: There is none, or none of the training family.
+    Values must be independent. Problems of a family are not, so that for a mean over families the
+    values are the families' means: each family is one observation, however many problems it has.
     """
-    whole = [
-        (family, number)
-        for family, number, method in rows
-        if method == "tuned" and family != TRAINING
-        and all((family, number, name) in rows for name in names)
-    ]  # fmt: skip
-    trained = [row for (family, _, _), row in rows.items() if family == TRAINING]
-    if not whole or not trained:
-        raise ValueError("no problem has been run with all methods; run more of them first")
-    choice = global_choice(trained)
-    logs = {name: [_log(rows[(*place, name)]) for place in whole] for name in names}
-    tuned = [rows[(*place, "tuned")] for place in whole]
-    logs[GLOBAL] = [_at(row, choice) for row in tuned]
-    logs[SAME_SEED] = [_same_seed(row) for row in tuned]
-    oracle = [_reseeded(row) for row in tuned]
-    found = [_result(name, whole, of, oracle, logs[GLOBAL]) for name, of in logs.items()]
-    return sorted(found, key=lambda one: one.mean), choice
+    if len(values) < 2:
+        return statistics.fmean(values), math.nan
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values), float(student.ppf(0.975, len(values) - 1)) * error
 
 
-def global_choice(rows: Sequence[Mapping[str, Any]]) -> tuple[str, float]:
-    """Return the shape and the decade that are best over the training family's problems."""
-    best, least = ("cosine", 0.0), math.inf
-    for shape in ("cosine", "line"):
-        for decade in _common(rows):
-            mean = statistics.fmean(_at(row, (shape, decade)) - _reseeded(row) for row in rows)
-            if mean < least:
-                best, least = (shape, decade), mean
-    return best
+def by_family(scores: Scores, name: str, other: str) -> dict[str, list[float]]:
+    """Return what one method's problems end with, less what another's do, by family."""
+    apart: dict[str, list[float]] = {}
+    pairs = zip(scores.families, scores.logs[name], scores.logs[other], strict=True)
+    for family, log, base in pairs:
+        apart.setdefault(family, []).append(log - base)
+    return apart
+
+
+def results(scores: Scores) -> list[Result]:
+    """Return all methods but the oracle itself, best first."""
+    found = [_result(scores, name) for name in scores.logs if name != ORACLE]
+    return sorted(found, key=lambda one: one.interval[0])
+
+
+def _result(scores: Scores, name: str) -> Result:
+    apart = by_family(scores, name, ORACLE)
+    means = {family: statistics.fmean(of) for family, of in apart.items()}
+    rows = zip(scores.logs[name], scores.logs[GLOBAL], scores.diverged[name], strict=True)
+    failures = sum(diverged or log - usual > FAILED for log, usual, diverged in rows)
+    return Result(name, means, len(scores.families), failures)
 
 
 def lines(found: Sequence[Result]) -> list[str]:
@@ -87,59 +70,16 @@ def lines(found: Sequence[Result]) -> list[str]:
     body = [
         [
             one.name,
-            f"{one.mean:+.3f} ±{one.spread:.3f}",
+            "{:+.3f} ±{:.3f}".format(*one.interval),
             f"{one.failures} of {one.problems}",
             *(f"{one.families[family]:+.3f}" for family in families),
         ]
         for one in found
     ]
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
+    return markdown([head, *body])
 
 
-def _result(
-    name: str,
-    places: Sequence[tuple[str, int]],
-    logs: Sequence[float],
-    oracle: Sequence[float],
-    bar: Sequence[float],
-) -> Result:
-    apart: dict[str, list[float]] = {}
-    for (family, _), log, best in zip(places, logs, oracle, strict=True):
-        apart.setdefault(family, []).append(log - best)
-    failures = sum(log - usual > FAILED for log, usual in zip(logs, bar, strict=True))
-    means = {family: statistics.fmean(of) for family, of in apart.items()}
-    return Result(name, means, len(places), failures)
-
-
-def _common(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    shared = set.intersection(*(set(row["decades"]) for row in rows))
-    return sorted(shared)
-
-
-def _log(row: Mapping[str, Any]) -> float:
-    return statistics.fmean(row["logs"])
-
-
-def _scored(row: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return logs (shapes, peaks), means over the choosing and over the scoring seeds."""
-    both = torch.tensor([row["cosine"], row["line"]])  # (shapes, seeds, peaks)
-    return both[:, : len(CHOOSING)].mean(1), both[:, len(CHOOSING) :].mean(1)
-
-
-def _reseeded(row: Mapping[str, Any]) -> float:
-    """Return the log at the shape and peak that other seeds choose."""
-    chosen, scored = _scored(row)
-    return scored.flatten()[chosen.argmin()].item()
-
-
-def _same_seed(row: Mapping[str, Any]) -> float:
-    """Return the log at the shape and peak that are best on each scoring seed itself: a bound."""
-    both = torch.tensor([row["cosine"], row["line"]])[:, len(CHOOSING) :]
-    return both.amin((0, 2)).mean().item()
-
-
-def _at(row: Mapping[str, Any], choice: tuple[str, float]) -> float:
-    shape, decade = choice
-    logs = torch.tensor(row[shape])[len(CHOOSING) :, row["decades"].index(decade)]
-    return logs.mean().item()
+def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as a table, the first one as its head; all columns but the first hold numbers."""
+    rule = ["---", *["---:"] * (len(rows[0]) - 1)]
+    return [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]

@@ -1,0 +1,52 @@
+"""How runs end: the log of the final validation loss, bounded for those that diverge."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.scorecard import average
+from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.problems import Problem
+from meta_lr.schedulers.network import Tensors
+from meta_lr.tasks.base import Task
+
+WORST = 3.0  # nats above the loss at the start: what a diverged run counts as
+
+
+class Finals(NamedTuple):
+    """Logs of the final validation losses, nats, one per copy."""
+
+    logs: list[float]
+    averaged: list[float]  # the same at the average of the last weights; empty if there is none
+    worst: float  # what a diverged run counts as
+
+
+def finals(problem: Problem, schedule: Schedule, phi: Tensors) -> Finals:
+    """Train copies of a problem, one for each row of phi."""
+    copies = Copies(problem, schedule, len(phi[0]))
+    worst = bound(problem)
+    ends = (copies.mean_loss(point, "val") for point in average.run(copies, phi))
+    return Finals(*(bounded(losses, worst) for losses in ends), worst)
+
+
+def bound(problem: Problem) -> float:
+    """Return what a diverged run of a problem counts as."""
+    return math.log(val_loss(problem.task, problem.task.model())) + WORST
+
+
+def bounded(losses: Tensor, worst: float) -> list[float]:
+    """Return the logs of losses, none of them above `worst`."""
+    return losses.log().nan_to_num(nan=worst, posinf=worst).clamp(max=worst).tolist()
+
+
+@torch.no_grad()
+def val_loss(task: Task, model: nn.Module) -> float:
+    """Return the mean loss over the split `val`."""
+    model.eval()
+    batches = [task.batch("val", index) for index in range(task.num_batches("val"))]
+    total = sum(len(batch[0]) * task.loss(model, batch).item() for batch in batches)
+    return total / sum(len(batch[0]) for batch in batches)

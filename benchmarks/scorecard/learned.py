@@ -1,0 +1,116 @@
+"""The learned schedules of a scorecard, and the control that another run's features are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.scorecard import families
+from benchmarks.scorecard.finals import Finals, finals
+from benchmarks.scorecard.problems import made
+from benchmarks.scorecard.runs import Method
+from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.problems import Problem
+from meta_lr.schedulers.features import Features
+from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+
+
+def untuned(schedule: SelfTuning) -> Method:
+    """Return the schedule as a method."""
+
+    def run(family: str, number: int, seed: int) -> Finals:
+        return steered(made(family, number, seed), schedule)
+
+    return Method(run, schedule.fingerprint)
+
+
+def steered(problem: Problem, schedule: SelfTuning) -> Finals:
+    """Train a problem with the schedule."""
+    return finals(problem, schedule, _phi(schedule))
+
+
+def silent() -> SelfTuning:
+    """Return the schedule whose network is silent: a line to zero, with retreats and clamps."""
+    return SelfTuning(tuple(torch.zeros_like(weight) for weight in NETWORK.init(0)))
+
+
+def control(schedule: SelfTuning) -> Method:
+    """Return the schedule as a control, which has no second row with an average of the weights."""
+    method = untuned(schedule)
+
+    def run(family: str, number: int, seed: int) -> Finals:
+        return method.run(family, number, seed)._replace(averaged=[])
+
+    return Method(run, method.fingerprint)
+
+
+def misled(schedule: SelfTuning) -> Method:
+    """Return the control in which the network reads the features of another problem's run.
+
+    That problem is of the next family, with the same number and seed. Its features are recorded
+    while the schedule trains it, and replayed at the same share of the run. The bounds around the
+    network still follow the run itself. If the features matter, this control is worse.
+    """
+
+    def run(family: str, number: int, seed: int) -> Finals:
+        rows = recorded(made(_next(family), number, seed), schedule)
+        replayed: Any = Replayed(schedule.features, rows)
+        fooled = steered(made(family, number, seed), replace(schedule, features=replayed))
+        return fooled._replace(averaged=[])
+
+    return Method(run, f"{schedule.fingerprint}, misled")
+
+
+def recorded(problem: Problem, schedule: SelfTuning) -> list[Tensor]:
+    """Return what the network reads in each step of a run that the schedule steers."""
+    heard = Recorded(schedule.features)
+    features: Any = heard
+    copies = Copies(problem, replace(schedule, features=features), 1)
+    copies.run(copies.start(), _phi(schedule), 0, problem.total_steps)
+    return heard.rows
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Features that keep what they gave."""
+
+    inner: Features
+    rows: list[Tensor] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(self, loss: Tensor, state: Tensors, **seen: Any) -> tuple[Tensor, Tensors]:
+        x, state = self.inner(loss, state, **seen)
+        self.rows.append(x)
+        return x, state
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Features that come from another run, at the same share of it."""
+
+    inner: Features
+    rows: list[Tensor]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def __call__(
+        self, loss: Tensor, state: Tensors, *, step: int, total_steps: int, **seen: Any
+    ) -> tuple[Tensor, Tensors]:
+        row = int((step + 0.5) / (total_steps - 1) * len(self.rows))  # the last step is not read
+        return self.rows[min(row, len(self.rows) - 1)], state
+
+
+def _next(family: str) -> str:
+    names = list(families.FAMILIES)
+    return names[(names.index(family) + 1) % len(names)]
+
+
+def _phi(schedule: SelfTuning) -> Tensors:
+    return tuple(weight[None] for weight in schedule.weights)

@@ -1,0 +1,46 @@
+"""A plain PyTorch loop, for methods that are optimizers: the same problem as for all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from benchmarks.scorecard.finals import Finals, bound, bounded, val_loss
+from meta_lr.bilevel.problems import Problem
+
+
+class Training(NamedTuple):
+    """What a method brings to the loop."""
+
+    optimizer: Optimizer
+    final: Callable[[], nn.Module]  # the model to evaluate, when the run is over
+    after: Callable[[float], object] = lambda loss: None  # called after each step with its loss
+
+
+Begin = Callable[[Problem, nn.Module], Training]
+
+
+def train(problem: Problem, begin: Begin) -> Finals:
+    """Train a problem: its own weights, batches and number of steps."""
+    model, worst = problem.task.model().train(), bound(problem)
+    training = begin(problem, model)
+    for step in range(problem.total_steps):
+        loss = problem.task.loss(model, problem.task.batch("train", step))
+        training.optimizer.zero_grad()
+        loss.backward()
+        if not _finite(loss, model):
+            return Finals([worst], [], worst)
+        training.optimizer.step()
+        training.after(loss.item())
+    end = torch.tensor([val_loss(problem.task, training.final())])
+    return Finals(bounded(end, worst), [], worst)
+
+
+def _finite(loss: Tensor, model: nn.Module) -> bool:
+    """Return whether a run can go on; some packages refuse a gradient that is not finite."""
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    return all(bool(tensor.isfinite().all()) for tensor in (loss, *grads))
