@@ -131,13 +131,13 @@ class VariedProblems:
         batch_size = draw.choice(
             [b for b in self.batch_sizes if mlp or b <= _LARGE] or self.batch_sizes
         )
-        base, share = whole(data, self.meta_size), draw.log((0.15, 1.0))
+        base, share = whole(data, self.meta_size), draw.log((0.4, 1.0))
         drawn = {
             "splits": part(base, share, batch_size, generator(0, "part", self.name, index)),
             "network": network,
             "batch_size": batch_size,
             "noise": "uniform",
-            "noise_share": draw.choice((0.0, 0.0, 0.1, 0.3)),
+            "noise_share": draw.choice((0.0, 0.0, 0.0, 0.1)),
             "seed": derive(seed, "problem", self.name, index),
             "objective": draw.choice(("cross_entropy", "cross_entropy", "smoothed", "squared")),
             "factor": draw.choice((1.0, 1.0, 0.1, 10.0)),

@@ -50,19 +50,19 @@ class Integrator:
 
     Update:
         s_0: the first update is `start / sqrt(T)` of the norm of the weights;
-        s <- min(s + kappa tanh(increment + 1 - 2 t / T), cap);
-        kappa = min(most, ln 10 / (decade T));
+        s <- min(s + kappa tanh(increment + ln(target (1 - t / T)) - u), cap), where u is the
+        logarithm of the relative update (norm of an update over that of the weights), smoothed over
+        a twentieth of the run;  kappa = min(most, ln 10 / (decade T));
         lr = (1 - t / T) exp(s + tanh(direct)).
-        Growth: where the relative update (norm of an update over that of the weights), smoothed
-        over a twentieth of the run, is above `free`, s grows only as far as the loss responds:
-        fully where the loss fell by `response` over a twentieth of the run.
+        Growth: where the smoothed relative update is above `free`, s grows only as far as the loss
+        responds: fully where the loss fell by `response` over a twentieth of the run.
         Clamp: no update is above `clamp` of the weights, or above `surge` times the smoothed
         relative update; s falls with it.
         Retreat: where the smoothed logarithm of the loss is above its best by
         max(margin, 1.5 deviations of a single one), s falls by ln 2 and is capped there; the cap
         waits for `hold T` steps, then rises by kappa / 2 per step.
         Alarm: where the loss is above three times the first one, or not finite, s falls by ln 4,
-        once in four steps.
+        once in `hold T` steps.
     Reference:
         none
     Cost:
@@ -70,6 +70,7 @@ class Integrator:
 
     Args:
         start: Norm of the first update over that of the weights, times sqrt(T).
+        target: Relative update that s approaches where the network says nothing, before annealing.
         decade: Share of the run in which the learning rate can grow tenfold.
         most: Largest growth per step, e-folds.
         free: Relative update up to which growth needs no response of the loss.
@@ -81,6 +82,7 @@ class Integrator:
     """
 
     start: float = 0.03
+    target: float = 0.04
     decade: float = 0.08
     most: float = 0.3
     free: float = 0.003
@@ -138,7 +140,8 @@ class Integrator:
         """Return the learning rate of the step after `last`, and the next state."""
         kappa = min(self.most, math.log(10) / (self.decade * last.total_steps))
         at = self._watch(ops, at, last)
-        wanted = ops.tanh(increment + 1 - 2 * (last.step + 1) / last.total_steps)
+        left = max(1 - (last.step + 1) / last.total_steps, 1 / last.total_steps)
+        wanted = ops.tanh(increment + math.log(self.target * left) - at.pace)
         at = at._replace(scale=at.scale + kappa * self._growth(ops, at, wanted))
         at = self._retreat(ops, at, last, kappa)
         at = self._alarm(ops, at, last)
@@ -177,7 +180,7 @@ class Integrator:
         worse = ops.pick(0.5 - at.hold, worse, 0.0 * worse)  # not while a retreat holds
         cap = at.cap + ops.pick(0.5 - at.hold, 0.0 * at.cap + kappa / 2, 0.0 * at.cap)
         cap = ops.pick(worse, at.scale - math.log(2), cap)
-        steps = 0.0 * at.hold + max(8.0, self.hold * last.total_steps)
+        steps = 0.0 * at.hold + self._held(last)
         return at._replace(
             scale=ops.least(at.scale, cap),
             cap=cap,
@@ -186,15 +189,20 @@ class Integrator:
             num_retreats=at.num_retreats + ops.pick(worse, steps / steps, 0.0 * steps),
         )
 
+    def _held(self, last: Moment) -> float:
+        """Return the number of steps from a retreat or an alarm to the next that is possible."""
+        return max(8.0, self.hold * last.total_steps)
+
     def _alarm(self, ops: Arithmetic, at: Scale, last: Moment) -> Scale:
         """Return the state with a quarter of the learning rate, if the loss is far too large."""
         hot = _log_loss(ops, last.loss) - at.first - math.log(3)
         hot = ops.pick(0.5 - at.rest, hot, 0.0 * hot)
         one = 0.0 * hot + 1.0
+        steps = one * self._held(last)
         fall = ops.pick(hot, math.log(4) * one, 0.0 * one)
         return at._replace(
             scale=ops.clip(at.scale - fall, _LOWEST, _HIGHEST),
-            rest=ops.pick(hot, 4.0 * one, ops.clip(at.rest - 1, 0.0, math.inf)),
+            rest=ops.pick(hot, steps, ops.clip(at.rest - 1, 0.0, math.inf)),
             num_alarms=at.num_alarms + ops.pick(hot, one, 0.0 * one),
         )
 
