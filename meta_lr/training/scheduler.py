@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from meta_lr import callers, protocol
 from meta_lr.protocol import Average, Controller, Need
 from meta_lr.training import accumulation, advice, hooks, refusals
-from meta_lr.training.groups import Groups, own
+from meta_lr.training.groups import Groups, own, refuse_complex
 from meta_lr.training.losses import MOST, NONE_EARLIER, Earlier, Loss, add_up, as_loss, summarise
 from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.step import ask
@@ -97,6 +97,7 @@ class ControlledLR(LRScheduler):
         self._is_policy = not controller.needs & _TRAINING
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
+        self._reads_late = bool(getattr(controller, "reads_late", False))
         self._end = self._total_steps if controller.needs & Need.HORIZON else math.inf
         self._state = controller.init()
         self._pending: list[Loss] = []
@@ -110,7 +111,7 @@ class ControlledLR(LRScheduler):
         self._averages = False  # the hook after steps is attached: few controllers need it
         self._average: Average | None = None  # to apply after the step
         self._passes: accumulation.BackwardPasses | None = None
-        check = partial(protocol.refuse_complex, controller, self._watched)
+        check = partial(refuse_complex, controller, self._watched)
         self._groups = Groups(self._watched, check)
         refusals.unserved(self._watched, controller, self._served())
         super().__init__(optimizer, last_epoch)
@@ -268,7 +269,9 @@ class ControlledLR(LRScheduler):
     def _follow(self, scales: list[float]) -> None:
         loss = None
         if self._reads_loss:
-            loss, num_seen = summarise(self._pending, self._params, self._earlier)
+            loss, num_seen = summarise(
+                self._pending, self._params, self._earlier, late=self._reads_late
+            )
             if num_seen == 0:
                 self._count_silence()
                 return
