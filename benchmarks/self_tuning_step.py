@@ -1,0 +1,117 @@
+"""A step with the self-tuning schedule against a bare step, in CPU time of one thread.
+
+    python -m benchmarks.self_tuning_step [--steps 300] [--pixels 32]
+
+Both sides take the same steps (model, batches, SGD with momentum, batches of 128) and take turns at
+each of them, so that a busy machine slows both alike. Prints the time per step as a ratio: median
+over steps, with its 95 % bootstrap interval; then what the schedule's own decision costs the host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from benchmarks.interleaved import line, summary
+from meta_lr import ControlledLR
+from meta_lr.protocol import HostLoss, StepView
+from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.tasks.models.convnets import CNN3
+from meta_lr.tasks.models.resnet import ResNet
+
+BATCH, WARM_UP, DECISIONS = 128, 10, 3000
+MODELS: dict[str, Callable[..., nn.Module]] = {"CNN3": CNN3, "ResNet-8": partial(ResNet, depth=8)}
+
+
+class Side:
+    """A training loop, one step at a time.
+
+    Args:
+        make_model: Makes the model for images of this size.
+        pixels: Of an image, in each direction.
+        steps: Length of the run.
+        schedule: Of the learning rate; None is a bare loop.
+    """
+
+    def __init__(
+        self,
+        make_model: Callable[..., nn.Module],
+        pixels: int,
+        steps: int,
+        schedule: SelfTuning | None,
+    ) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = make_model(in_channels=3, image_size=pixels, num_classes=10).train()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
+        self.observe = lambda loss: None
+        if schedule is not None:
+            scheduler = ControlledLR(self.optimizer, schedule, total_steps=steps)
+            self.observe = scheduler.observe
+
+    def seconds(self, x: Tensor, y: Tensor) -> float:
+        """Take a step; return its CPU time."""
+        start = time.process_time()
+        loss = functional.cross_entropy(self.model(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.observe(loss)
+        self.optimizer.step()
+        return time.process_time() - start
+
+
+def compare(name: str, pixels: int, steps: int, schedule: SelfTuning) -> None:
+    """Print the ratio of both sides for one model."""
+    ours, bare = (Side(MODELS[name], pixels, steps + WARM_UP, kind) for kind in (schedule, None))
+    draw, ratios = torch.Generator().manual_seed(0), list[float]()
+    for step in range(steps + WARM_UP):
+        x = torch.randn(BATCH, 3, pixels, pixels, generator=draw)
+        y = torch.randint(10, (BATCH,), generator=draw)
+        first, second = (ours, bare) if step % 2 else (bare, ours)
+        times = {side: side.seconds(x, y) for side in (first, second)}
+        ratios.append(times[ours] / times[bare])
+    title = f"self-tuning / bare, {name}, {pixels} x {pixels} pixels"
+    print(line(title, summary(ratios[WARM_UP:]), 1.02), flush=True)
+
+
+def host_seconds(schedule: SelfTuning) -> float:
+    """Return the CPU time of a decision on one weight, nearly all of it the host's own part."""
+    weight = torch.ones(1, 1)
+    state, times = schedule.init(), list[float]()
+    for step in range(DECISIONS):
+        view = StepView(
+            schedule,
+            step,
+            total_steps=DECISIONS,
+            loss=HostLoss(2.0, torch.float32),
+            params=[weight],
+            grads=[weight],
+            direction=lambda: [weight],
+        )
+        start = time.process_time()
+        _, state = schedule(view, state)
+        times.append(time.process_time() - start)
+    return median(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The cost of a step with the schedule.")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--pixels", type=int, default=32)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    schedule = SelfTuning(NETWORK.init(0, "small"))
+    for name in MODELS:
+        compare(name, args.pixels, args.steps, schedule)
+    print(f"{'the decision itself':58}{1e6 * host_seconds(schedule):.1f} us")
+
+
+if __name__ == "__main__":
+    main()
