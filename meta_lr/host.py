@@ -11,6 +11,11 @@ from torch.utils.weak import WeakIdKeyDictionary
 _COPIES = WeakIdKeyDictionary()  # numbers on a device, and their copy on the host with its event
 
 
+def is_near(numbers: Tensor) -> bool:
+    """Return whether reading these numbers waits for no device."""
+    return numbers.device.type == "cpu"
+
+
 def send(numbers: Tensor) -> Tensor:
     """Begin to copy numbers from an accelerator to the host, and return them."""
     copy = numbers.to("cpu", non_blocking=True)  # torch takes pinned memory for it

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import meta_lr
+from meta_lr import host
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.protocol import HostLoss
@@ -315,6 +316,16 @@ def test_copies_of_weights_that_begin_at_zero_are_trained_alike():
         assert torch.allclose(theirs[0], p, rtol=1e-3, atol=1e-5)
 
 
+def test_a_first_gradient_of_zero_does_not_make_a_huge_learning_rate():
+    def none(run):
+        if run.step == 0:
+            for p in run.net.parameters():
+                p.grad.zero_()
+
+    run = Steered(size=0.0).run(none)
+    assert run.rates[0] == pytest.approx(FIRST) and max(run.moved) < 0.5
+
+
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # in torch's own step
 def test_sparse_gradients_give_the_learning_rates_of_dense_ones():
     def rates(sparse):
@@ -356,10 +367,11 @@ def test_a_loss_that_is_not_finite_reaches_neither_state_nor_learning_rate(bad, 
     assert run.state.num_alarms == (at > 0) and run.scheduler.held == 0
 
 
+@pytest.mark.parametrize("at", [0, 9])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_gradients_and_weights_that_are_not_finite_reach_neither_state_nor_learning_rate(bad):
+def test_gradients_and_weights_that_are_not_finite_reach_neither_state_nor_learning_rate(bad, at):
     def spoil(run):
-        if run.step == 9:
+        if run.step == at:
             run.net[0].weight.grad[0, 0] = bad
 
     run = Steered(size=0.0)
@@ -410,6 +422,52 @@ def test_a_run_that_goes_on_beyond_its_end_has_a_learning_rate_of_zero():
     with pytest.warns(UserWarning, match="beyond total_steps"):
         run.run()
     assert run.rates[STEPS:] == [0.0] * STEPS
+
+
+def test_numbers_of_an_accelerator_give_the_same_learning_rates_and_are_read_a_step_later(
+    monkeypatch, tmp_path
+):
+    """A stand-in: the numbers stay in a tensor, as they do on an accelerator."""
+    log = []
+    plain = Steered().run().rates
+    monkeypatch.setattr(host, "is_near", lambda numbers: False)
+    monkeypatch.setattr(host, "send", lambda numbers: log.append("send") or numbers)
+    receive = host.receive
+    monkeypatch.setattr(host, "receive", lambda numbers: log.append("receive") or receive(numbers))
+
+    def resume(run):
+        if run.step == 7:
+            torch.save(run.scheduler.state_dict(), tmp_path / "state")
+            saved = torch.load(tmp_path / "state", weights_only=True)
+            run.scheduler.load_state_dict(saved)
+
+    assert Steered().run(resume).rates == plain
+    assert log == ["send", *["receive", "send"] * (STEPS - 1)]
+
+
+def test_a_decision_reads_nothing_else_of_an_accelerator(monkeypatch):
+    read = torch.Tensor.tolist
+    monkeypatch.setattr(host, "is_near", lambda numbers: False)
+    monkeypatch.setattr(host, "send", lambda numbers: numbers)
+    monkeypatch.setattr(host, "receive", read)
+
+    def never(tensor):
+        raise AssertionError("the device was waited for")
+
+    run = Steered()
+    while run.step < 6:
+        run.optimizer.zero_grad()
+        loss = torch.ones((), dtype=torch.float64)  # observing a loss of the CPU would read it
+        for p in run.net.parameters():
+            p.grad = torch.ones_like(p)
+        run.scheduler._num_observed, run.scheduler._pending = 1, [loss]
+        if run.step == 2:
+            for name in ("item", "tolist", "__bool__", "__float__"):
+                monkeypatch.setattr(torch.Tensor, name, never)
+        run.optimizer.step()
+        run.step += 1
+    monkeypatch.undo()
+    assert run.scheduler.last_epoch == 6
 
 
 class Unread(torch.Tensor):

@@ -95,7 +95,8 @@ class SelfTuning:
     A loss of zero has no logarithm: the smoothed loss stands in for it. From the first negative
     loss on it does so for good, and the schedule follows the gradients and the weights alone.
     Parameters that are frozen at the first step are not measured, nor are groups that are added
-    later. Weights that all begin at zero count as large as torch would initialise them.
+    later. Weights that all begin at zero count as large as torch would initialise them, and a first
+    update of zero counts as large as the weights.
 
     Args:
         weights: Of the network.
@@ -223,13 +224,13 @@ class SelfTuning:
         params, update = ([tensors[i] for i in places] for tensors in (view.params, view.update))
         shards.refuse_mixed(params)
         norm, size = (
-            shards.over_ranks(dot(vector, vector), params).sqrt().item()
+            _finite(shards.over_ranks(dot(vector, vector), params).sqrt()).item()
             for vector in map(flat, (params, update))
         )
         least = 0.0 if norm else usual_norm([p.shape for p in params])
-        loss = view.loss_item()
-        loss = 1.0 if loss <= 0 else loss
-        lr, scale = self.integrator.begin(FLOATS, loss, max(norm, least), size, view.total_steps)
+        norm, loss = max(norm, least), view.loss_item()
+        loss, size = 1.0 if loss <= 0 else loss, size or norm
+        lr, scale = self.integrator.begin(FLOATS, loss, norm, size, view.total_steps)
         return lr, scale, state._replace(places=places, least=least)
 
     def _last(
@@ -265,11 +266,12 @@ class SelfTuning:
             [tensors[i] for i in places] for tensors in (seen.params, seen.direction())
         )
         norm, size = (
-            dot(vector, vector).sqrt().double() for vector in map(flat_copies, (params, update))
+            _finite(dot(vector, vector).sqrt().double())
+            for vector in map(flat_copies, (params, update))
         )
         least = 0.0 if norm.any() else usual_norm([p.shape[1:] for p in params])
-        loss = torch.where(seen.losses <= 0, 1.0, seen.losses).double()
-        norm = norm.clamp(min=least)
+        norm, loss = norm.clamp(min=least), torch.where(seen.losses <= 0, 1.0, seen.losses).double()
+        size = torch.where(size > 0, size, norm)
         lr, scale = self.integrator.begin(TENSORS, loss, norm, size, seen.total_steps)
         return lr, scale, state._replace(places=places, least=least)
 
@@ -310,7 +312,7 @@ class SelfTuning:
 
 def _seen(view: StepView, totals: Tensor) -> Any:
     """Return the loss and the totals: numbers, or on an accelerator on their way to the host."""
-    if totals.device.type == "cpu":
+    if host.is_near(totals):
         return (view.loss_item(), *totals.tolist())
     loss = view.loss.reshape(1).to(totals, non_blocking=True)
     return host.send(torch.cat((loss, totals)))
