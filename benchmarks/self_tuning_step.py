@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 
@@ -69,18 +69,32 @@ class Side:
         return time.process_time() - start
 
 
-def compare(name: str, pixels: int, steps: int, schedule: SelfTuning) -> None:
-    """Print the ratio of both sides for one model."""
-    ours, bare = (Side(MODELS[name], pixels, steps + WARM_UP, kind) for kind in (schedule, None))
-    draw, ratios = torch.Generator().manual_seed(0), list[float]()
-    for step in range(steps + WARM_UP):
+def ratios(name: str, pixels: int, steps: int, sides: Sequence[SelfTuning | None]) -> list[float]:
+    """Return the time of a step with the schedule over that of a bare one, at each step.
+
+    Args:
+        name: Of the model.
+        pixels: Of an image, in each direction.
+        steps: That are taken.
+        sides: The schedule and None, in the order in which their loops are made.
+    """
+    loops = {kind is None: Side(MODELS[name], pixels, steps, kind) for kind in sides}
+    draw, found = torch.Generator().manual_seed(0), list[float]()
+    for step in range(steps):
         x = torch.randn(BATCH, 3, pixels, pixels, generator=draw)
         y = torch.randint(10, (BATCH,), generator=draw)
-        first, second = (ours, bare) if step % 2 else (bare, ours)
-        times = {side: side.seconds(x, y) for side in (first, second)}
-        ratios.append(times[ours] / times[bare])
+        turn = (True, False) if step % 2 else (False, True)
+        times = {is_bare: loops[is_bare].seconds(x, y) for is_bare in turn}
+        found.append(times[False] / times[True])
+    return found[WARM_UP:]
+
+
+def compare(name: str, pixels: int, steps: int, schedule: SelfTuning) -> None:
+    """Print the ratio for one model; half of it with the loops made in the other order."""
+    orders = ((schedule, None), (None, schedule))
+    found = [x for sides in orders for x in ratios(name, pixels, steps // 2 + WARM_UP, sides)]
     title = f"self-tuning / bare, {name}, {pixels} x {pixels} pixels"
-    print(line(title, summary(ratios[WARM_UP:]), 1.02), flush=True)
+    print(line(title, summary(found), 1.02), flush=True)
 
 
 def host_seconds(schedule: SelfTuning) -> float:

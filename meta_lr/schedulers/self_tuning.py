@@ -156,10 +156,10 @@ class SelfTuning:
         """The features by name, each with its factor."""
         return {name: INPUTS.get(name, 1.0) for name in self.features.names}
 
-    @cached_property
+    @property
     def needs(self) -> Need:
         """The loss, the weights and gradients, the first direction, and the run length."""
-        return self.features.needs | FEATURES.needs | Need.DIRECTION
+        return self._needs
 
     def init(self) -> SelfTuningState:
         """Return the state before the first step."""
@@ -291,6 +291,10 @@ class SelfTuning:
         outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
         direct, increment = outputs.double().unbind(1)
         return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + kept
+
+    @cached_property
+    def _needs(self) -> Need:  # views are made at every step
+        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     @cached_property
     def _own(self) -> int:
