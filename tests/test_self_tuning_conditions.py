@@ -45,7 +45,7 @@ def histories(before_step=lambda run: None):
     return Steered().run(keep), losses, weights, grads
 
 
-@pytest.mark.parametrize("before_step", [lambda run: None, clip])
+@pytest.mark.parametrize("before_step", [lambda run: None, clip], ids=["plain", "clipped"])
 def test_what_it_reads_equals_the_twin_one_step_late(before_step):
     run, losses, weights, grads = histories(before_step)
     for step, read in enumerate(run.read):
