@@ -104,9 +104,8 @@ class StepView:
             a number, and cheaper (LOSS).
         params: Live parameters in the optimizer's group order; clone what you keep (PARAMS).
         grads: Their live gradients, in the same order (GRADS).
-        direction: What the optimizer would subtract per unit of rate, same order (DIRECTION).
-        update: The same per unit of the first group's learning rate: `direction` times the ratio
-            of each parameter's group to it (DIRECTION).
+        direction: What the optimizer would subtract per unit of rate, same order; `update` is the
+            same times the scale of each parameter's group (DIRECTION).
         sandbox: Experiments that leave no trace (META or TRIALS).
     """
 
