@@ -175,8 +175,8 @@ class SelfTuning:
             lr, scale, state = self._first(view, state)
         params, grads = ([of[i] for i in state.places] for of in (view.params, view.grads))
         weights = flat(params)
-        before, start = state.path or (weights, weights)
-        totals = sums(weights, flat(grads), before.to(weights), start.to(weights))
+        before, start = (kept.to(weights) for kept in state.path or (weights, weights))
+        totals = sums(weights, flat(grads), before, start)
         return lr, state._replace(
             scale=tuple(scale),
             last=_seen(view, shards.over_ranks(totals, params)),

@@ -41,8 +41,9 @@ class ControlledLR(LRScheduler):
 
     It sees the mean of the finite losses observed since the last real step, over all ranks of a
     process group. Without an observation the group's own rate stands; if none is finite, the last
-    rate stands and `held` rises (a controller that `reads_late` is asked even then). A closure's value is observed if the closure itself observes
-    nothing. `step(loss)`, in torch's place, is `observe` for the next step; `step()` does nothing.
+    rate stands and `held` rises (a controller that `reads_late` is asked even then). A closure's
+    value is observed if the closure itself observes nothing. `step(loss)`, in torch's place, is
+    `observe` for the next step; `step()` does nothing.
 
     A policy (a controller that reads nothing of the training) sets its next rate in `step()`, as
     torch's schedulers do. Where the loop calls `observe` in place of `step`, the first `observe`
