@@ -30,6 +30,21 @@ def momentum(params):
     return torch.optim.SGD(params, lr=1.0, momentum=0.9)
 
 
+class Lion(torch.optim.Optimizer):
+    """A sign of interpolated gradients; no rule of ours describes it."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 1.0})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                average = self.state[p].setdefault("average", torch.zeros_like(p))
+                p.sub_(average.lerp(p.grad, 0.1).sign(), alpha=float(group["lr"]))
+                average.lerp_(p.grad, 0.01)
+
+
 def batch_of(step):
     rows = slice(step % 4 * 16, step % 4 * 16 + 16)
     return X[rows], Y[rows]

@@ -19,7 +19,7 @@ from meta_lr.training.loop import train
 from meta_lr.training.losses import summarise
 from tests.reference import features as of_losses
 from tests.reference import signals as of_signals
-from tests.steered import STEPS, Steered, batch_of, loss_of, momentum, network, schedule
+from tests.steered import STEPS, Lion, Steered, batch_of, loss_of, momentum, network, schedule
 from tests.toys import Toy
 from tests.warned import Warned, one
 
@@ -128,21 +128,6 @@ def test_a_step_that_the_scaler_skips_leaves_the_schedule_where_it_was():
             run.take(lambda: scaler.step(run.optimizer))
         scaler.update(1024.0)
     assert run.rates == pytest.approx(Steered().run().rates, rel=1e-9)
-
-
-class Lion(torch.optim.Optimizer):
-    """A sign of interpolated gradients; no rule of ours describes it."""
-
-    def __init__(self, params):
-        super().__init__(params, {"lr": 1.0})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for p in group["params"]:
-                average = self.state[p].setdefault("average", torch.zeros_like(p))
-                p.sub_(average.lerp(p.grad, 0.1).sign(), alpha=float(group["lr"]))
-                average.lerp_(p.grad, 0.01)
 
 
 class ByHand(torch.optim.Optimizer):

@@ -12,8 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from meta_lr import ControlledLR
-from meta_lr.shards import refuse_mixed
-from tests.steered import STEPS, batch_of, momentum, network, schedule
+from tests.steered import STEPS, Lion, batch_of, momentum, network, schedule
 
 
 @pytest.fixture
@@ -79,9 +78,10 @@ def test_two_ranks_take_one_learning_rate_that_of_one_process(tmp_path):
 def test_sharded_parameters_give_the_same_learning_rates_and_a_mixture_is_refused(mesh):
     from torch.distributed.fsdp import fully_shard
 
-    sharded = fully_shard(network(), mesh=mesh)
-    assert rates_of(sharded)[0] == pytest.approx(rates_of(network())[0], rel=1e-9)
+    for make in (momentum, Lion):
+        sharded = fully_shard(network(), mesh=mesh)
+        rates = rates_of(sharded, make)[0]
+        assert rates == pytest.approx(rates_of(network(), make)[0], rel=1e-9)
     mixed = nn.Sequential(fully_shard(network(), mesh=mesh), nn.Linear(3, 3).double())
     with pytest.raises(ValueError, match="plain and sharded parameters that are distributed in"):
         rates_of(mixed)
-    refuse_mixed([p for p in sharded.parameters() if p.ndim > 1])
