@@ -62,6 +62,7 @@ _FIELDS = tuple(
         (Need.GRADS, "grads"),
         (Need.DIRECTION, "_direction"),
         (Need.META | Need.TRIALS, "sandbox"),
+        (Need.DIRECTION, "_scales"),
     )
 )
 
@@ -103,7 +104,8 @@ class StepView:
             a number, and cheaper (LOSS).
         params: Live parameters in the optimizer's group order; clone what you keep (PARAMS).
         grads: Their live gradients, in the same order (GRADS).
-        direction: What the optimizer would subtract per unit of rate, same order (DIRECTION).
+        direction: What the optimizer would subtract per unit of rate, same order; `update` is the
+            same times the scale of each parameter's group (DIRECTION).
         sandbox: Experiments that leave no trace (META or TRIALS).
     """
 
@@ -111,6 +113,7 @@ class StepView:
         "_controller",
         "_direction",
         "_loss",
+        "_scales",
         "grads",
         "params",
         "sandbox",
@@ -137,11 +140,12 @@ class StepView:
         grads: Sequence[Tensor] | None = None,
         direction: Callable[[], Sequence[Tensor]] | None = None,
         sandbox: Sandbox | None = None,
+        scales: Callable[[], Sequence[float]] | None = None,
     ) -> None:
         """Keep of all that is offered just what `controller` declares."""
         self._controller = controller
         self.step = step
-        offered = (total_steps, steps_per_epoch, loss, params, grads, direction, sandbox)
+        offered = (total_steps, steps_per_epoch, loss, params, grads, direction, sandbox, scales)
         for position, name in _opened(controller.needs.value):
             setattr(self, name, offered[position])
 
@@ -158,6 +162,12 @@ class StepView:
     def direction(self) -> Sequence[Tensor]:
         """The optimizer's direction; computed when it is read."""
         return self._direction()
+
+    @property
+    def update(self) -> Sequence[Tensor]:
+        """The direction, each tensor times the scale of its group; computed when it is read."""
+        scales = [1.0 for _ in self.params] if self._scales is None else self._scales()
+        return [d if s == 1.0 else d * s for d, s in zip(self._direction(), scales, strict=True)]
 
     def __getattr__(self, name: str) -> Any:
         if name not in self.__slots__:
@@ -231,6 +241,10 @@ class Controller(Protocol):
 
     A controller whose rate is only right for one optimizer family may say so in an attribute
     `family` (see `meta_lr.rules.family`); it is then refused with any other.
+
+    A controller that reads a loss only one step later, and takes any value of it, may have the
+    attribute `reads_late = True`. `ControlledLR` then never waits for a loss on an accelerator, and
+    shows it a loss that is not finite too.
     """
 
     @property
@@ -270,20 +284,6 @@ def refuse_unserved(controller: Controller, served: Need) -> None:
             f"{type(controller).__name__} needs {' and '.join(whats)}: "
             f"pass {' and '.join(dict.fromkeys(arguments))} [{need_names(missing)}]"
         )
-
-
-def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
-    """Raise a ValueError if the controller reads the parameters and one of them is complex."""
-    if not controller.needs & (Need.PARAMS | Need.GRADS | Need.DIRECTION):
-        return
-    for index, group in enumerate(optimizer.param_groups):
-        for p in group["params"]:
-            if p.is_complex():
-                raise ValueError(
-                    f"parameter group {index} has a complex parameter of shape {tuple(p.shape)}, "
-                    f"and {type(controller).__name__} reads parameters or gradients, which must be "
-                    "real; store it as torch.view_as_real(...), or use a policy of the step"
-                )
 
 
 def check_rate(controller: Controller, step: int, rate: float) -> float:

@@ -268,7 +268,10 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def _direction_of_copy(optimizer: Optimizer) -> list[Tensor]:
-    twin = copy.deepcopy(optimizer)  # a parameter's copy comes without its gradient
+    # Sharded parameters cannot be deep-copied, so their copies are made here; without gradients.
+    places = [p for group in optimizer.param_groups for p in group["params"]]
+    copies = {id(p): torch.nn.Parameter(p.detach().clone(), p.requires_grad) for p in places}
+    twin = copy.deepcopy(optimizer, copies)
     for group, original in zip(twin.param_groups, optimizer.param_groups, strict=True):
         group["lr"] = 1.0  # a small rate would be lost in rounding
         for copied, p in zip(group["params"], original["params"], strict=True):

@@ -16,6 +16,7 @@ from benchmarks.fits import wrong
 from benchmarks.interleaved import ratio, summary
 from benchmarks.memory import peak_of
 from benchmarks.meta_gradient import MODELS, Problem, kept
+from benchmarks.self_tuning_step import WARM_UP, host_seconds, ratios
 from meta_lr.baselines.autodrop import AutoDrop
 from meta_lr.baselines.formula import Policy
 from meta_lr.bilevel.look_ahead import LookAhead, Reads, mapped
@@ -23,6 +24,7 @@ from meta_lr.protocol import Need, StepView
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.record import read_rows
+from tests.steered import schedule
 from tests.toys import Toy
 from tests.training import SGD
 
@@ -123,6 +125,12 @@ def test_the_noise_of_an_angle_is_that_between_drops_whatever_its_level():
     noise = (3 * torch.randn(3000, generator=g)).tolist()
     levels = {2 * i: 30 + 20 * (i > 1000) + value for i, value in enumerate(noise)}
     assert noise_of(levels, [2000]) == pytest.approx(3, rel=0.05)
+
+
+def test_a_step_with_the_schedule_costs_about_as_much_as_one_without():
+    found = ratios("CNN3", 8, WARM_UP + 3, (None, schedule()))
+    assert len(found) == 3 and all(0.5 < ratio < 5 for ratio in found)
+    assert host_seconds(schedule()) < 1e-3
 
 
 @pytest.mark.slow

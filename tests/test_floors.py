@@ -21,6 +21,8 @@ FLOORS = [
         "seeds",
         "callers",
         "files",
+        "host",
+        "shards",
         "visible",
         "csv_text",
         "json_text",

@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from meta_lr.protocol import Need
+from meta_lr.training.losses import as_loss, summarise
 from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Says, Tenth
 
@@ -27,6 +28,13 @@ STEPS = [
     ([], [], 0.5),
     ([1 / 3], [0.1], 0.1 * (1 / 3 + 0.1) / 2),
 ]
+
+
+def late_mean(losses, weight):
+    """The mean loss for a controller that reads late; -1 if nobody observed one."""
+    pending = [as_loss(torch.tensor(loss, dtype=torch.float64)) for loss in losses]
+    mean, num_seen = summarise(pending, lambda: [weight], late=True)
+    return mean.item() if num_seen else -1.0
 
 
 def worker(rank, folder):
@@ -50,6 +58,7 @@ def worker(rank, folder):
     except ValueError as error:
         refusal = str(error)
     report = {"rates": rates, "held": scheduler.held, "refusal": refusal}
+    report["late"] = [late_mean(step[rank], weight) for step in STEPS]
     Path(folder, f"{rank}.json").write_text(json.dumps(report))
     dist.destroy_process_group()
 
@@ -58,8 +67,10 @@ def worker(rank, folder):
 def test_two_ranks_with_different_losses_take_one_rate(tmp_path):
     mp.spawn(worker, (str(tmp_path),), nprocs=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    assert first == second  # bit for bit
+    assert str(first) == str(second)  # bit for bit; NaN does not equal itself
     expected = [rate for _, _, rate in STEPS]
     assert first["rates"] == pytest.approx([*expected, 0.05], rel=1e-15)
     assert first["held"] == 2
+    late = [rate * 10 for rate in expected[:4]] + [NAN, NAN, -1.0, expected[7] * 10]
+    assert first["late"] == pytest.approx(late, rel=1e-15, nan_ok=True)
     assert "Says makes experiments, which differ between the 2 ranks" in first["refusal"]

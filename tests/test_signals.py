@@ -7,7 +7,7 @@ from torch import nn
 from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.signal_features import SIGNAL_FEATURES
 from meta_lr.seeds import generator
-from meta_lr.signals import chosen, measure, measure_copies
+from meta_lr.signals import chosen, flat, flat_copies, signals_of, sums
 from tests.reference.signals import feature
 
 NAMES = tuple(SIGNAL_FEATURES)
@@ -56,12 +56,18 @@ def histories(optimizer="sgd", lr=0.1, unit=1.0, factor=1.0):
     return weights, grads
 
 
-def along(weights, grads, total_steps=STEPS, measured=measure):
+def measured(*history, copies=False):
+    """The signals of weights, gradients, weights before and weights at the start."""
+    joined = [flat_copies(tensors) if copies else flat(tensors) for tensors in history]
+    return signals_of(sums(*joined).unbind(-1), torch.sqrt)
+
+
+def along(weights, grads, total_steps=STEPS, copies=False):
     """Return the features (steps, features) of histories."""
     features, rows = Features(NAMES), []
     state = features.init()
     for step, (w, g) in enumerate(zip(weights, grads, strict=True)):
-        signals = measured(w, g, weights[max(step - 1, 0)], weights[0])
+        signals = measured(w, g, weights[max(step - 1, 0)], weights[0], copies=copies)
         loss = torch.ones_like(signals.weights)
         if not rows and loss.ndim:
             state = tuple(numbers.expand(len(loss), -1) for numbers in state)
@@ -70,7 +76,7 @@ def along(weights, grads, total_steps=STEPS, measured=measure):
     return torch.stack(rows)
 
 
-def flat(history):
+def listed(history):
     return [torch.cat([t.flatten() for t in tensors]).tolist() for tensors in history]
 
 
@@ -78,7 +84,7 @@ def flat(history):
 def test_the_features_equal_their_twin_with_any_optimizer(optimizer):
     weights, grads = histories(optimizer)
     found = along(weights, grads)
-    vectors, slopes = flat(weights), flat(grads)
+    vectors, slopes = listed(weights), listed(grads)
     for step in range(STEPS):
         parts = vectors[: step + 1], slopes[: step + 1]
         twin = [feature(name, *parts, STEPS) for name in NAMES]
@@ -91,7 +97,7 @@ def test_plain_numbers_give_the_same():
     features = Features(NAMES)
     read, state = features.fold(), features.init()
     for step, (w, g) in enumerate(zip(weights, grads, strict=True)):
-        signals = measure(w, g, weights[max(step - 1, 0)], weights[0])
+        signals = measured(w, g, weights[max(step - 1, 0)], weights[0])
         signals = type(signals)(*(value.item() for value in signals))
         assert read(1.0, step, STEPS, state, signals) == pytest.approx(found[step].tolist())
 
@@ -105,7 +111,7 @@ def test_copies_side_by_side_are_each_alone():
         ]
         for both in zip(*runs, strict=True)
     )
-    together = along(weights, grads, measured=measure_copies)
+    together = along(weights, grads, copies=True)
     for copy, run in enumerate(runs):
         assert torch.allclose(together[:, copy], along(*run), rtol=1e-10, atol=1e-12)
 
@@ -147,8 +153,8 @@ def test_short_steps_are_aligned_and_long_ones_are_not():
 
 
 def test_matrices_are_measured_and_biases_are_not_unless_there_is_nothing_else():
-    assert chosen([(3, 4), (4,), (2, 3, 3, 3), ()]) == [0, 2]
-    assert chosen([(4,), ()]) == [0, 1]
+    assert chosen([(3, 4), (4,), (2, 3, 3, 3), ()]) == (0, 2)
+    assert chosen([(4,), ()]) == (0, 1)
 
 
 def test_weights_that_stay_and_gradients_of_zero_give_finite_features():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -81,7 +82,8 @@ class Copies:
             grads, losses = self._slopes(point.params, batch)
             slots = [{**slot, "step": torch.tensor(float(t))} for slot in point.slots]
             step = rules.PureStep(self._rule, point.params, grads, slots, self._groups)
-            seen = Seen(losses, point.params, grads, step.direction, t, self.problem.total_steps)
+            update, total = partial(self._update, step), self.problem.total_steps
+            seen = Seen(losses, point.params, grads, update, t, total)
             lr, state = self.learner.side_by_side(tuple(phi), seen, point.state)
             pairs = zip(point.params, self._scales, strict=True)
             lrs = [(lr * scale).view(-1, *[1] * (p.ndim - 1)) for p, scale in pairs]
@@ -101,6 +103,9 @@ class Copies:
         sizes = torch.tensor([float(len(batch[0])) for batch in batches])
         losses = torch.stack([self._losses(point.params, batch) for batch in batches])
         return (sizes[:, None] * losses).sum(0) / sizes.sum()
+
+    def _update(self, step: rules.PureStep) -> list[Tensor]:
+        return [d * scale for d, scale in zip(step.direction(), self._scales, strict=True)]
 
     def _spread(self, tensor: Tensor) -> Tensor:
         return tensor.expand(self.count, *tensor.shape).clone()

@@ -18,6 +18,7 @@ from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.signal_features import SIGNAL_FEATURES
 from meta_lr.signals import Signals
 
+Part = tuple[Callable[..., tuple[Number, Values]], slice]
 Read = Callable[..., Any]  # (loss, step, total_steps, state, signals=None) -> features
 
 FEATURES: dict[str, Feature] = LOSS_FEATURES | SIGNAL_FEATURES
@@ -106,8 +107,8 @@ class Features:
     def needs(self) -> Need:
         """The loss; the length of the run for `progress` and `run_length`."""
         needs = Need.LOSS
-        for feature in self._parts:
-            needs |= feature.needs
+        for name in self.names:
+            needs |= FEATURES[name].needs
         return needs
 
     @property
@@ -117,7 +118,7 @@ class Features:
 
     def init(self) -> Tensors:
         """Return the state before the first step: one tensor of zeros, float64, or none."""
-        size = sum(feature.remembers for feature in self._parts)
+        size = sum(FEATURES[name].remembers for name in self.names)
         return (torch.zeros(size, dtype=torch.float64),) if size else ()
 
     def __call__(
@@ -175,18 +176,23 @@ class Features:
         return read
 
     @property
-    def _parts(self) -> list[Feature]:
-        return [FEATURES[name] for name in self.names]
+    def _parts(self) -> list[Part]:
+        """Each feature's update, and its place in what all remember."""
+        parts, start = list[Part](), 0
+        for feature in (FEATURES[name] for name in self.names):
+            end = start + feature.remembers
+            parts.append((feature.update, slice(start, end)))
+            start = end
+        return parts
 
 
 def _update(
-    parts: Sequence[Feature], ops: Arithmetic, now: Moment, values: Values
+    parts: Sequence[Part], ops: Arithmetic, now: Moment, values: Values
 ) -> tuple[list[Number], list[Number]]:
     """Return each feature, and what all of them remember."""
-    x, kept, start = [], [], 0
-    for feature in parts:
-        value, new = feature.update(ops, now, values[start : start + feature.remembers])
-        start += feature.remembers
+    x, kept = [], []
+    for update, place in parts:
+        value, new = update(ops, now, values[place])
         x.append(value)
         kept.extend(new)
     return x, kept

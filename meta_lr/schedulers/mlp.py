@@ -116,7 +116,7 @@ class MLP:
         tanh = self.activation == "tanh"
 
         def scores(x: Any, memory: Tensors) -> np.ndarray:
-            x = np.full(self.inputs, x, arrays[0].dtype)
+            x = np.array(x, arrays[0].dtype, ndmin=1)
             for layer in range(len(self.hidden)):
                 x = arrays[2 * layer] @ x + arrays[2 * layer + 1]
                 x = np.tanh(x) if tanh else np.maximum(x, 0)

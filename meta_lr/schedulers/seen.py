@@ -20,6 +20,6 @@ class Seen(NamedTuple):
     grads: Sequence[Tensor]
     direction: Callable[
         [], Sequence[Tensor]
-    ]  # what is subtracted per unit of its group's learning rate
+    ]  # what is subtracted per unit of the schedule's learning rate
     step: int  # inner steps taken so far, from 0
     total_steps: int

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from meta_lr import vectors
+from meta_lr import callers, host, shards
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.arithmetic import FLOATS, TENSORS
 from meta_lr.schedulers.feature import Moment
@@ -22,7 +23,7 @@ from meta_lr.schedulers.integrator import Integrator, Scale
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.network import Network, Tensors, options
 from meta_lr.schedulers.seen import Seen
-from meta_lr.signals import Signals, chosen, flat, measure, measure_copies
+from meta_lr.signals import Signals, chosen, dot, flat, flat_copies, signals_of, sums, usual_norm
 
 # What the network reads, and the factor that brings each feature to about order one.
 INPUTS: dict[str, float] = {
@@ -46,20 +47,27 @@ INPUTS: dict[str, float] = {
 FEATURES = Features(tuple(INPUTS))
 NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
 _BOUNDS = Integrator()
-_HUGE = 1e12  # what the loss or a signal of a diverged copy counts as
+_HUGE = 1e12  # what a loss or a signal that is not finite counts as
+_NEGATIVE = (
+    "the loss became negative ({:.4g}), and the schedule reads its logarithm: from here on it "
+    "follows the gradients and the weights alone; if the loss has a lower bound, observe the loss "
+    "minus this bound"
+)
 
 
 class SelfTuningState(NamedTuple):
     """All that is remembered; for copies side by side each tensor has a dimension for them."""
 
-    scale: Tensor  # the integrator's numbers, float64
-    last: Tensor  # loss and signals of the last step, float64, where the weights are
+    scale: Any  # the integrator's numbers: a plain tuple, or for copies (copies, numbers), float64
+    last: Any  # loss and sums of the last step: numbers, or a tensor where the weights are
     memory: Tensors  # of the features, then of the network
-    before: Tensors  # the weights one step ago
-    start: Tensors  # the weights at the start
+    path: Tensors = ()  # the measured weights one step ago and at the start, each as one tensor
+    places: tuple[int, ...] = ()  # of the measured weights among all parameters
+    least: float = 0.0  # what the norm of the weights counts as, at least
     num_retreats: int = 0
     num_clamped: int = 0
     num_alarms: int = 0
+    num_negative: int = 0  # steps since the first negative loss, from which on none is read
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -77,11 +85,18 @@ class SelfTuning:
     Deviations:
         none
     Cost:
-        two copies of the weights; five norms and products of their size per step
+        two copies of the weights, in float32 at least; five norms and products of their size per
+        step
 
     The learning rate of the optimizer itself is not used: the first step is a fixed small fraction
     of the weights. Only the ratio of the parameter groups to each other is kept. The network reads
     each step one step late, so that an accelerator need not be waited for.
+
+    A loss of zero has no logarithm: the smoothed loss stands in for it. From the first negative
+    loss on it does so for good, and the schedule follows the gradients and the weights alone.
+    Parameters that are frozen at the first step are not measured, nor are groups that are added
+    later. Weights that all begin at zero count as large as torch would initialise them, and a first
+    update of zero counts as large as the weights.
 
     Args:
         weights: Of the network.
@@ -97,6 +112,7 @@ class SelfTuning:
     net: Network = NETWORK
     integrator: Integrator = _BOUNDS
     features: Features = FEATURES
+    reads_late: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if (self.net.inputs, self.net.outputs) != (self.features.inputs, 2):
@@ -143,28 +159,28 @@ class SelfTuning:
     @property
     def needs(self) -> Need:
         """The loss, the weights and gradients, the first direction, and the run length."""
-        return self.features.needs | FEATURES.needs | Need.DIRECTION
+        return self._needs
 
     def init(self) -> SelfTuningState:
         """Return the state before the first step."""
         none = torch.zeros(0, dtype=torch.float64)
-        return SelfTuningState(none, none, self.features.init() + self.net.memory(), (), ())
+        return SelfTuningState(none, none, self.features.init() + self.net.memory())
 
     def __call__(self, view: StepView, state: SelfTuningState) -> tuple[float, SelfTuningState]:
         """Return the learning rate of this step, and the next state."""
-        places = chosen([p.shape for p in view.params])
-        params, grads = ([tensors[i] for i in places] for tensors in (view.params, view.grads))
-        if state.before:
-            lr, scale = self._follow(state, view.step - 1, view.total_steps)
+        if state.path:
+            state, last = self._last(state, min(view.step, view.total_steps) - 1, view.total_steps)
+            lr, scale = self._follow(state, last)
         else:
-            lr, scale = self._first(view, places)
-            before, start = (tuple(p.detach().clone() for p in params) for _ in range(2))
-            state = state._replace(before=before, start=start)
-        signals = measure(params, grads, state.before, state.start)
-        torch._foreach_copy_(list(state.before), params)
+            lr, scale, state = self._first(view, state)
+        params, grads = ([of[i] for i in state.places] for of in (view.params, view.grads))
+        weights = flat(params)
+        before, start = (kept.to(weights) for kept in state.path or (weights, weights))
+        totals = sums(weights, flat(grads), before, start)
         return lr, state._replace(
-            scale=torch.tensor(scale, dtype=torch.float64),
-            last=torch.stack([view.loss.to(signals.weights), *signals]).double(),
+            scale=tuple(scale),
+            last=_seen(view, shards.over_ranks(totals, params)),
+            path=(weights, start),
             num_retreats=int(scale.num_retreats),
             num_clamped=int(scale.num_clamped),
             num_alarms=int(scale.num_alarms),
@@ -175,68 +191,110 @@ class SelfTuning:
     ) -> tuple[Tensor, SelfTuningState]:
         """Return the learning rates (copies,) and the next state of copies side by side.
 
+        Their losses are not negative.
+
         Args:
             weights: Of the network, each with a first dimension for the copy.
             seen: The step.
             state: That of `init`, each tensor with a first dimension for the copy, or of the step
                 before.
         """
-        places = chosen([p.shape[1:] for p in seen.params])
-        params, grads = (tuple(tensors[i] for i in places) for tensors in (seen.params, seen.grads))
-        if state.before:
+        if state.path:
             lr, scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
         else:
-            lr, scale = self._first_of_copies(seen, places)
-            state, memory = state._replace(before=params, start=params), state.memory
-        signals = measure_copies(params, grads, state.before, state.start)
+            lr, scale, state = self._first_of_copies(seen, state)
+            memory = state.memory
+        now, grads = (
+            flat_copies([of[i] for i in state.places]) for of in (seen.params, seen.grads)
+        )
+        before, start = state.path or (now, now)
+        totals = sums(now, grads, before, start)
         return lr.to(seen.losses), state._replace(
             scale=torch.stack(scale, 1),
-            last=torch.stack([seen.losses, *signals], 1).double(),
+            last=torch.cat([seen.losses[:, None], totals], 1).double(),
             memory=memory,
-            before=params,
+            path=(now, start),
         )
 
-    def _first(self, view: StepView, places: Sequence[int]) -> tuple[float, Scale]:
-        direction = view.direction
+    def _first(
+        self, view: StepView, state: SelfTuningState
+    ) -> tuple[float, Scale, SelfTuningState]:
+        trained = [p.requires_grad for p in view.params]
+        places = chosen([p.shape for p in view.params], trained)
+        params, update = ([tensors[i] for i in places] for tensors in (view.params, view.update))
+        shards.refuse_mixed(params)
         norm, size = (
-            vectors.norm([tensors[i].detach() for i in places]).item()
-            for tensors in (view.params, direction)
+            _finite(shards.over_ranks(dot(vector, vector), params).sqrt()).item()
+            for vector in map(flat, (params, update))
         )
-        return self.integrator.begin(FLOATS, view.loss_item(), norm, size, view.total_steps)
+        least = 0.0 if norm else usual_norm([p.shape for p in params])
+        norm, loss = max(norm, least), view.loss_item()
+        loss, size = 1.0 if loss <= 0 else loss, size or norm
+        lr, scale = self.integrator.begin(FLOATS, loss, norm, size, view.total_steps)
+        return lr, scale, state._replace(places=places, least=least)
 
-    def _follow(self, state: SelfTuningState, step: int, total_steps: int) -> tuple[float, Scale]:
-        """Return the learning rate of the step after `step`; the memory is updated in place."""
-        loss, *signals = state.last.tolist()
-        now = Moment(loss, step, total_steps, Signals(*signals))
+    def _last(
+        self, state: SelfTuningState, step: int, total_steps: int
+    ) -> tuple[SelfTuningState, Moment]:
+        """Return the state and the last step, whose loss is positive and whose signals finite."""
+        loss, *signals = _finite_numbers(host.receive(state.last))
+        signals = Signals(*signals)
+        if signals.weights < state.least:
+            signals = signals._replace(weights=state.least)
+        if loss < 0 and not state.num_negative:
+            callers.warn(_NEGATIVE.format(loss))
+        if loss < 0 or state.num_negative:
+            state = state._replace(num_negative=state.num_negative + 1)
+        if loss <= 0 or state.num_negative:
+            loss = math.exp(Scale(*state.scale).level)
+        return state, Moment(loss, step, total_steps, signals)
+
+    def _follow(self, state: SelfTuningState, last: Moment) -> tuple[float, Scale]:
+        """Return the learning rate of the step after `last`; the memory is updated in place."""
+        loss, step, total_steps, signals = last
         own = self._own
-        x = self._read(loss, step, total_steps, state.memory[:own], now.signals)
+        x = self._read(loss, step, total_steps, state.memory[:own], signals)
         x = [value * factor for value, factor in zip(x, self._factors, strict=True)]
         direct, increment = self._scores(x, state.memory[own:]).tolist()
-        scale = Scale(*state.scale.tolist())
-        return self.integrator.step(FLOATS, scale, now, direct, increment)
+        return self.integrator.step(FLOATS, Scale(*state.scale), last, direct, increment)
 
-    def _first_of_copies(self, seen: Seen, places: Sequence[int]) -> tuple[Tensor, Scale]:
-        direction = seen.direction()
-        norm, size = (
-            flat([tensors[i] for i in places]).norm(dim=1).double()
-            for tensors in (seen.params, direction)
+    def _first_of_copies(
+        self, seen: Seen, state: SelfTuningState
+    ) -> tuple[Tensor, Scale, SelfTuningState]:
+        places = chosen([p.shape[1:] for p in seen.params])
+        params, update = (
+            [tensors[i] for i in places] for tensors in (seen.params, seen.direction())
         )
-        return self.integrator.begin(TENSORS, seen.losses.double(), norm, size, seen.total_steps)
+        norm, size = (
+            _finite(dot(vector, vector).sqrt().double())
+            for vector in map(flat_copies, (params, update))
+        )
+        least = 0.0 if norm.any() else usual_norm([p.shape[1:] for p in params])
+        norm, loss = norm.clamp(min=least), torch.where(seen.losses <= 0, 1.0, seen.losses).double()
+        size = torch.where(size > 0, size, norm)
+        lr, scale = self.integrator.begin(TENSORS, loss, norm, size, seen.total_steps)
+        return lr, scale, state._replace(places=places, least=least)
 
     def _follow_copies(
         self, weights: Tensors, state: SelfTuningState, step: int, total_steps: int
     ) -> tuple[Tensor, Scale, Tensors]:
-        loss, *signals = _finite(state.last).unbind(1)
-        now = Moment(loss, step, total_steps, Signals(*signals))
-        own = self._own
+        loss, *totals = state.last.unbind(1)
+        scale = Scale(*state.scale.unbind(1))
+        loss, *numbers = map(_finite, (loss, *signals_of(totals, torch.sqrt)))
+        loss, signals = torch.where(loss > 0, loss, scale.level.exp()), Signals(*numbers)
+        signals = signals._replace(weights=signals.weights.clamp(min=state.least))
+        now, own = Moment(loss, step, total_steps, signals), self._own
         x, memory = self.features(
-            loss, state.memory[:own], step=step, total_steps=total_steps, signals=now.signals
+            loss, state.memory[:own], step=step, total_steps=total_steps, signals=signals
         )
         x = (x * x.new_tensor(self._factors)).to(weights[0])
         outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
         direct, increment = outputs.double().unbind(1)
-        scale = Scale(*state.scale.unbind(1))
         return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + kept
+
+    @cached_property
+    def _needs(self) -> Need:  # views are made at every step
+        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     @cached_property
     def _own(self) -> int:
@@ -254,6 +312,22 @@ class SelfTuning:
     @cached_property
     def _scores(self) -> Callable[[Any, Tensors], Any]:
         return self.net.fold_scores(self.weights)
+
+
+def _seen(view: StepView, totals: Tensor) -> Any:
+    """Return the loss and the totals: numbers, or on an accelerator on their way to the host."""
+    if host.is_near(totals):
+        return (view.loss_item(), *totals.tolist())
+    loss = view.loss.reshape(1).to(totals, non_blocking=True)
+    return host.send(torch.cat((loss, totals)))
+
+
+def _finite_numbers(numbers: Sequence[float]) -> list[float]:
+    loss, *totals = numbers
+    found = [loss, *signals_of(totals)]
+    if math.isfinite(sum(found)):
+        return found
+    return [number if math.isfinite(number) else _HUGE for number in found]
 
 
 def _finite(numbers: Tensor) -> Tensor:

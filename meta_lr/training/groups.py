@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from meta_lr import protocol
+from meta_lr.protocol import Controller, Need
 
 Group = dict[str, Any]
 _OWNERS = WeakIdKeyDictionary()  # tensors that are learning rates, and which optimizer has each
@@ -52,6 +53,20 @@ class Groups:
         separate(self._optimizer)
         self._scales = protocol.group_scales(self._optimizer)
         self._seen = list(groups)
+
+
+def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
+    """Raise a ValueError if the controller reads the parameters and one of them is complex."""
+    if not controller.needs & (Need.PARAMS | Need.GRADS | Need.DIRECTION):
+        return
+    for index, group in enumerate(optimizer.param_groups):
+        for p in group["params"]:
+            if p.is_complex():
+                raise ValueError(
+                    f"parameter group {index} has a complex parameter of shape {tuple(p.shape)}, "
+                    f"and {type(controller).__name__} reads parameters or gradients, which must be "
+                    "real; store it as torch.view_as_real(...), or use a policy of the step"
+                )
 
 
 def separate(optimizer: Optimizer) -> None:

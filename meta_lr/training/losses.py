@@ -66,24 +66,34 @@ def as_loss(loss: float | Tensor) -> Loss:
 
 
 def summarise(
-    losses: Sequence[Loss], params: Callable[[], Sequence[Tensor]], earlier: Earlier = NONE_EARLIER
+    losses: Sequence[Loss],
+    params: Callable[[], Sequence[Tensor]],
+    earlier: Earlier = NONE_EARLIER,
+    *,
+    late: bool = False,
 ) -> Summary:
     """Return the mean of the finite ones of `earlier` and `losses`, and how many there are.
+
+    For a controller that reads losses late nothing on an accelerator is waited for, and the mean is
+    not finite, rather than None, where no loss is.
 
     Each of `losses` has the shape (). In a process group of several ranks this is a collective
     call: one reduction where `params` live, in float64, of which each rank gets the same bits. A
     single loss is read just once.
     """
     if num_ranks() > 1:
-        return _over_ranks(losses, params()[0].device, earlier)
+        return _over_ranks(losses, params()[0].device, earlier, late=late)
     if earlier.num_seen:
         total, num_finite, num_seen = add_up(losses, earlier)
         mean = HostLoss(total / num_finite, torch.float64) if num_finite else None
         return Summary(mean, num_seen)
-    if len(losses) == 1:  # the usual case: no kernel, one read
-        return Summary(losses[0] if math.isfinite(losses[0].item()) else None, 1)
+    if len(losses) == 1:  # the usual case: no kernel, at most one read
+        return Summary(losses[0] if late or math.isfinite(losses[0].item()) else None, 1)
     if not losses:
         return Summary(None, 0)
+    if late:
+        total, count = _totals(_stacked(losses, as_tensor(losses[-1]).device))
+        return Summary(total / count, len(losses))
     finite = _finite(losses, as_tensor(losses[-1]).device)
     return Summary(finite.mean() if len(finite) else None, len(losses))
 
@@ -100,16 +110,31 @@ def num_ranks() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _over_ranks(losses: Sequence[Loss], device: torch.device, earlier: Earlier) -> Summary:
+def _over_ranks(
+    losses: Sequence[Loss], device: torch.device, earlier: Earlier, *, late: bool
+) -> Summary:
     # A rank without finite losses takes part with zeros, so nobody waits and the mean is right.
-    finite = _finite(losses, device).double() if losses else torch.zeros(0, device=device)
-    totals = torch.tensor(earlier, dtype=torch.float64, device=device)
-    totals[0] += finite.sum()
-    totals[1] += len(finite)
-    totals[2] += len(losses)
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    for place, number in enumerate(earlier):
+        totals[place] = number
+    if losses:
+        total, count = _totals(_stacked(losses, device).double())
+        totals[0] += total
+        totals[1] += count
+        totals[2] += len(losses)
     dist.all_reduce(totals)
+    if late and (losses or earlier.num_seen):  # some were seen, so no rank needs to look
+        return Summary(totals[0] / totals[1], len(losses) + earlier.num_seen)
     num_finite, num_seen = (int(count) for count in totals[1:].tolist())
+    if late and num_seen:
+        return Summary(totals[0] / totals[1], num_seen)
     return Summary(totals[0] / num_finite if num_finite else None, num_seen)
+
+
+def _totals(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of the finite ones, and their number, where the losses are."""
+    finite = losses.isfinite()
+    return torch.where(finite, losses, 0.0).sum(), finite.sum()
 
 
 def _finite(losses: Sequence[Loss], device: torch.device) -> Tensor:

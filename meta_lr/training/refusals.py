@@ -11,6 +11,7 @@ from torch.optim import LBFGS, Optimizer
 from meta_lr import checkpoint, protocol, rules
 from meta_lr.protocol import Controller, Need
 from meta_lr.training import hooks
+from meta_lr.training.groups import refuse_complex
 from meta_lr.training.losses import num_ranks
 
 _EXPERIMENTS = Need.META | Need.TRIALS
@@ -65,7 +66,7 @@ def unserved(optimizer: Optimizer, controller: Controller, served: Need) -> None
             f"{num_ranks()} ranks of the process group; run it in one process"
         )
     rules.refuse_other_family(controller, optimizer)
-    protocol.refuse_complex(controller, optimizer)
+    refuse_complex(controller, optimizer)
 
 
 def state(

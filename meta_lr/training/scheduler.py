@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from meta_lr import callers, checkpoint, protocol
 from meta_lr.protocol import Average, Controller, Need
 from meta_lr.training import accumulation, advice, hooks, refusals
-from meta_lr.training.groups import Groups, own
+from meta_lr.training.groups import Groups, own, refuse_complex
 from meta_lr.training.losses import MOST, NONE_EARLIER, Earlier, Loss, add_up, as_loss, summarise
 from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.step import ask
@@ -41,8 +41,9 @@ class ControlledLR(LRScheduler):
 
     It sees the mean of the finite losses observed since the last real step, over all ranks of a
     process group. Without an observation the group's own rate stands; if none is finite, the last
-    rate stands and `held` rises. A closure's value is observed if the closure itself observes
-    nothing. `step(loss)`, in torch's place, is `observe` for the next step; `step()` does nothing.
+    rate stands and `held` rises (a controller that `reads_late` is asked even then). A closure's
+    value is observed if the closure itself observes nothing. `step(loss)`, in torch's place, is
+    `observe` for the next step; `step()` does nothing.
 
     A policy (a controller that reads nothing of the training) sets its next rate in `step()`, as
     torch's schedulers do. Where the loop calls `observe` in place of `step`, the first `observe`
@@ -98,6 +99,7 @@ class ControlledLR(LRScheduler):
         self._is_policy = not controller.needs & _TRAINING
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
+        self._reads_late = bool(getattr(controller, "reads_late", False))
         self._end = self._total_steps if controller.needs & Need.HORIZON else math.inf
         self._state = controller.init()
         self._pending: list[Loss] = []
@@ -111,7 +113,7 @@ class ControlledLR(LRScheduler):
         self._averages = False  # the hook after steps is attached: few controllers need it
         self._average: Average | None = None  # to apply after the step
         self._passes: accumulation.BackwardPasses | None = None
-        check = partial(protocol.refuse_complex, controller, self._watched)
+        check = partial(refuse_complex, controller, self._watched)
         self._groups = Groups(self._watched, check)
         refusals.unserved(self._watched, controller, self._served())
         super().__init__(optimizer, last_epoch)
@@ -269,7 +271,9 @@ class ControlledLR(LRScheduler):
     def _follow(self, scales: list[float]) -> None:
         loss = None
         if self._reads_loss:
-            loss, num_seen = summarise(self._pending, self._params, self._earlier)
+            loss, num_seen = summarise(
+                self._pending, self._params, self._earlier, late=self._reads_late
+            )
             if num_seen == 0:
                 self._count_silence()
                 return

@@ -68,6 +68,7 @@ def ask(
         grads=rules.gradients(params),
         direction=lambda: rules.direction(optimizer),
         sandbox=sandbox,
+        scales=lambda: [scale for _, scale in protocol.groups_of_params(optimizer)],
     )
     with torch.no_grad(), nullcontext() if sandbox is None else sandbox.timed():
         rate, state = controller(view, state)

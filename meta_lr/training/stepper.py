@@ -15,7 +15,7 @@ from meta_lr.protocol import Controller, Need
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.tasks.fingerprint import fingerprint_of
-from meta_lr.training.groups import separate
+from meta_lr.training.groups import refuse_complex, separate
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 from meta_lr.training.step import ask, gradient, update
 
@@ -63,7 +63,7 @@ class Stepper:
         self.model = task.model().to(device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
         rules.refuse_other_family(controller, self.optimizer)
-        protocol.refuse_complex(controller, self.optimizer)
+        refuse_complex(controller, self.optimizer)
         self.params = protocol.params_of(self.optimizer)
         for group in self.optimizer.param_groups:
             group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
