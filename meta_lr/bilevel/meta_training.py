@@ -65,7 +65,7 @@ class Plan:
         if not hasattr(self.estimator, "window"):
             raise ValueError(
                 f"{type(self.estimator).__name__} estimates a single look-ahead; for windows of "
-                "inner problems choose estimator=es or estimator=truncated"
+                "inner problems choose estimator=es, truncated or truncated_unroll"
             )
         counts = (self.updates, self.episodes, self.pool, self.held_out, self.evaluate_every)
         if min(counts) < 1:

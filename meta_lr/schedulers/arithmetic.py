@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 Number = Any  # a tensor () or a float: `+ - * /` mean the same for both
 
@@ -30,9 +31,17 @@ def _clip(x: float, low: float, high: float) -> float:
     return low if x < low else high if x > high else x  # NaN stays NaN, as in torch
 
 
+def _sqrt(x: Tensor) -> Tensor:
+    # The slope of the root is infinite at 0, where a variance begins; 0 is the useful value there.
+    if not x.requires_grad:
+        return x.sqrt()
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0 * x)
+
+
 TENSORS = Arithmetic(
     torch.log,
-    torch.sqrt,
+    _sqrt,
     lambda x, low, high: torch.clamp(x, low, high),
     lambda sign, then, other: torch.where(sign > 0, then, other),
     torch.exp,

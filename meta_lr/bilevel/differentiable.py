@@ -1,0 +1,80 @@
+"""Schedules as controllers whose learning rate has a gradient in their weights, phi."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from meta_lr.bilevel.copies import Schedule
+from meta_lr.bilevel.look_ahead import mapped
+from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.seen import Seen
+from meta_lr.schedulers.self_tuning import SelfTuning
+
+
+@dataclass(frozen=True)
+class OneCopy:
+    """A self-tuning schedule as one copy of `side_by_side`: tensors throughout, no plain numbers.
+
+    The gradient flows through the losses, the signals, the features, the network and the
+    integrator, and through all that they remember.
+
+    Args:
+        schedule: Its own weights are not used.
+        phi: The weights that take their place.
+    """
+
+    schedule: SelfTuning
+    phi: Tensors
+
+    @property
+    def needs(self) -> Need:
+        """What the schedule reads of the view."""
+        return self.schedule.needs
+
+    def init(self) -> Any:
+        """Return the state before the first step; each tensor has a first dimension of size 1."""
+        return mapped(self.schedule.init(), _alone)
+
+    def __call__(self, view: StepView, state: Any) -> tuple[Tensor, Any]:
+        """Return the learning rate () of this step, and the next state."""
+        params, grads = ([_alone(t) for t in tensors] for tensors in (view.params, view.grads))
+        seen = Seen(
+            view.loss.unsqueeze(0),
+            params,
+            grads,
+            lambda: [_alone(d) for d in view.direction],
+            view.step,
+            view.total_steps,
+        )
+        weights = tuple(_alone(weight) for weight in self.phi)
+        lr, state = self.schedule.side_by_side(weights, seen, state)
+        return lr.squeeze(0), state
+
+
+def differentiable(schedule: Schedule, phi: Tensors | None = None) -> Controller:
+    """Return the schedule as a controller to back-propagate through.
+
+    Args:
+        schedule: Learned or self-tuning.
+        phi: Weights that take the place of its own; None keeps its own.
+
+    Raises:
+        ValueError: It is another kind of schedule.
+    """
+    if isinstance(schedule, Learned):
+        return schedule if phi is None else replace(schedule, stages=(phi,))
+    if isinstance(schedule, SelfTuning):
+        return OneCopy(schedule, schedule.weights if phi is None else phi)
+    raise ValueError(
+        f"{type(schedule).__name__} has no gradient in its weights; back-propagation needs "
+        "Learned or SelfTuning; choose estimator=es"
+    )
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor.unsqueeze(0)
