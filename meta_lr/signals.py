@@ -59,16 +59,15 @@ def measure(params: Vector, grads: Vector, before: Vector, start: Vector) -> Sig
     )
 
 
-def measure_copies(params: Vector, grads: Vector, before: Vector, start: Vector) -> Signals:
-    """Return the signals (copies,) of copies; each tensor has a first dimension for the copy."""
-    w, g, w_before, w_start = (flat(tensors) for tensors in (params, grads, before, start))
-    moved = w_before - w
+def measure_copies(params: Tensor, grads: Tensor, before: Tensor, start: Tensor) -> Signals:
+    """Return the signals (copies,) of copies; each argument is (copies, numbers), see `flat`."""
+    moved = before - params
     return Signals(
-        w.norm(dim=1),
-        g.norm(dim=1),
+        params.norm(dim=1),
+        grads.norm(dim=1),
         moved.norm(dim=1),
-        (g * moved).sum(1),
-        (w - w_start).norm(dim=1),
+        (grads * moved).sum(1),
+        (params - start).norm(dim=1),
     )
 
 

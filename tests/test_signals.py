@@ -8,6 +8,7 @@ from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.signal_features import SIGNAL_FEATURES
 from meta_lr.seeds import generator
 from meta_lr.signals import chosen, measure, measure_copies
+from meta_lr.signals import flat as flat_copies
 from tests.reference.signals import feature
 
 NAMES = tuple(SIGNAL_FEATURES)
@@ -96,6 +97,10 @@ def test_plain_numbers_give_the_same():
         assert read(1.0, step, STEPS, state, signals) == pytest.approx(found[step].tolist())
 
 
+def measured_flat(*lists):
+    return measure_copies(*map(flat_copies, lists))
+
+
 def test_copies_side_by_side_are_each_alone():
     runs = [histories("sgd", lr) for lr in (0.03, 0.3)]
     weights, grads = (
@@ -105,7 +110,7 @@ def test_copies_side_by_side_are_each_alone():
         ]
         for both in zip(*runs, strict=True)
     )
-    together = along(weights, grads, measured=measure_copies)
+    together = along(weights, grads, measured=measured_flat)
     for copy, run in enumerate(runs):
         assert torch.allclose(together[:, copy], along(*run), rtol=1e-10, atol=1e-12)
 

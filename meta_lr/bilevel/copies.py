@@ -7,12 +7,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from meta_lr import rules
+from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.look_ahead import Point, mapped
 from meta_lr.bilevel.problems import Problem
-from meta_lr.protocol import groups_of_params
+from meta_lr.protocol import group_scales
 from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.seen import Seen
 from meta_lr.tasks.base import Batch, Split
@@ -58,14 +59,15 @@ class Copies:
         if any(True for _ in self.model.buffers()):
             raise ValueError(
                 f"{problem.name}: its model has buffers, which copies side by side cannot have; "
-                "choose a model without BatchNorm, or estimator=adjoint"
+                "choose a model without BatchNorm"
             )
-        optimizer = problem.make_optimizer(list(self.model.parameters()))
-        self._rule = rules.rule_of(optimizer)
-        self._groups, self._scales = zip(*groups_of_params(optimizer), strict=True)
+        params = list(self.model.parameters())
+        optimizer = problem.make_optimizer(params)
+        self._rule, self._groups = rules.rule_of(optimizer), optimizer.param_groups
+        self._scales = group_scales(optimizer)
+        self._layout = layout(params, [group["params"] for group in self._groups])
         self._lossy = LossModule(self.model, problem.task.loss)
         self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
-        self._slopes = vmap(grad_and_value(self._loss), in_dims=(0, None))
         self._losses = vmap(self._loss, in_dims=(0, None))
 
     def start(self) -> Point:
@@ -76,19 +78,47 @@ class Copies:
 
     def run(self, point: Point, phi: Sequence[Tensor], start: int, steps: int) -> Point:
         """Return all copies after the steps from `start` on; the weights have a copy dimension."""
+        at = self._flat(point)
         for t in range(start, start + steps):
-            batch = self.problem.task.batch("train", t)
-            grads, losses = self._slopes(point.params, batch)
-            slots = [{**slot, "step": torch.tensor(float(t))} for slot in point.slots]
-            step = rules.PureStep(self._rule, point.params, grads, slots, self._groups)
-            seen = Seen(losses, point.params, grads, step.direction, t, self.problem.total_steps)
-            lr, state = self.learner.side_by_side(tuple(phi), seen, point.state)
-            pairs = zip(point.params, self._scales, strict=True)
-            lrs = [(lr * scale).view(-1, *[1] * (p.ndim - 1)) for p, scale in pairs]
-            params, slots = step.take(lrs)
-            kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
-            point = Point(tuple(params), tuple(kept), {}, state)
-        return point
+            at = self._step(at, tuple(phi), t)
+        return self._apart(at)
+
+    def _step(self, at: Point, phi: Tensors, t: int) -> Point:
+        """Return all copies after step `t`; parameters and slots are flat."""
+        grads, losses = self._slopes(at.params, self.problem.task.batch("train", t))
+        slots = [{**slot, "step": torch.tensor(float(t))} for slot in at.slots]
+        step = rules.PureStep(self._rule, at.params, grads, slots, self._groups)
+        seen = self._layout.seen
+        shown = Seen(
+            *(losses, seen(at.params), seen(grads), lambda: seen(step.direction())),
+            *(t, self.problem.total_steps),
+        )
+        lr, state = self.learner.side_by_side(phi, shown, at.state)
+        params, slots = step.take([(lr * scale).unsqueeze(1) for scale in self._scales])
+        kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
+        return Point(tuple(params), tuple(kept), {}, state)
+
+    def _slopes(self, flat: Sequence[Tensor], batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
+        """Return the gradients of all copies, flat, and their losses (count,)."""
+        leaves = [tensor.detach().requires_grad_() for tensor in flat]
+        with torch.enable_grad():
+            losses = self._losses(self._layout.apart(leaves), batch)
+            # No copy depends on another one: the gradient of the sum is that of each.
+            grads = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+        return grads, losses.detach()
+
+    def _flat(self, point: Point) -> Point:
+        """Return a point whose parameters and slots are flat, one tensor per group."""
+        first = [group[0] for group in self._layout.groups]
+        flat = {key: self._layout.flat([s[key] for s in point.slots]) for key in point.slots[0]}
+        slots = [{key: flat[key][i] for key in point.slots[p]} for i, p in enumerate(first)]
+        return point._replace(params=self._layout.flat(point.params), slots=tuple(slots))
+
+    def _apart(self, at: Point) -> Point:
+        """Return a point as `_flat` takes it; each tensor is its own."""
+        apart = {k: self._layout.apart([slot[k] for slot in at.slots]) for k in at.slots[0]}
+        slots = ({k: t[place] for k, t in apart.items()} for place in range(len(self._names)))
+        return at._replace(params=self._layout.apart(at.params), slots=tuple(slots))
 
     def meta_losses(self, point: Point, index: int) -> Tensor:
         """Return each copy's loss (count,) on a batch of split "meta"."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.seen import Seen
 from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.signals import chosen, flat
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,16 @@ class OneCopy:
 
     def __call__(self, view: StepView, state: Any) -> tuple[Tensor, Any]:
         """Return the learning rate () of this step, and the next state."""
-        params, grads = ([_alone(t) for t in tensors] for tensors in (view.params, view.grads))
+        places = chosen([p.shape for p in view.params])
+
+        def together(tensors: Sequence[Tensor]) -> Tensor:
+            return flat([_alone(tensors[place]) for place in places])
+
         seen = Seen(
             view.loss.unsqueeze(0),
-            params,
-            grads,
-            lambda: [_alone(d) for d in view.direction],
+            together(view.params),
+            together(view.grads),
+            lambda: together(view.direction),
             view.step,
             view.total_steps,
         )

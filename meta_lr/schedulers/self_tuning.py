@@ -9,20 +9,21 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from meta_lr import vectors
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.arithmetic import FLOATS, TENSORS
+from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, columns
 from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.integrator import Integrator, Scale
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.network import Network, Tensors, options
 from meta_lr.schedulers.seen import Seen
-from meta_lr.signals import Signals, chosen, flat, measure, measure_copies
+from meta_lr.signals import Signals, chosen, measure, measure_copies
 
 # What the network reads, and the factor that brings each feature to about order one.
 INPUTS: dict[str, float] = {
@@ -46,6 +47,7 @@ INPUTS: dict[str, float] = {
 FEATURES = Features(tuple(INPUTS))
 NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
 _BOUNDS = Integrator()
+_LR = Scale._fields.index("lr")
 _HUGE = 1e12  # what the loss or a signal of a diverged copy counts as
 
 
@@ -55,8 +57,8 @@ class SelfTuningState(NamedTuple):
     scale: Tensor  # the integrator's numbers, float64
     last: Tensor  # loss and signals of the last step, float64, where the weights are
     memory: Tensors  # of the features, then of the network
-    before: Tensors  # the weights one step ago
-    start: Tensors  # the weights at the start
+    before: Tensors  # the weights one step ago; of copies, one tensor (copies, numbers)
+    start: Tensors  # the weights at the start, likewise
     num_retreats: int = 0
     num_clamped: int = 0
     num_alarms: int = 0
@@ -181,19 +183,17 @@ class SelfTuning:
             state: That of `init`, each tensor with a first dimension for the copy, or of the step
                 before.
         """
-        places = chosen([p.shape[1:] for p in seen.params])
-        params, grads = (tuple(tensors[i] for i in places) for tensors in (seen.params, seen.grads))
         if state.before:
-            lr, scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
+            scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
         else:
-            lr, scale = self._first_of_copies(seen, places)
-            state, memory = state._replace(before=params, start=params), state.memory
-        signals = measure_copies(params, grads, state.before, state.start)
-        return lr.to(seen.losses), state._replace(
-            scale=torch.stack(scale, 1),
+            scale, memory = self._first_of_copies(seen), state.memory
+            state = state._replace(before=(seen.params,), start=(seen.params,))
+        signals = measure_copies(seen.params, seen.grads, state.before[0], state.start[0])
+        return scale[:, _LR].to(seen.losses), state._replace(
+            scale=scale,
             last=torch.stack([seen.losses, *signals], 1).double(),
             memory=memory,
-            before=params,
+            before=(seen.params,),
         )
 
     def _first(self, view: StepView, places: Sequence[int]) -> tuple[float, Scale]:
@@ -215,28 +215,27 @@ class SelfTuning:
         scale = Scale(*state.scale.tolist())
         return self.integrator.step(FLOATS, scale, now, direct, increment)
 
-    def _first_of_copies(self, seen: Seen, places: Sequence[int]) -> tuple[Tensor, Scale]:
-        direction = seen.direction()
-        norm, size = (
-            flat([tensors[i] for i in places]).norm(dim=1).double()
-            for tensors in (seen.params, direction)
-        )
-        return self.integrator.begin(TENSORS, seen.losses.double(), norm, size, seen.total_steps)
+    def _first_of_copies(self, seen: Seen) -> Tensor:
+        norm, size = (t.norm(dim=1).double() for t in (seen.params, seen.direction()))
+        losses = seen.losses.double()
+        _, scale = self.integrator.begin(TENSORS, losses, norm, size, seen.total_steps)
+        return torch.stack(scale, 1)
 
     def _follow_copies(
         self, weights: Tensors, state: SelfTuningState, step: int, total_steps: int
-    ) -> tuple[Tensor, Scale, Tensors]:
-        loss, *signals = _finite(state.last).unbind(1)
+    ) -> tuple[Tensor, Tensors]:
+        """Return the integrator's numbers and the memory of the step after `step`."""
+        by = columns(*weights, state.scale, state.last, *state.memory)
+        own, copies = self._own, len(state.last)
+        loss, *signals = by.apart(_finite(state.last))
         now = Moment(loss, step, total_steps, Signals(*signals))
-        own = self._own
-        x, memory = self.features(
-            loss, state.memory[:own], step=step, total_steps=total_steps, signals=now.signals
-        )
-        x = (x * x.new_tensor(self._factors)).to(weights[0])
-        outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
-        direct, increment = outputs.double().unbind(1)
-        scale = Scale(*state.scale.unbind(1))
-        return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + kept
+        with np.errstate(all="ignore"):  # infinities and NaN are part of the arithmetic
+            x, memory = self.features.side_by_side(by, now, state.memory[:own], copies)
+            x = (x * x.new_tensor(self._factors)).to(weights[0])
+            outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
+            scale = Scale(*by.apart(state.scale))
+            _, scale = self.integrator.step(by.ops, scale, now, *by.apart(outputs.double()))
+        return by.together(scale, copies), memory + kept
 
     @cached_property
     def _own(self) -> int:

@@ -1,0 +1,62 @@
+"""The weights of copies as one tensor per parameter group: one operation instead of one each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from meta_lr.signals import chosen
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each tensor of a copy is in the flat tensors, whose columns are its numbers.
+
+    Args:
+        shapes: Of the tensors of one copy.
+        groups: Places of the tensors that share a flat tensor; the measured ones come first.
+        measured: Number of columns of each flat tensor that are measured, see `signals.chosen`.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    groups: tuple[tuple[int, ...], ...]
+    measured: tuple[int, ...]
+
+    def flat(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the tensors of copies as flat ones, (copies, numbers) for each group."""
+        return tuple(
+            torch.cat([tensors[place].flatten(1) for place in group], 1) for group in self.groups
+        )
+
+    def apart(self, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return views of the flat tensors, each of its own shape, in the order of `shapes`."""
+        found: dict[int, Tensor] = {}
+        for tensor, group in zip(flat, self.groups, strict=True):
+            pieces = tensor.split([prod(self.shapes[place]) for place in group], 1)
+            for place, piece in zip(group, pieces, strict=True):
+                found[place] = piece.view(-1, *self.shapes[place])
+        return tuple(found[place] for place in range(len(self.shapes)))
+
+    def seen(self, flat: Sequence[Tensor]) -> Tensor:
+        """Return the measured numbers (copies, numbers) of all groups."""
+        pieces = [t[:, :count] for t, count in zip(flat, self.measured, strict=True)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+
+
+def layout(params: Sequence[Tensor], groups: Sequence[Sequence[Tensor]]) -> Layout:
+    """Return the layout of the parameters of one copy.
+
+    Args:
+        params: Of one copy.
+        groups: The same, as the optimizer's groups hold them.
+    """
+    shapes = tuple(tuple(p.shape) for p in params)
+    place_of, measured = {id(p): place for place, p in enumerate(params)}, chosen(shapes)
+    places = [[place_of[id(p)] for p in group] for group in groups]
+    order = [sorted(group, key=lambda place: (place not in measured, place)) for group in places]
+    counts = [sum(prod(shapes[place]) for place in group if place in measured) for group in places]
+    return Layout(shapes, tuple(map(tuple, order)), tuple(counts))
