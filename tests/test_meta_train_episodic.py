@@ -134,7 +134,8 @@ def test_the_command_learns_a_schedule_that_finds_its_own_scale(place, capsys):
 def test_the_command_learns_it_through_unrolled_inner_loops(place, capsys):
     short = ["updates=2", "held_out=1", "evaluate_every=2", "episodes=1", "objective=mean"]
     windows = ["estimator=truncated_unroll", "window=fixed", "window.steps=3"]
-    arguments = ["meta-train-episodic", "experiment=self_tuning", *short, *windows]
+    lengths = ["curriculum=lengths", "curriculum.shortest=4", "curriculum.longest=[5,5,6]"]
+    arguments = ["meta-train-episodic", "experiment=self_tuning", *short, *windows, *lengths]
     assert main([*arguments, "problems.lengths=[4,5]", "objective.every=2"]) == 0
     (folder,) = runs(place, "meta_train_episodic")
     learned = checkpoint.load(folder / "checkpoint")[0]
