@@ -84,7 +84,7 @@ def in_two_groups(problem):
     def make(params):
         groups = [
             {"params": [p for p in params if p.ndim > 1], "weight_decay": 0.1},
-            {"params": [p for p in params if p.ndim < 2], "lr_scale": 1 / 3, "momentum": 0.5},
+            {"params": [p for p in params if p.ndim < 2], "lr_scale": 1 / 3, "momentum": 0.0},
         ]
         return torch.optim.SGD(groups, lr=1.0, momentum=0.9)
 

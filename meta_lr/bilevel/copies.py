@@ -78,10 +78,11 @@ class Copies:
 
     def run(self, point: Point, phi: Sequence[Tensor], start: int, steps: int) -> Point:
         """Return all copies after the steps from `start` on; the weights have a copy dimension."""
-        at = self._flat(point)
+        way = self._layout
+        at = point._replace(params=way.flat(point.params), slots=way.flat_slots(point.slots))
         for t in range(start, start + steps):
             at = self._step(at, tuple(phi), t)
-        return self._apart(at)
+        return at._replace(params=way.apart(at.params), slots=way.slots_apart(at.slots))
 
     def _step(self, at: Point, phi: Tensors, t: int) -> Point:
         """Return all copies after step `t`; parameters and slots are flat."""
@@ -106,19 +107,6 @@ class Copies:
             # No copy depends on another one: the gradient of the sum is that of each.
             grads = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
         return grads, losses.detach()
-
-    def _flat(self, point: Point) -> Point:
-        """Return a point whose parameters and slots are flat, one tensor per group."""
-        first = [group[0] for group in self._layout.groups]
-        flat = {key: self._layout.flat([s[key] for s in point.slots]) for key in point.slots[0]}
-        slots = [{key: flat[key][i] for key in point.slots[p]} for i, p in enumerate(first)]
-        return point._replace(params=self._layout.flat(point.params), slots=tuple(slots))
-
-    def _apart(self, at: Point) -> Point:
-        """Return a point as `_flat` takes it; each tensor is its own."""
-        apart = {k: self._layout.apart([slot[k] for slot in at.slots]) for k in at.slots[0]}
-        slots = ({k: t[place] for k, t in apart.items()} for place in range(len(self._names)))
-        return at._replace(params=self._layout.apart(at.params), slots=tuple(slots))
 
     def meta_losses(self, point: Point, index: int) -> Tensor:
         """Return each copy's loss (count,) on a batch of split "meta"."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
-from meta_lr.signals import chosen
+from meta_lr.signals import chosen, flat
+
+Slot = Mapping[str, Tensor]  # the optimizer's state of one tensor, without its count of steps
 
 
 @dataclass(frozen=True)
@@ -28,22 +30,41 @@ class Layout:
 
     def flat(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the tensors of copies as flat ones, (copies, numbers) for each group."""
-        return tuple(
-            torch.cat([tensors[place].flatten(1) for place in group], 1) for group in self.groups
-        )
+        return tuple(flat([tensors[place] for place in group]) for group in self.groups)
 
-    def apart(self, flat: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def apart(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return views of the flat tensors, each of its own shape, in the order of `shapes`."""
         found: dict[int, Tensor] = {}
-        for tensor, group in zip(flat, self.groups, strict=True):
-            pieces = tensor.split([prod(self.shapes[place]) for place in group], 1)
-            for place, piece in zip(group, pieces, strict=True):
-                found[place] = piece.view(-1, *self.shapes[place])
+        for tensor, group in zip(tensors, self.groups, strict=True):
+            found |= self._pieces(tensor, group)
         return tuple(found[place] for place in range(len(self.shapes)))
 
-    def seen(self, flat: Sequence[Tensor]) -> Tensor:
-        """Return the measured numbers (copies, numbers) of all groups."""
-        pieces = [t[:, :count] for t, count in zip(flat, self.measured, strict=True)]
+    def flat_slots(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """Return the optimizer's state of each tensor as one of each group."""
+        return tuple(
+            {key: flat([slots[place][key] for place in group]) for key in slots[group[0]]}
+            for group in self.groups
+        )
+
+    def slots_apart(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """Return the optimizer's state of each tensor, in the order of `shapes`."""
+        found: list[dict[str, Tensor]] = [{} for _ in self.shapes]
+        for slot, group in zip(slots, self.groups, strict=True):
+            for key, tensor in slot.items():
+                for place, piece in self._pieces(tensor, group).items():
+                    found[place][key] = piece
+        return tuple(found)
+
+    def _pieces(self, tensor: Tensor, group: Sequence[int]) -> dict[int, Tensor]:
+        pieces = tensor.split([prod(self.shapes[place]) for place in group], 1)
+        return {
+            place: piece.view(-1, *self.shapes[place])
+            for place, piece in zip(group, pieces, strict=True)
+        }
+
+    def seen(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the measured numbers (copies, numbers) of the flat tensors."""
+        pieces = [t[:, :count] for t, count in zip(tensors, self.measured, strict=True)]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
 
