@@ -10,6 +10,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 
+from benchmarks import meta_training
 from benchmarks.common_batches import differences
 from benchmarks.drops import described, drops_of, missing, noise_of
 from benchmarks.fits import wrong
@@ -150,3 +151,17 @@ def test_trials_on_the_same_batches_differ_by_their_rates_alone():
     assert step == 3 and len(rows) == 12
     assert mean(same) < 0, "at small rates the double one is better"
     assert stdev(same) < 0.5 * stdev(own)
+
+
+@pytest.mark.parametrize("kind", meta_training.KINDS)
+def test_the_loop_without_a_schedule_takes_the_steps_of_plain_sgd(kind):
+    problem = meta_training.problem_of(kind)
+    model = problem.task.model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=meta_training.RATE)
+    for step in range(meta_training.STEPS):
+        optimizer.zero_grad()
+        problem.task.loss(model, problem.task.batch("train", step)).backward()
+        optimizer.step()
+    found = meta_training.by_hand(problem)()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(found[f"model.{name}"][-1], p.detach(), rtol=1e-4, atol=1e-5)

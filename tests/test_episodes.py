@@ -10,7 +10,7 @@ import torch
 from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve, cosine_losses
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.episodes import WORST, Episode
-from meta_lr.bilevel.es import PersistentES, persistent_gradient, scored
+from meta_lr.bilevel.es import PersistentES, persistent_gradient, ranks, scored
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.objectives import Final, LogArea, Mean
 from meta_lr.bilevel.problems import DigitsProblems
@@ -147,7 +147,7 @@ def toy_slope(theta, *, truncated):
     return sum(slopes[SETTLED:])
 
 
-def toy_estimate(theta, *, persistent, pairs, sigma=0.1):
+def toy_estimate(theta, *, persistent, pairs, sigma=0.1, shaped=lambda scores: scores):
     """The same by evolution strategies, of windows of one step."""
     g = torch.Generator().manual_seed(0)
     states, drift, slopes = torch.zeros(2 * pairs, SIZE), torch.zeros(pairs, 1), []
@@ -155,7 +155,7 @@ def toy_estimate(theta, *, persistent, pairs, sigma=0.1):
         noise = sigma * torch.randn(pairs, 1, generator=g)
         drift = drift + noise if persistent else noise
         states, scores = toy_step(states, torch.cat([theta + noise, theta - noise])[:, 0])
-        slopes.append(persistent_gradient(drift, scores, sigma).item())
+        slopes.append(persistent_gradient(drift, shaped(scores), sigma).item())
     return sum(slopes[SETTLED:])
 
 
@@ -168,6 +168,12 @@ def test_persistent_es_is_right_where_truncated_backprop_goes_astray():
 def test_without_the_drift_evolution_strategies_go_astray_too():
     short = toy_slope(0.5, truncated=True)
     assert toy_estimate(0.5, persistent=False, pairs=4000) == pytest.approx(short, rel=0.1)
+
+
+def test_ranks_in_windows_keep_the_direction_that_the_drift_gives():
+    """Each window's ranks are of that window alone; without the drift the sign is wrong."""
+    assert toy_estimate(0.5, persistent=True, pairs=400, shaped=ranks) > 0
+    assert toy_estimate(0.5, persistent=False, pairs=200, shaped=ranks) < 0
 
 
 @pytest.mark.usefixtures("double")

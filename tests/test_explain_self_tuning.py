@@ -22,6 +22,7 @@ from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
+from meta_lr.signals import signals_of
 from tests.commands import outcome, write_self_tuning
 
 STEPS = 120
@@ -57,9 +58,10 @@ def test_the_histories_are_what_they_are_called_and_always_the_same():
 @pytest.mark.parametrize("name", [FALLS, BLOWS_UP])
 def test_the_signals_of_a_replay_fit_its_losses_and_its_learning_rates(name):
     history, found = histories(STEPS)[name], QUIET[name]
-    loss, weights, grads, moved, along, _ = (
-        torch.stack([state.last for state in found.states]).numpy().T
+    loss, *totals = (
+        torch.tensor([state.last for state in found.states], dtype=torch.float64).numpy().T
     )
+    weights, grads, moved, along, _ = signals_of(totals, np.sqrt)
     assert np.array_equal(loss, history.losses) and np.array_equal(found.losses, history.losses)
     assert grads / grads[0] == pytest.approx(np.sqrt(loss / loss[0]))
     assert moved[1:] / weights[:-1] == pytest.approx(found.updates[:-1])
@@ -86,7 +88,7 @@ def test_a_reading_and_the_integrator_give_the_learning_rate_of_the_next_step(ne
     first = found.states[0].scale[Scale._fields.index("lr")]
     for step, reading in enumerate(readings(schedule, found)):
         direct, increment = outputs(schedule, reading, reading.features[None])
-        at = Scale(*reading.scale.tolist())
+        at = Scale(*reading.scale)
         lr, _ = schedule.integrator.step(
             FLOATS, at, reading.moment, direct.item(), increment.item()
         )

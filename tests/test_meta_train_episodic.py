@@ -129,3 +129,17 @@ def test_the_command_learns_a_schedule_that_finds_its_own_scale(place, capsys):
     found = checkpoint.load_pretrained("mine")
     assert isinstance(found, SelfTuning)
     assert "finds its own learning rate" in (place / "mine" / "README.md").read_text()
+
+
+def test_the_command_learns_it_through_unrolled_inner_loops(place, capsys):
+    short = ["updates=2", "held_out=1", "evaluate_every=2", "episodes=1", "objective=mean"]
+    windows = ["estimator=truncated_unroll", "window=fixed", "window.steps=3"]
+    lengths = ["curriculum=lengths", "curriculum.shortest=4", "curriculum.longest=[5,5,6]"]
+    arguments = ["meta-train-episodic", "experiment=self_tuning", *short, *windows, *lengths]
+    assert main([*arguments, "problems.lengths=[4,5]", "objective.every=2"]) == 0
+    (folder,) = runs(place, "meta_train_episodic")
+    learned = checkpoint.load(folder / "checkpoint")[0]
+    (part,) = torch.load(folder / STATE, weights_only=True)["parts"]
+    first = learned.net.init(0, "small")
+    assert isinstance(learned, SelfTuning) and part["update"] == 2 and part["num_diverged"] == 0
+    assert not all(map(torch.equal, part["phi"], first))

@@ -54,9 +54,16 @@ def test_it_keeps_the_contract_of_controllers():
 CELL = LSTM(hidden=4, inputs=NETWORK.inputs, outputs=2)
 
 
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("net", [NETWORK, CELL])
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd_momentum", "adam"])
-def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer, net):
+def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer, net, double):
     problems = DigitsProblems(lengths=(40, 40), optimizers=(optimizer,), label_noise=(0.0, 0.0))
     problem, phi = problems(3), [weights(seed=1, net=net), weights(seed=2, net=net)]
     copies = Copies(problem, SelfTuning(phi[0], net), 2)
@@ -73,7 +80,7 @@ def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer, net):
             scheduler.observe(loss)
             made.step()
         for theirs, p in zip(end.params, model.parameters(), strict=True):
-            assert torch.allclose(theirs[copy], p, rtol=1e-3, atol=1e-4)
+            assert torch.allclose(theirs[copy], p, rtol=1e-6, atol=1e-6)
 
 
 def test_a_network_that_says_nothing_grows_then_falls_from_a_small_fraction_of_the_weights():

@@ -65,7 +65,7 @@ def test_peak_and_fallback_are_refused(folder):
 BROKEN = {
     "kind": ("other", "is of the kind 'other', which this meta_lr does not know"),
     "factors": ([1.0], "has factors=[1.0], and this meta_lr reads the features with"),
-    "integrator": ({"start": 1.0}, "has integrator={'start': 1.0}; needed are start, target, decade"),
+    "integrator": ({"start": 1.0}, "has integrator={'start': 1.0}; needed are start, target"),
     "arguments": ({"hidden": [8], "inputs": 3}, "does not fit the features"),
 }
 

@@ -12,7 +12,6 @@ from meta_lr.bilevel.objectives import End
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.bilevel.varied import KINDS, LOSSES, VariedProblems, squared, varied_network
-from meta_lr.bilevel.windowed import TruncatedBackprop
 from meta_lr.bilevel.windows import Fixed
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.tasks.models.mlp import MLP
@@ -161,9 +160,3 @@ def test_the_learning_rate_of_phi_falls_to_a_thirtieth():
         rates.append(training.optimizer.param_groups[0]["lr"])
     assert rates[0] == PLAN.meta_lr and rates[20] == pytest.approx(PLAN.meta_lr / 2)
     assert rates[-1] == pytest.approx(PLAN.meta_lr / 30)
-
-
-def test_back_propagation_refuses_a_self_tuning_schedule():
-    plan = replace(PLAN, estimator=TruncatedBackprop())
-    with pytest.raises(ValueError, match="choose estimator=es"):
-        meta_train(plan, SelfTuning(PHI), PHI)

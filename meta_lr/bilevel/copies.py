@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import functional_call, vmap
 
 from meta_lr import rules
+from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.look_ahead import Point, mapped
 from meta_lr.bilevel.problems import Problem
-from meta_lr.protocol import groups_of_params
+from meta_lr.protocol import group_scales
 from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.seen import Seen
 from meta_lr.tasks.base import Batch, Split
@@ -59,14 +59,15 @@ class Copies:
         if any(True for _ in self.model.buffers()):
             raise ValueError(
                 f"{problem.name}: its model has buffers, which copies side by side cannot have; "
-                "choose a model without BatchNorm, or estimator=adjoint"
+                "choose a model without BatchNorm"
             )
-        optimizer = problem.make_optimizer(list(self.model.parameters()))
-        self._rule = rules.rule_of(optimizer)
-        self._groups, self._scales = zip(*groups_of_params(optimizer), strict=True)
+        params = list(self.model.parameters())
+        optimizer = problem.make_optimizer(params)
+        self._rule, self._groups = rules.rule_of(optimizer), optimizer.param_groups
+        self._scales = group_scales(optimizer)
+        self._layout = layout(params, [group["params"] for group in self._groups])
         self._lossy = LossModule(self.model, problem.task.loss)
         self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
-        self._slopes = vmap(grad_and_value(self._loss), in_dims=(0, None))
         self._losses = vmap(self._loss, in_dims=(0, None))
 
     def start(self) -> Point:
@@ -77,20 +78,38 @@ class Copies:
 
     def run(self, point: Point, phi: Sequence[Tensor], start: int, steps: int) -> Point:
         """Return all copies after the steps from `start` on; the weights have a copy dimension."""
+        way = self._layout
+        at = point._replace(params=way.flat(point.params), slots=way.flat_slots(point.slots))
         for t in range(start, start + steps):
-            batch = self.problem.task.batch("train", t)
-            grads, losses = self._slopes(point.params, batch)
-            slots = [{**slot, "step": torch.tensor(float(t))} for slot in point.slots]
-            step = rules.PureStep(self._rule, point.params, grads, slots, self._groups)
-            update, total = partial(self._update, step), self.problem.total_steps
-            seen = Seen(losses, point.params, grads, update, t, total)
-            lr, state = self.learner.side_by_side(tuple(phi), seen, point.state)
-            pairs = zip(point.params, self._scales, strict=True)
-            lrs = [(lr * scale).view(-1, *[1] * (p.ndim - 1)) for p, scale in pairs]
-            params, slots = step.take(lrs)
-            kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
-            point = Point(tuple(params), tuple(kept), {}, state)
-        return point
+            at = self._step(at, tuple(phi), t)
+        return at._replace(params=way.apart(at.params), slots=way.slots_apart(at.slots))
+
+    def _step(self, at: Point, phi: Tensors, t: int) -> Point:
+        """Return all copies after step `t`; parameters and slots are flat."""
+        grads, losses = self._slopes(at.params, self.problem.task.batch("train", t))
+        slots = [{**slot, "step": torch.tensor(float(t))} for slot in at.slots]
+        step = rules.PureStep(self._rule, at.params, grads, slots, self._groups)
+        seen, total = self._layout.seen, self.problem.total_steps
+        shown = Seen(
+            *(losses, seen(at.params), seen(grads), lambda: seen(self._update(step))),
+            *(t, total, self._layout.usual),
+        )
+        lr, state = self.learner.side_by_side(phi, shown, at.state)
+        params, slots = step.take([(lr * scale).unsqueeze(1) for scale in self._scales])
+        kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
+        return Point(tuple(params), tuple(kept), {}, state)
+
+    def _update(self, step: rules.PureStep) -> list[Tensor]:
+        return [d * scale for d, scale in zip(step.direction(), self._scales, strict=True)]
+
+    def _slopes(self, flat: Sequence[Tensor], batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
+        """Return the gradients of all copies, flat, and their losses (count,)."""
+        leaves = [tensor.detach().requires_grad_() for tensor in flat]
+        with torch.enable_grad():
+            losses = self._losses(self._layout.apart(leaves), batch)
+            # No copy depends on another one: the gradient of the sum is that of each.
+            grads = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+        return grads, losses.detach()
 
     def meta_losses(self, point: Point, index: int) -> Tensor:
         """Return each copy's loss (count,) on a batch of split "meta"."""
@@ -103,9 +122,6 @@ class Copies:
         sizes = torch.tensor([float(len(batch[0])) for batch in batches])
         losses = torch.stack([self._losses(point.params, batch) for batch in batches])
         return (sizes[:, None] * losses).sum(0) / sizes.sum()
-
-    def _update(self, step: rules.PureStep) -> list[Tensor]:
-        return [d * scale for d, scale in zip(step.direction(), self._scales, strict=True)]
 
     def _spread(self, tensor: Tensor) -> Tensor:
         return tensor.expand(self.count, *tensor.shape).clone()

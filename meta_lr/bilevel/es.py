@@ -31,7 +31,12 @@ class PersistentES:
     Deviations:
         scores are clamped at 3 nats above the baseline, where a diverged copy counts; with
         shaping="rank" their ranks among all copies, from -1/2 to 1/2, take their place, so that no
-        problem outweighs another (Salimans et al. 2017, arXiv 1703.03864)
+        problem outweighs another (Salimans et al. 2017, arXiv 1703.03864). This is sound in
+        windows too. The ranks are taken inside one window of one problem, where they estimate
+        F(S), with F the distribution function of the scores of that window. The drift serves
+        any fixed function of a window's score, so the estimate is that of the mean of F(S) in
+        phi, through all windows so far; its bias is of the order of 1 / pairs, since each copy
+        is part of F. A window that is not scored has equal ranks and no gradient.
     Cost:
         2 pairs plain steps per inner step, all copies of a problem at once
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from meta_lr import protocol
 from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve, first_loss
 from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.curriculum import Curriculum
 from meta_lr.bilevel.episodes import WORST, Episode, WindowEstimator
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
@@ -44,6 +45,7 @@ class Plan:
         peak: Of the cosine whose curve is the baseline, in units of plain SGD's rate.
         seed: Of phi, of the perturbations and of the order of the problems.
         cooldown: Whether Adam's rate falls linearly, to a thirtieth at the last update.
+        curriculum: Of the run lengths of the inner problems; None keeps those of `problems`.
     """
 
     problems: Problems
@@ -60,12 +62,13 @@ class Plan:
     peak: float = 1.28
     seed: int = 0
     cooldown: bool = False
+    curriculum: Curriculum | None = None
 
     def __post_init__(self) -> None:
         if not hasattr(self.estimator, "window"):
             raise ValueError(
                 f"{type(self.estimator).__name__} estimates a single look-ahead; for windows of "
-                "inner problems choose estimator=es or estimator=truncated"
+                "inner problems choose estimator=es, truncated or truncated_unroll"
             )
         counts = (self.updates, self.episodes, self.pool, self.held_out, self.evaluate_every)
         if min(counts) < 1:
@@ -104,7 +107,7 @@ class MetaTraining:
     owed: float = 0.0  # cost of this process that the sum over all does not hold yet
     begun: dict[int, int] = field(default_factory=dict)  # episodes so far, by worker
     slots: list[tuple[int, Episode]] = field(default_factory=list)  # number of the problem, episode
-    curves: dict[int, Curve] = field(default_factory=dict)
+    curves: dict[tuple[int, int], Curve] = field(default_factory=dict)  # by number and run length
     scores: dict[str, float] = field(default_factory=dict)
     goals: dict[int, float] = field(default_factory=dict)  # the baseline's final logs, held out
 
@@ -118,24 +121,33 @@ class MetaTraining:
         return sum(weight.numel() for weight in self.phi)
 
     def begin(self, worker: int) -> tuple[int, Episode]:
-        """Return a worker's next inner problem: which one depends on nothing but their number."""
-        count = self.begun[worker] = self.begun.get(worker, -1) + 1
-        number = derive(self.plan.seed, "problem", worker, count) % self.plan.pool
-        problem = self.plan.problems(number)
+        """Return a worker's next inner problem.
+
+        Which one depends on nothing but their number; with a curriculum, its run length also
+        depends on the update.
+        """
+        plan, count = self.plan, self.begun.get(worker, -1) + 1
+        self.begun[worker] = count
+        number = derive(plan.seed, "problem", worker, count) % plan.pool
+        problem = plan.problems(number)
+        if plan.curriculum is not None:
+            seed = derive(plan.seed, "length", worker, count)
+            problem = plan.curriculum(problem, self.update / plan.updates, seed)
         curve = self.curve(number, problem)
-        return number, self.plan.estimator.begin(problem, curve, self.learner, self.size)
+        return number, plan.estimator.begin(problem, curve, self.learner, self.size)
 
     def curve(self, number: int, problem: Problem) -> Curve:
-        """Return the baseline's curve on a problem; made once.
+        """Return the baseline's curve on a problem; made once for each run length.
 
         Where the estimator does not read it, the first loss takes its place.
         """
         if not self.plan.estimator.reads_baseline:
             return first_loss(problem)
-        if number not in self.curves:
-            self.curves[number] = baseline_curve(problem, self.plan.peak)
+        key = number, problem.total_steps
+        if key not in self.curves:
+            self.curves[key] = baseline_curve(problem, self.plan.peak)
             self.owed += problem.total_steps
-        return self.curves[number]
+        return self.curves[key]
 
     def evaluate(self) -> float:
         """Return phi's score on the held-out problems; keep it if it is the best so far.
@@ -186,12 +198,9 @@ class MetaTraining:
             "num_diverged": self.num_diverged,
             "owed": self.owed,
             "begun": self.begun,
-            "curves": {number: tuple(curve) for number, curve in self.curves.items()},
+            "curves": {key: tuple(curve) for key, curve in self.curves.items()},
             "goals": self.goals,
-            "slots": [
-                (number, e.step, tuple(e.point)[:3], protocol.pack(e.point.state), e.drift)
-                for number, e in self.slots
-            ],
+            "slots": [_saved(number, episode) for number, episode in self.slots],
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
@@ -210,16 +219,22 @@ class MetaTraining:
             "goals",
         ):
             setattr(self, name, saved[name])
-        self.curves = {number: Curve(*curve) for number, curve in saved["curves"].items()}
+        self.curves = {key: Curve(*curve) for key, curve in saved["curves"].items()}
         self.slots = []
-        for number, step, (params, slots, buffers), state, drift in saved["slots"]:
-            problem, point = self.plan.problems(number), Point(params, slots, buffers, None)
-            point = point._replace(state=protocol.unpack(self.learner.init(), state))
+        for slot in saved["slots"]:
+            number, length, step, (params, slots, buffers), state, drift = slot
+            problem = self.plan.problems(number)._replace(total_steps=length)
+            state = protocol.unpack(self.learner.init(), state)
+            point = Point(params, slots, buffers, state)
             episode = Episode(problem, self.curve(number, problem), step, point, drift)
             self.slots.append((number, episode))
 
     def one_update(self) -> float:
-        """Take all episodes on by a window, each process its own; return their mean score."""
+        """Take all episodes on by a window, each process its own; return their mean score.
+
+        Windows that the objective does not score, such as all but a run's last one, have no
+        gradient and are not part of the mean. If no window is scored, phi stays as it is.
+        """
         plan, steps = self.plan, self.plan.window(self.update)
         grad, tally = torch.zeros(self.size), torch.zeros(4, dtype=torch.float64)
         mine = range(rank(), plan.episodes, num_ranks())
@@ -233,7 +248,8 @@ class MetaTraining:
             whole = math.isfinite(got.score) and bool(got.grad.isfinite().all())
             if whole:
                 grad += got.grad * min(1.0, plan.clip / (got.grad.norm().item() + 1e-12))
-            told = [got.score if whole else 0.0, whole, not whole, got.cost]
+            scored = whole and any(weights)
+            told = [got.score if scored else 0.0, scored, not whole, got.cost]
             tally += torch.tensor(told, dtype=torch.float64)
             ended = not whole or got.episode.step >= episode.problem.total_steps
             self.slots[place] = self.begin(worker) if ended else (number, got.episode)
@@ -244,7 +260,7 @@ class MetaTraining:
 
         Args:
             grad: Sum of this process's gradients, (size of phi,).
-            tally: Sum of its scores, numbers of episodes that gave one and that diverged, cost.
+            tally: Sum of its scores, numbers of windows that gave one and that diverged, cost.
         """
         tally[3] += self.owed
         self.owed = 0.0
@@ -264,6 +280,12 @@ class MetaTraining:
             self.optimizer.param_groups[0]["lr"] = self.plan.meta_lr * max(left, 1 / 30)
         self.optimizer.step()
         return score / count
+
+
+def _saved(number: int, episode: Episode) -> tuple[Any, ...]:
+    """Return an episode under way in plain values."""
+    state, length = protocol.pack(episode.point.state), episode.problem.total_steps
+    return number, length, episode.step, tuple(episode.point)[:3], state, episode.drift
 
 
 def final_losses(

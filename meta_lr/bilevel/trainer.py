@@ -88,7 +88,7 @@ class _Session:
         self.stop, self.save_every = stop or (lambda: False), save_every
         self.seconds, self.offset, self.record = 0.0, 0, None
         self.identity = {
-            "format": 2,
+            "format": 3,
             "plan": repr(training.plan),
             "learner": repr(training.learner),
             "data": fingerprint_of(training.plan.problems(0).task),

@@ -9,10 +9,10 @@ from typing import Any
 import higher
 import torch
 from higher.optim import DifferentiableOptimizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from meta_lr import rules
-from meta_lr.bilevel.look_ahead import ask, clipped
+from meta_lr.bilevel.look_ahead import Point, ask, clipped
 from meta_lr.protocol import Controller, StepView, group_scales
 from meta_lr.training.sandbox import HVP, Trial
 
@@ -67,6 +67,31 @@ def unroll(
     Raises:
         ValueError: The optimizer, or an option of it, has no exact differentiable rule.
     """
+
+    def score(model: nn.Module, taken: int) -> Tensor:
+        return trial.sandbox.loss_of(model, "meta", len(weights) - taken)
+
+    return unrolled(trial, controller, state, view, weights, score)[0]
+
+
+def unrolled(
+    trial: Trial,
+    controller: Controller,
+    state: Any,
+    view: StepView,
+    weights: Sequence[float],
+    score: Callable[[nn.Module, int], Tensor],
+) -> tuple[Tensor, Point]:
+    """Return the weighted scores () after each step as `unroll` does, and where the steps end.
+
+    Args:
+        trial: A copy of the run.
+        controller: Gives the learning rates.
+        state: The controller's.
+        view: Of the run's present step.
+        weights: Of the scores; their number is that of the steps.
+        score: Of the model after so many steps, ().
+    """
     rules.refuse_unsupported(trial.optimizer)
     scales = group_scales(trial.sandbox.optimizer)
     clip, total = partial(clipped, largest=trial.sandbox.clip), torch.zeros(())
@@ -85,6 +110,16 @@ def unroll(
             optimizer.lrs = lrs
             optimizer.step(loss, grad_callback=clip)  # pyright: ignore[reportArgumentType] - higher passes None for a parameter without a gradient
             if weight:
-                left = len(weights) - 1 - k
-                total = total + weight * trial.sandbox.loss_of(model, "meta", left)
-        return total
+                total = total + weight * score(model, k + 1)
+        return total, _end(model, optimizer, state)
+
+
+def _end(model: nn.Module, optimizer: _RuleOptimizer, state: Any) -> Point:
+    """Return where the steps end."""
+    places = [
+        (p, states[i])
+        for group, states in zip(optimizer.param_groups, optimizer.state, strict=True)
+        for i, p in enumerate(group["params"])
+    ]
+    params, slots = zip(*places, strict=True)
+    return Point(params, tuple(dict(slot) for slot in slots), dict(model.named_buffers()), state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,11 +12,11 @@ from torch import Tensor
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.baseline import Curve
 from meta_lr.bilevel.copies import Schedule
+from meta_lr.bilevel.differentiable import differentiable
 from meta_lr.bilevel.episodes import Episode, Windowed
 from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads
 from meta_lr.bilevel.problems import Problem
-from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.learned import Learned
+from meta_lr.protocol import Controller, Need, StepView, groups_of_params
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import Sandbox
 
@@ -48,9 +48,7 @@ class TruncatedBackprop:
 
     def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
         """Return an episode at its start."""
-        learner = _learned(learner)
-        start = LookAhead(learner, _view(problem, learner, 0)).start(learner.init())
-        return Episode(problem, curve, 0, start, torch.zeros(0, size))
+        return begun(problem, curve, learner, size)
 
     def window(
         self,
@@ -62,57 +60,75 @@ class TruncatedBackprop:
         seed: int,
     ) -> Windowed:
         """Go on by one inner step per weight, and compute the gradient in phi."""
-        learner, steps = _learned(learner), len(weights)
         phi = tuple(weight.detach().requires_grad_() for weight in phi)
-        view = _view(episode.problem, learner, episode.step)
-        run = _Scored(replace(learner, stages=(phi,)), view, episode, steps)
+        view = waiting(episode, differentiable(learner, phi))
+        run = _Scored(differentiable(learner, phi), view, episode, len(weights))
         with torch.enable_grad():
             score, grads, end = adjoint(
                 run, episode.point, phi, weights, second_order=self.second_order
             )
-        flat = torch.cat([grad.reshape(-1) for grad in grads])
-        after = episode._replace(step=episode.step + steps, point=end)
-        return Windowed(score, flat, after, view.sandbox.cost)
+        return moved_on(episode, score, grads, end, len(weights), view.sandbox.cost)
 
 
-def _learned(schedule: Schedule) -> Learned:
-    if not isinstance(schedule, Learned):
-        raise ValueError(
-            f"estimator=truncated differentiates Learned, and the schedule is "
-            f"{type(schedule).__name__}; choose estimator=es"
-        )
-    return schedule
+def begun(problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
+    """Return an episode at its start, with the state of one run."""
+    controller = differentiable(learner)
+    nowhere = Episode(problem, curve, 0, Point((), (), {}, ()), torch.zeros(0, size))
+    start = LookAhead(controller, waiting(nowhere, controller)).start(controller.init())
+    return nowhere._replace(point=start)
+
+
+def moved_on(
+    episode: Episode,
+    score: float,
+    grads: Sequence[Tensor],
+    end: Point,
+    steps: int,
+    cost: float,
+) -> Windowed:
+    """Return what a window of `steps` steps gave that ends at `end`."""
+    flat = torch.cat([grad.reshape(-1) for grad in grads])
+    return Windowed(score, flat, episode._replace(step=episode.step + steps, point=end), cost)
 
 
 class _Scored(LookAhead):
     """A window whose meta losses are in nats above the baseline."""
 
-    def __init__(self, learner: Learned, view: StepView, episode: Episode, steps: int) -> None:
-        super().__init__(learner, view)
+    def __init__(
+        self, controller: Controller, view: StepView, episode: Episode, steps: int
+    ) -> None:
+        super().__init__(controller, view)
         self._episode, self._steps = episode, steps
 
     def score(self, point: Point, left: int) -> Tensor:
         taken = self._steps - left
-        return self.meta_loss(point, taken).log() - self._episode.curve.at(
-            self._episode.step + taken
-        )
+        return nats(self._episode, self.meta_loss(point, taken), taken)
 
 
-def _view(problem: Problem, learner: Learned, step: int) -> StepView:
-    """Return the view of an inner step that has not been taken."""
-    task, model = problem.task, problem.task.model().train()
+def nats(episode: Episode, meta_loss: Tensor, taken: int) -> Tensor:
+    """Return a meta loss () in nats above the baseline, `taken` steps into a window."""
+    return meta_loss.log() - episode.curve.at(episode.step + taken)
+
+
+def waiting(episode: Episode, controller: Controller) -> StepView:
+    """Return the view of an episode's next step, which has not been taken.
+
+    The model and the optimizer of its sandbox are at the start of the problem.
+    """
+    task, model = episode.problem.task, episode.problem.task.model().train()
 
     def batch(split: Split, index: int, draw: int | None) -> Batch:
         ahead = 0 if draw is None else draw + 1 if split == "train" else draw
         return task.batch(split, index + ahead)
 
-    optimizer = problem.make_optimizer(list(model.parameters()))
+    optimizer = episode.problem.make_optimizer(list(model.parameters()))
     sandbox = Sandbox(model, optimizer, task.loss, batch, seed=0)
-    sandbox.at(step)
+    sandbox.at(episode.step)
     return StepView(
-        Reads(learner.needs | Need.META),
-        step,
-        total_steps=problem.total_steps,
+        Reads(controller.needs | Need.META),
+        episode.step,
+        total_steps=episode.problem.total_steps,
         loss=torch.tensor(math.nan),
         sandbox=sandbox,
+        scales=lambda: [scale for _, scale in groups_of_params(optimizer)],
     )

@@ -13,7 +13,7 @@ from meta_lr.explain.replay import Replay
 from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.self_tuning import SelfTuning
-from meta_lr.signals import Signals
+from meta_lr.signals import signals_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Reading:
     moment: Moment
     features: Tensor
     memory: Tensors
-    scale: Tensor
+    scale: tuple[float, ...]
 
 
 def readings(schedule: SelfTuning, replayed: Replay) -> list[Reading]:
@@ -39,8 +39,8 @@ def readings(schedule: SelfTuning, replayed: Replay) -> list[Reading]:
     scores, memory = schedule.net.fold_scores(schedule.weights), schedule.net.memory()
     total_steps, found = len(replayed.losses), []
     for step, state in enumerate(replayed.states[:-1]):
-        loss, *signals = state.last.tolist()
-        now = Moment(loss, step, total_steps, Signals(*signals))
+        loss, *totals = state.last
+        now = Moment(loss, step, total_steps, signals_of(totals))
         values = read(loss, step, total_steps, kept, now.signals)
         features = torch.tensor(values, dtype=torch.float64).reshape(-1)
         before = tuple(part.clone() for part in memory)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from meta_lr.protocol import Need
-from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, Arithmetic, Number
+from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, Arithmetic, Columns, Number
 from meta_lr.schedulers.feature import Feature, Moment, Values
 from meta_lr.schedulers.loss_features import LOSS_FEATURES
 from meta_lr.schedulers.network import Tensors
@@ -148,6 +148,22 @@ class Features:
         x, values = _update(self._parts, TENSORS, Moment(loss, step, total_steps, signals), values)
         x = [v if isinstance(v, Tensor) else torch.full_like(loss, v) for v in x]
         return torch.stack(x, -1), (torch.stack(values, -1),) if state else ()
+
+    def side_by_side(
+        self, columns: Columns, now: Moment, state: Tensors, copies: int
+    ) -> tuple[Tensor, Tensors]:
+        """Return x (copies, inputs) of copies side by side, and the next state.
+
+        Args:
+            columns: What is computed with.
+            now: Each of its numbers is (copies,).
+            state: A tensor (copies, numbers), or none.
+            copies: How many.
+        """
+        values = columns.apart(state[0]) if state else ()
+        x, values = _update(self._parts, columns.ops, now, values)
+        kept = (columns.together(values, copies),) if state else ()
+        return columns.together(x, copies), kept
 
     def fold(self) -> Read:
         """Return the same function for plain numbers; it updates the state in place.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -16,10 +16,9 @@ class Seen(NamedTuple):
     """
 
     losses: Tensor  # (copies,)
-    params: Sequence[Tensor]
-    grads: Sequence[Tensor]
-    direction: Callable[
-        [], Sequence[Tensor]
-    ]  # what is subtracted per unit of the schedule's learning rate
+    params: Tensor  # (copies, numbers): of the tensors that `meta_lr.signals.chosen` names
+    grads: Tensor  # (copies, numbers), of the same
+    direction: Callable[[], Tensor]  # what is subtracted per unit of learning rate, shaped alike
     step: int  # inner steps taken so far, from 0
     total_steps: int
+    usual: float = 0.0  # norm of such weights as torch would initialise them

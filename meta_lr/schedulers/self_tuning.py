@@ -10,20 +10,21 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from meta_lr import callers, host, shards
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.arithmetic import FLOATS, TENSORS
+from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, columns
 from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.integrator import Integrator, Scale
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.network import Network, Tensors, options
 from meta_lr.schedulers.seen import Seen
-from meta_lr.signals import Signals, chosen, dot, flat, flat_copies, signals_of, sums, usual_norm
+from meta_lr.signals import Signals, chosen, dot, flat, signals_of, sums, usual_norm
 
 # What the network reads, and the factor that brings each feature to about order one.
 INPUTS: dict[str, float] = {
@@ -47,6 +48,7 @@ INPUTS: dict[str, float] = {
 FEATURES = Features(tuple(INPUTS))
 NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
 _BOUNDS = Integrator()
+_LR = Scale._fields.index("lr")
 _HUGE = 1e12  # what a loss or a signal that is not finite counts as
 _NEGATIVE = (
     "the loss became negative ({:.4g}), and the schedule reads its logarithm: from here on it "
@@ -200,20 +202,17 @@ class SelfTuning:
                 before.
         """
         if state.path:
-            lr, scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
+            scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
         else:
-            lr, scale, state = self._first_of_copies(seen, state)
-            memory = state.memory
-        now, grads = (
-            flat_copies([of[i] for i in state.places]) for of in (seen.params, seen.grads)
-        )
-        before, start = state.path or (now, now)
-        totals = sums(now, grads, before, start)
-        return lr.to(seen.losses), state._replace(
-            scale=torch.stack(scale, 1),
+            scale, memory = self._first_of_copies(seen), state.memory
+            least = 0.0 if seen.params.any() else seen.usual  # all copies start alike
+            state = state._replace(path=(seen.params, seen.params), least=least)
+        totals = sums(seen.params, seen.grads, *state.path)
+        return scale[:, _LR].to(seen.losses), state._replace(
+            scale=scale,
             last=torch.cat([seen.losses[:, None], totals], 1).double(),
             memory=memory,
-            path=(now, start),
+            path=(seen.params, state.path[1]),
         )
 
     def _first(
@@ -258,39 +257,33 @@ class SelfTuning:
         direct, increment = self._scores(x, state.memory[own:]).tolist()
         return self.integrator.step(FLOATS, Scale(*state.scale), last, direct, increment)
 
-    def _first_of_copies(
-        self, seen: Seen, state: SelfTuningState
-    ) -> tuple[Tensor, Scale, SelfTuningState]:
-        places = chosen([p.shape[1:] for p in seen.params])
-        params, update = (
-            [tensors[i] for i in places] for tensors in (seen.params, seen.direction())
-        )
-        norm, size = (
-            _finite(dot(vector, vector).sqrt().double())
-            for vector in map(flat_copies, (params, update))
-        )
-        least = 0.0 if norm.any() else usual_norm([p.shape[1:] for p in params])
-        norm, loss = norm.clamp(min=least), torch.where(seen.losses <= 0, 1.0, seen.losses).double()
+    def _first_of_copies(self, seen: Seen) -> Tensor:
+        norm, size = (_finite(dot(t, t).sqrt().double()) for t in (seen.params, seen.direction()))
+        norm = torch.where(norm > 0, norm, seen.usual)
+        losses = torch.where(seen.losses <= 0, 1.0, seen.losses).double()
         size = torch.where(size > 0, size, norm)
-        lr, scale = self.integrator.begin(TENSORS, loss, norm, size, seen.total_steps)
-        return lr, scale, state._replace(places=places, least=least)
+        _, scale = self.integrator.begin(TENSORS, losses, norm, size, seen.total_steps)
+        return torch.stack(scale, 1)
 
     def _follow_copies(
         self, weights: Tensors, state: SelfTuningState, step: int, total_steps: int
-    ) -> tuple[Tensor, Scale, Tensors]:
-        loss, *totals = state.last.unbind(1)
-        scale = Scale(*state.scale.unbind(1))
-        loss, *numbers = map(_finite, (loss, *signals_of(totals, torch.sqrt)))
-        loss, signals = torch.where(loss > 0, loss, scale.level.exp()), Signals(*numbers)
-        signals = signals._replace(weights=signals.weights.clamp(min=state.least))
-        now, own = Moment(loss, step, total_steps, signals), self._own
-        x, memory = self.features(
-            loss, state.memory[:own], step=step, total_steps=total_steps, signals=signals
-        )
-        x = (x * x.new_tensor(self._factors)).to(weights[0])
-        outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
-        direct, increment = outputs.double().unbind(1)
-        return *self.integrator.step(TENSORS, scale, now, direct, increment), memory + kept
+    ) -> tuple[Tensor, Tensors]:
+        """Return the integrator's numbers and the memory of the step after `step`."""
+        by = columns(*weights, state.scale, state.last, *state.memory)
+        own, copies = self._own, len(state.last)
+        with np.errstate(all="ignore"):  # infinities and NaN are part of the arithmetic
+            scale = Scale(*by.apart(state.scale))
+            loss, *totals = by.apart(state.last)
+            found = (loss, *signals_of(totals, by.ops.sqrt))
+            loss, *numbers = (by.ops.finite(number, _HUGE) for number in found)
+            loss = by.ops.pick(loss, loss, by.ops.exp(scale.level))
+            signals = Signals(by.ops.clip(numbers[0], state.least, math.inf), *numbers[1:])
+            now = Moment(loss, step, total_steps, signals)
+            x, memory = self.features.side_by_side(by, now, state.memory[:own], copies)
+            x = (x * x.new_tensor(self._factors)).to(weights[0])
+            outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
+            _, scale = self.integrator.step(by.ops, scale, now, *by.apart(outputs.double()))
+        return by.together(scale, copies), memory + kept
 
     @cached_property
     def _needs(self) -> Need:  # views are made at every step

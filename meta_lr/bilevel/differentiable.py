@@ -1,0 +1,87 @@
+"""Schedules as controllers whose learning rate has a gradient in their weights, phi."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from meta_lr.bilevel.copies import Schedule
+from meta_lr.bilevel.look_ahead import mapped
+from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.schedulers.learned import Learned
+from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.seen import Seen
+from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.signals import chosen, flat_copies, usual_norm
+
+
+@dataclass(frozen=True)
+class OneCopy:
+    """A self-tuning schedule as one copy of `side_by_side`: tensors throughout, no plain numbers.
+
+    The gradient flows through the losses, the signals, the features, the network and the
+    integrator, and through all that they remember.
+
+    Args:
+        schedule: Its own weights are not used.
+        phi: The weights that take their place.
+    """
+
+    schedule: SelfTuning
+    phi: Tensors
+
+    @property
+    def needs(self) -> Need:
+        """What the schedule reads of the view."""
+        return self.schedule.needs
+
+    def init(self) -> Any:
+        """Return the state before the first step; each tensor has a first dimension of size 1."""
+        return mapped(self.schedule.init(), _alone)
+
+    def __call__(self, view: StepView, state: Any) -> tuple[Tensor, Any]:
+        """Return the learning rate () of this step, and the next state."""
+        places = chosen([p.shape for p in view.params])
+
+        def together(tensors: Sequence[Tensor]) -> Tensor:
+            return flat_copies([_alone(tensors[place]) for place in places])
+
+        seen = Seen(
+            view.loss.unsqueeze(0),
+            together(view.params),
+            together(view.grads),
+            lambda: together(view.update),
+            view.step,
+            view.total_steps,
+            usual_norm([view.params[place].shape for place in places]),
+        )
+        weights = tuple(_alone(weight) for weight in self.phi)
+        lr, state = self.schedule.side_by_side(weights, seen, state)
+        return lr.squeeze(0), state
+
+
+def differentiable(schedule: Schedule, phi: Tensors | None = None) -> Controller:
+    """Return the schedule as a controller to back-propagate through.
+
+    Args:
+        schedule: Learned or self-tuning.
+        phi: Weights that take the place of its own; None keeps its own.
+
+    Raises:
+        ValueError: It is another kind of schedule.
+    """
+    if isinstance(schedule, Learned):
+        return schedule if phi is None else replace(schedule, stages=(phi,))
+    if isinstance(schedule, SelfTuning):
+        return OneCopy(schedule, schedule.weights if phi is None else phi)
+    raise ValueError(
+        f"{type(schedule).__name__} has no gradient in its weights; back-propagation needs "
+        "Learned or SelfTuning; choose estimator=es"
+    )
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    return tensor.unsqueeze(0)

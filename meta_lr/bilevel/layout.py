@@ -1,0 +1,86 @@
+"""The weights of copies as one tensor per parameter group: one operation instead of one each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor
+
+from meta_lr.signals import chosen, flat_copies, usual_norm
+
+Slot = Mapping[str, Tensor]  # the optimizer's state of one tensor, without its count of steps
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each tensor of a copy is in the flat tensors, whose columns are its numbers.
+
+    Args:
+        shapes: Of the tensors of one copy.
+        groups: Places of the tensors that share a flat tensor; the measured ones come first.
+        measured: Number of columns of each flat tensor that are measured, see `signals.chosen`.
+        usual: Norm of the measured tensors as torch would initialise them.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    groups: tuple[tuple[int, ...], ...]
+    measured: tuple[int, ...]
+    usual: float
+
+    def flat(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the tensors of copies as flat ones, (copies, numbers) for each group."""
+        return tuple(flat_copies([tensors[place] for place in group]) for group in self.groups)
+
+    def apart(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return views of the flat tensors, each of its own shape, in the order of `shapes`."""
+        found: dict[int, Tensor] = {}
+        for tensor, group in zip(tensors, self.groups, strict=True):
+            found |= self._pieces(tensor, group)
+        return tuple(found[place] for place in range(len(self.shapes)))
+
+    def flat_slots(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """Return the optimizer's state of each tensor as one of each group."""
+        return tuple(
+            {key: flat_copies([slots[place][key] for place in group]) for key in slots[group[0]]}
+            for group in self.groups
+        )
+
+    def slots_apart(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """Return the optimizer's state of each tensor, in the order of `shapes`."""
+        found: list[dict[str, Tensor]] = [{} for _ in self.shapes]
+        for slot, group in zip(slots, self.groups, strict=True):
+            for key, tensor in slot.items():
+                for place, piece in self._pieces(tensor, group).items():
+                    found[place][key] = piece
+        return tuple(found)
+
+    def _pieces(self, tensor: Tensor, group: Sequence[int]) -> dict[int, Tensor]:
+        pieces = tensor.split([prod(self.shapes[place]) for place in group], 1)
+        return {
+            place: piece.view(-1, *self.shapes[place])
+            for place, piece in zip(group, pieces, strict=True)
+        }
+
+    def seen(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Return the measured numbers (copies, numbers) of the flat tensors."""
+        pieces = [t[:, :count] for t, count in zip(tensors, self.measured, strict=True)]
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
+
+
+def layout(params: Sequence[Tensor], groups: Sequence[Sequence[Tensor]]) -> Layout:
+    """Return the layout of the parameters of one copy.
+
+    Args:
+        params: Of one copy.
+        groups: The same, as the optimizer's groups hold them.
+    """
+    shapes = tuple(tuple(p.shape) for p in params)
+    place_of, measured = {id(p): place for place, p in enumerate(params)}, chosen(shapes)
+    places = [[place_of[id(p)] for p in group] for group in groups]
+    order = [sorted(group, key=lambda place: (place not in measured, place)) for group in places]
+    counts = [sum(prod(shapes[place]) for place in group if place in measured) for group in places]
+    usual = usual_norm([shapes[place] for place in measured])
+    return Layout(shapes, tuple(map(tuple, order)), tuple(counts), usual)

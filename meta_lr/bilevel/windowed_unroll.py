@@ -1,0 +1,88 @@
+"""The hypergradient of a window through `higher`, which keeps the graphs of all its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from meta_lr.bilevel.baseline import Curve
+from meta_lr.bilevel.copies import Schedule
+from meta_lr.bilevel.differentiable import differentiable
+from meta_lr.bilevel.episodes import Episode, Windowed
+from meta_lr.bilevel.look_ahead import Point, detached
+from meta_lr.bilevel.problems import Problem
+from meta_lr.bilevel.windowed import begun, moved_on, nats, waiting
+from meta_lr.protocol import params_of
+from meta_lr.training.sandbox import Sandbox
+
+
+@dataclass(frozen=True)
+class TruncatedUnroll:
+    """The same gradient as `TruncatedBackprop`, through the unrolled inner loop of MLR-SNet.
+
+    Update:
+        grad = d/dphi of the window's objective, from where the episode is
+    Reference:
+        Grefenstette et al. (2019), arXiv 1910.01727: `higher`; Shu et al. (2020), arXiv 2007.14546
+    Deviations:
+        windows of several steps; MLR-SNet unrolls one
+    Cost:
+        4 plain steps per inner step and 1 per meta loss; memory for the graphs of all steps
+    """
+
+    @property
+    def reads_baseline(self) -> bool:
+        """Whether episodes need the baseline's curve."""
+        return True
+
+    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
+        """Return an episode at its start."""
+        return begun(problem, curve, learner, size)
+
+    def window(
+        self,
+        episode: Episode,
+        learner: Schedule,
+        phi: tuple[Tensor, ...],
+        weights: Sequence[float],
+        *,
+        seed: int,
+    ) -> Windowed:
+        """Go on by one inner step per weight, and compute the gradient in phi."""
+        from meta_lr.bilevel.unroll import unrolled  # `higher` is only loaded where it is used
+
+        phi = tuple(weight.detach().requires_grad_() for weight in phi)
+        controller = differentiable(learner, phi)
+        view = waiting(episode, controller)
+        sandbox = view.sandbox
+        _place(sandbox, episode.point)
+
+        def score(model: nn.Module, taken: int) -> Tensor:
+            return nats(episode, sandbox.loss_of(model, "meta", taken), taken)
+
+        with torch.enable_grad(), sandbox.trial() as trial:
+            total, end = unrolled(trial, controller, episode.point.state, view, weights, score)
+            grads = _slopes(total, phi)
+        return moved_on(episode, total.item(), grads, detached(end), len(weights), sandbox.cost)
+
+
+def _place(sandbox: Sandbox, point: Point) -> None:
+    """Bring the sandbox's model and optimizer to a point."""
+    with torch.no_grad():
+        for p, value, slot in zip(
+            params_of(sandbox.optimizer), point.params, point.slots, strict=True
+        ):
+            p.copy_(value)
+            sandbox.optimizer.state[p] = dict(slot)
+        for name, buffer in sandbox.model.named_buffers():
+            buffer.copy_(point.buffers[name])
+
+
+def _slopes(total: Tensor, phi: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the gradient in phi; zeros where no step is scored, or none depends on phi."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(weight) for weight in phi)
+    return torch.autograd.grad(total, phi, allow_unused=True, materialize_grads=True)
