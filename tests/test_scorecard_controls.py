@@ -9,6 +9,8 @@ from benchmarks.scorecard.finals import bound
 from benchmarks.scorecard.learned import Replayed, misled, recorded, steered
 from benchmarks.scorecard.scores import GLOBAL, ORACLE, SAME_SEED, Scores
 from benchmarks.scorecard.tuned import AVERAGED
+from meta_lr.schedulers.arithmetic import columns
+from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.self_tuning import FEATURES, NETWORK, SelfTuning
 
 
@@ -38,12 +40,11 @@ def test_features_are_replayed_at_the_same_share_of_the_run():
     rows = [torch.tensor([float(i)]) for i in range(10)]
     replayed = Replayed(FEATURES, rows)
     read = [
-        int(replayed(torch.tensor(1.0), (), step=step, total_steps=41, signals=None)[0])
-        for step in range(40)
+        int(replayed.side_by_side(columns(), Moment(1.0, step, 41), (), 1)[0]) for step in range(40)
     ]
     assert read == [step // 4 for step in range(40)]
     few = Replayed(FEATURES, rows[:3])
-    assert int(few(torch.tensor(1.0), (), step=5, total_steps=5)[0]) == 2
+    assert int(few.side_by_side(columns(), Moment(1.0, 5, 5), (), 1)[0]) == 2
 
 
 def test_the_misled_control_reads_a_problem_of_the_next_family(schedule, monkeypatch):

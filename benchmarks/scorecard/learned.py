@@ -14,6 +14,8 @@ from benchmarks.scorecard.problems import made
 from benchmarks.scorecard.runs import Method
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
+from meta_lr.schedulers.arithmetic import Columns
+from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
@@ -84,8 +86,10 @@ class Recorded:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def __call__(self, loss: Tensor, state: Tensors, **seen: Any) -> tuple[Tensor, Tensors]:
-        x, state = self.inner(loss, state, **seen)
+    def side_by_side(
+        self, columns: Columns, now: Moment, state: Tensors, copies: int
+    ) -> tuple[Tensor, Tensors]:
+        x, state = self.inner.side_by_side(columns, now, state, copies)
         self.rows.append(x)
         return x, state
 
@@ -100,10 +104,11 @@ class Replayed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def __call__(
-        self, loss: Tensor, state: Tensors, *, step: int, total_steps: int, **seen: Any
+    def side_by_side(
+        self, columns: Columns, now: Moment, state: Tensors, copies: int
     ) -> tuple[Tensor, Tensors]:
-        row = int((step + 0.5) / (total_steps - 1) * len(self.rows))  # the last step is not read
+        # The last step is not read.
+        row = int((now.step + 0.5) / (now.total_steps - 1) * len(self.rows))
         return self.rows[min(row, len(self.rows) - 1)], state
 
 
