@@ -127,7 +127,10 @@ def compare(text: Text, kind: str, steps: int) -> list[Run]:
     make, default, usual = OPTIMIZERS[kind]
     run = partial(train, text=text, make=make, steps=steps)
     peaks = [usual * factor for factor in TUNED]
-    tuned = [run(f"cosine, best of 8: {p:.2g}", peak=p) for p in track(peaks, f"{kind}, 8 cosines")]
+    tuned = [
+        run(f"cosine, best of {len(peaks)}: {p:.2g}", peak=p)
+        for p in track(peaks, f"{kind}, {len(peaks)} cosines")
+    ]
     best = min(tuned, key=lambda one: one.val_loss if one.val_loss == one.val_loss else math.inf)
     return [
         run(f"cosine, torch's default: {default:g}", peak=default),
