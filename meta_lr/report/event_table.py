@@ -1,4 +1,4 @@
-"""The table of what the controllers counted, such as retreats: for whoever wonders about a run."""
+"""The table of what the controllers counted, such as retreats, for each method."""
 
 from __future__ import annotations
 
