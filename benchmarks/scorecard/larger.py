@@ -23,12 +23,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from scipy.stats import t as student
 
 from benchmarks.scorecard.__main__ import named
 from benchmarks.scorecard.larger_runs import DEFAULT, Rows, all_families, missing, run
 from benchmarks.scorecard.larger_tasks import Files
 from benchmarks.scorecard.store import Store
+from benchmarks.scorecard.table import interval
 from meta_lr.schedulers.self_tuning import SelfTuning
 
 
@@ -85,7 +85,7 @@ def _line(rows: Rows, family: str, methods: Sequence[str]) -> Iterator[list[str]
         oracle = [best(of, seed) for seed in seeds]
         apart = [[of[s, m] - o for s, o in zip(seeds, oracle, strict=True)] for m in methods]
         mean = statistics.fmean(oracle)
-        yield [family, str(len(seeds)), f"{mean:.3f}", *(_interval(one) for one in apart)]
+        yield [family, str(len(seeds)), f"{mean:.3f}", *(_shown(one) for one in apart)]
 
 
 def best(of: Mapping[tuple[int, str], float], seed: int) -> float:
@@ -94,12 +94,9 @@ def best(of: Mapping[tuple[int, str], float], seed: int) -> float:
     return min(log for (s, method), log in of.items() if s == seed and method.split()[0] in tuned)
 
 
-def _interval(values: Sequence[float]) -> str:
-    mean, count = statistics.fmean(values), len(values)
-    if count < 2:
-        return f"{mean:+.3f}"
-    error = statistics.stdev(values) / math.sqrt(count)
-    return f"{mean:+.3f} ±{student.ppf(0.975, count - 1) * error:.3f}"
+def _shown(values: Sequence[float]) -> str:
+    mean, half = interval(values)
+    return f"{mean:+.3f}" if math.isnan(half) else f"{mean:+.3f} ±{half:.3f}"
 
 
 if __name__ == "__main__":

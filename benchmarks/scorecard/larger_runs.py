@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 import meta_lr
-from benchmarks.scorecard.finals import WORST
+from benchmarks.scorecard.finals import bound, bounded, val_loss
 from benchmarks.scorecard.larger_tasks import OPTIMIZERS, TASKS, Files, problem
 from benchmarks.scorecard.tuned import WARM_UP
 from meta_lr.bilevel.problems import Problem
@@ -42,10 +40,9 @@ class Fixed(NamedTuple):
 
 
 def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
-    """Return the log of the final `val` loss; a diverged run counts as `WORST` above the start."""
-    model, task = made.task.model().train(), made.task
+    """Return the log of the final `val` loss, bounded for a diverged run, and learning rates."""
+    model, task, worst = made.task.model().train(), made.task, bound(made)
     optimizer = made.make_optimizer(list(model.parameters()))
-    worst = math.log(mean_loss(made, model)) + WORST
     scheduler = None
     if isinstance(schedule, SelfTuning):
         scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=made.total_steps)
@@ -60,21 +57,8 @@ def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
             optimizer.param_groups[0]["lr"] = schedule(step)
         optimizer.step()
         lrs.append(float(optimizer.param_groups[0]["lr"]))
-    end = mean_loss(made, model)
-    log = min(math.log(end), worst) if math.isfinite(end) and end > 0 else worst
+    (log,) = bounded(torch.tensor([val_loss(task, model)]), worst)
     return {"log": log, "lrs": [float(f"{lr:.4g}") for lr in lrs[:: max(1, len(lrs) // 50)]]}
-
-
-@torch.no_grad()
-def mean_loss(made: Problem, model: nn.Module) -> float:
-    """Return the mean loss over `val`, in evaluation mode."""
-    model.eval()
-    task = made.task
-    batches = [task.batch("val", place) for place in range(task.num_batches("val"))]
-    sizes = torch.tensor([float(len(batch[0])) for batch in batches])
-    losses: Tensor = torch.stack([task.loss(model, batch) for batch in batches])
-    model.train()
-    return ((sizes * losses).sum() / sizes.sum()).item()
 
 
 def name_of(shape: str, decade: float) -> str:

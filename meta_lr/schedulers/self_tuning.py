@@ -308,7 +308,7 @@ class SelfTuning:
 
 
 def _seen(view: StepView, totals: Tensor) -> Any:
-    """Return the loss and the totals: numbers, or on an accelerator on their way to the host."""
+    """Return the loss and the totals: numbers, or a tensor whose copy to the host has begun."""
     if host.is_near(totals):
         return (view.loss_item(), *totals.tolist())
     loss = view.loss.reshape(1).to(totals, non_blocking=True)
