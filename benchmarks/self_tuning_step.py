@@ -99,8 +99,8 @@ def compare(name: str, pixels: int, steps: int, schedule: SelfTuning) -> None:
 
 def host_seconds(schedule: SelfTuning) -> float:
     """Return the CPU time of the host's own part of a decision: features, network and bounds."""
-    now = Moment(2.0, 0, DECISIONS, Signals(1.0, 1.0, 1e-3, 1e-4, 0.1))
-    _, scale = schedule.integrator.begin(FLOATS, 2.0, 1.0, 1.0, DECISIONS)
+    now = Moment(2.0, 0, DECISIONS, Signals(1.0, 1e-3, 0.1, 0.1))
+    _, scale = schedule.integrator.begin(FLOATS, 2.0, 1.0, DECISIONS)
     state = schedule.init()._replace(scale=tuple(scale))
     rounds = list[float]()
     for _ in range(ROUNDS):

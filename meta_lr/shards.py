@@ -17,6 +17,11 @@ def local(tensor: Tensor) -> Tensor:
     return whole.to_local() if hasattr(tensor, "to_local") else tensor
 
 
+def lengths(tensors: Vector) -> list[int]:
+    """Return how many numbers of each tensor this rank holds."""
+    return [local(tensor).numel() for tensor in tensors]
+
+
 def refuse_mixed(tensors: Vector) -> None:
     """Raise a ValueError if not all tensors are distributed over the ranks in the same way."""
     kinds = {_layout(tensor) for tensor in tensors}

@@ -13,21 +13,29 @@ from meta_lr.shards import local
 from meta_lr.vectors import Vector
 
 _LARGEST_DOT = 2**31 - 1  # numbers; torch.dot takes no more on a GPU
+_TINY = 1e-36  # what a square that is divided by has at least
 
 
 class Signals(NamedTuple):
-    """Five numbers of one step: tensors of shape (), or (copies,), or plain numbers.
+    """Four numbers of one step: tensors of shape (), or (copies,), or plain numbers.
 
     All are taken at the weights w of the step, with its gradient g and before the optimizer changes
-    w, over the tensors that `chosen` names. None of them depends on what the optimizer is: its last
-    step is measured by how far the weights moved.
+    w, over the tensors that `chosen` names, each in units of its own norm |w_i|. So none of them
+    depends on the unit of a tensor, and a large tensor counts as much as a small one. None depends
+    on what the optimizer is: its last step is measured by how far the weights moved.
     """
 
-    weights: Any  # |w|
-    grads: Any  # |g|
-    moved: Any  # |w_before - w|: the length of the last step; 0 at the first one
-    along: Any  # g . (w_before - w): positive where the last step could have been longer
-    travelled: Any  # |w - w_start|
+    gradient: Any  # root of the sum of (|w_i| |g_i|)^2
+    update: Any  # root mean square of |w_i before - w_i| / |w_i|, the last step; 0 at the first one
+    alignment: Any  # cosine between g and the last step down: positive where it could be longer
+    spread: Any  # root mean square of |w_i - average of w_i| / |w_i|, over a twentieth of the run
+
+
+class Pieces(NamedTuple):
+    """The measured tensors in a flat one, in their order."""
+
+    lengths: tuple[int, ...]  # numbers of each
+    usual: tuple[float, ...]  # the norm of each as torch would initialise it
 
 
 def chosen(shapes: Sequence[Sequence[int]], trained: Sequence[bool] = ()) -> tuple[int, ...]:
@@ -58,26 +66,57 @@ def flat_copies(tensors: Vector) -> Tensor:
     return torch.cat([tensor.flatten(1) for tensor in tensors], 1)
 
 
-def sums(weights: Tensor, grads: Tensor, before: Tensor, start: Tensor) -> Tensor:
-    """Return the squared norms and the product (5,), or (copies, 5), that signals are made of.
+def squares(tensor: Tensor, lengths: Sequence[int]) -> Tensor:
+    """Return the squared norm of each piece of a flat tensor, (pieces,) or (copies, pieces).
 
-    They can be added up over shards. They are in the order of `Signals`.
+    Args:
+        tensor: As `flat` gives it, (numbers,) or (copies, numbers).
+        lengths: Numbers of each piece.
+    """
+    pieces = tensor.split([*lengths], -1)
+    if tensor.ndim == 1:
+        return torch.stack(torch._foreach_norm(pieces)).square()
+    return torch.stack([dot(piece, piece) for piece in pieces], -1)
+
+
+def sums(
+    weights: Tensor, grads: Tensor, before: Tensor, average: Tensor, lengths: Sequence[int]
+) -> Tensor:
+    """Return squared norms and a product, (4 pieces + 1,) or (copies, 4 pieces + 1).
+
+    They can be added up over shards; `totals` makes of them what the signals need.
 
     Args:
         weights: As `flat` gives them, (numbers,) or (copies, numbers), as are all others.
         grads: Their gradients.
         before: The weights one step ago.
-        start: The weights at the start of the run.
+        average: The smoothed weights, these weights in it.
+        lengths: Numbers of each tensor.
     """
-    moved, way = torch._foreach_sub((before, weights), (weights, start))
-    pairs = ((weights, weights), (grads, grads), (moved, moved), (grads, moved), (way, way))
-    return torch.stack([dot(a, b) for a, b in pairs], -1)
+    moved, way = torch._foreach_sub((before, weights), (weights, average))
+    parts = [squares(tensor, lengths) for tensor in (weights, grads, moved, way)]
+    return torch.cat([*parts, dot(grads, moved).unsqueeze(-1)], -1)
 
 
-def signals_of(totals: Sequence[Any], root: Callable[[Any], Any] = math.sqrt) -> Signals:
-    """Return the signals of the totals that `sums` gave: of five numbers, or of tensors."""
-    weights, grads, moved, along, travelled = totals
-    return Signals(root(weights), root(grads), root(moved), along, root(travelled))
+def totals(found: Tensor, least: Tensor) -> Tensor:
+    """Return what `signals_of` takes, (4,) or (copies, 4), of sums over whole tensors.
+
+    Args:
+        found: As `sums` gives them.
+        least: What the norm of each tensor counts as at least, (pieces,) or (copies, pieces).
+    """
+    weights, grads, moved, way = found[..., :-1].unflatten(-1, (4, -1)).unbind(-2)
+    weights = torch.maximum(weights, least.square()) + _TINY
+    update, spread = (moved / weights).mean(-1), (way / weights).mean(-1)
+    along = found[..., -1] / math.sqrt(weights.shape[-1])
+    return torch.stack([(weights * grads).sum(-1), update, along, spread], -1)
+
+
+def signals_of(numbers: Sequence[Any], root: Callable[[Any], Any] = math.sqrt) -> Signals:
+    """Return the signals of the totals that `totals` gave: of four numbers, or of tensors."""
+    gradient, update, along, spread = numbers
+    gradient, update = root(gradient), root(update)
+    return Signals(gradient, update, along / (gradient * update + _TINY), root(spread))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -85,9 +124,23 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return torch.dot(a, b) if a.ndim == 1 and len(a) <= _LARGEST_DOT else (a * b).sum(-1)
 
 
-def usual_norm(shapes: Sequence[Sequence[int]]) -> float:
-    """Return the norm that torch's own initialisation would give to tensors of these shapes.
+def pieces_of(shapes: Sequence[Sequence[int]]) -> Pieces:
+    """Return the pieces for measured tensors of these shapes."""
+    return Pieces(tuple(map(math.prod, shapes)), tuple(map(_usual_norm, shapes)))
 
-    Weights that all begin at zero have no size of their own; this one counts in its place.
+
+def least_norms(norms: Tensor, usual: Sequence[float]) -> Tensor:
+    """Return what norms count as at least: where one is 0 at the start of a run, the usual one.
+
+    A tensor that begins at zero has no size of its own; the size that torch's own initialisation
+    would give it counts in its place.
+
+    Args:
+        norms: At the start of the run, (pieces,) or (copies, pieces).
+        usual: See `Pieces`.
     """
-    return math.sqrt(sum(shape[0] if len(shape) else 1 for shape in shapes) / 3)
+    return torch.where(norms > 0, 0.0 * norms, norms.new_tensor(usual))
+
+
+def _usual_norm(shape: Sequence[int]) -> float:
+    return math.sqrt((shape[0] if len(shape) else 1) / 3)

@@ -92,7 +92,7 @@ class Copies:
         seen, total = self._layout.seen, self.problem.total_steps
         shown = Seen(
             *(losses, seen(at.params), seen(grads), lambda: seen(self._update(step))),
-            *(t, total, self._layout.usual),
+            *(t, total, self._layout.pieces),
         )
         lr, state = self.learner.side_by_side(phi, shown, at.state)
         params, slots = step.take([(lr * scale).unsqueeze(1) for scale in self._scales])

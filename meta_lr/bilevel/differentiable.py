@@ -15,7 +15,7 @@ from meta_lr.schedulers.learned import Learned
 from meta_lr.schedulers.network import Tensors
 from meta_lr.schedulers.seen import Seen
 from meta_lr.schedulers.self_tuning import SelfTuning
-from meta_lr.signals import chosen, flat_copies, usual_norm
+from meta_lr.signals import chosen, flat_copies, pieces_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class OneCopy:
             lambda: together(view.update),
             view.step,
             view.total_steps,
-            usual_norm([view.params[place].shape for place in places]),
+            pieces_of([view.params[place].shape for place in places]),
         )
         weights = tuple(_alone(weight) for weight in self.phi)
         lr, state = self.schedule.side_by_side(weights, seen, state)

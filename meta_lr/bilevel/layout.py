@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from meta_lr.signals import chosen, flat_copies, usual_norm
+from meta_lr.signals import Pieces, chosen, flat_copies, pieces_of
 
 Slot = Mapping[str, Tensor]  # the optimizer's state of one tensor, without its count of steps
 
@@ -22,13 +22,13 @@ class Layout:
         shapes: Of the tensors of one copy.
         groups: Places of the tensors that share a flat tensor; the measured ones come first.
         measured: Number of columns of each flat tensor that are measured, see `signals.chosen`.
-        usual: Norm of the measured tensors as torch would initialise them.
+        pieces: Where each measured tensor is in what `seen` returns.
     """
 
     shapes: tuple[tuple[int, ...], ...]
     groups: tuple[tuple[int, ...], ...]
     measured: tuple[int, ...]
-    usual: float
+    pieces: Pieces
 
     def flat(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the tensors of copies as flat ones, (copies, numbers) for each group."""
@@ -82,5 +82,6 @@ def layout(params: Sequence[Tensor], groups: Sequence[Sequence[Tensor]]) -> Layo
     places = [[place_of[id(p)] for p in group] for group in groups]
     order = [sorted(group, key=lambda place: (place not in measured, place)) for group in places]
     counts = [sum(prod(shapes[place]) for place in group if place in measured) for group in places]
-    usual = usual_norm([shapes[place] for place in measured])
-    return Layout(shapes, tuple(map(tuple, order)), tuple(counts), usual)
+    shown = [place for group in order for place in group if place in measured]
+    pieces = pieces_of([shapes[place] for place in shown])
+    return Layout(shapes, tuple(map(tuple, order)), tuple(counts), pieces)

@@ -34,9 +34,11 @@ class Scale(NamedTuple):
     latest: Number  # logarithm of the last loss
     variance: Number  # half of the mean squared change of it in a step
     best: Number  # least level so far, or that of the last retreat
-    size: Number  # norm of the last update per unit of learning rate
+    size: Number  # of the last update per unit of learning rate, in units of the weights
+    way: Number  # sum of the learning rates, smoothed as the weights are
+    reach: Number  # logarithm of the spread of the weights that the learning rate leads to
     pace: Number  # logarithm of the relative update, smoothed over a share of the run
-    grads: Number  # norm of the gradient, a step ago
+    grads: Number  # size of the gradient, a step ago
     lr: Number  # of the last step
     lr_before: Number  # of the step before
     num_retreats: Number
@@ -82,7 +84,8 @@ class Integrator:
     """
 
     start: float = 0.03
-    target: float = 0.04
+    target: float = 0.25
+    power: float = 0.5
     decade: float = 0.08
     most: float = 0.3
     free: float = 0.003
@@ -98,20 +101,19 @@ class Integrator:
                 raise ValueError(f"Integrator got {name}={value!r}; a positive number is needed")
 
     def begin(
-        self, ops: Arithmetic, loss: Number, weights: Number, size: Number, total_steps: int
+        self, ops: Arithmetic, loss: Number, size: Number, total_steps: int
     ) -> tuple[Number, Scale]:
         """Return the first learning rate and the state.
 
         Args:
             ops: For numbers or tensors.
             loss: Of the first step.
-            weights: Norm of the weights.
-            size: Norm of the optimizer's first update per unit of learning rate.
+            size: Of the first update per unit of learning rate, in units of the weights.
             total_steps: Length of the run.
         """
-        size, weights = (ops.clip(x, _LEAST, _LARGEST) for x in (size, weights))
+        size = ops.clip(size, _LEAST, _LARGEST)
         level, zero, start = _log_loss(ops, loss), 0.0 * size, self.start / math.sqrt(total_steps)
-        scale = ops.log(weights) - ops.log(size) + math.log(start)
+        scale = math.log(start) - ops.log(size)
         lr = ops.exp(scale)
         return lr, Scale(
             scale=scale,
@@ -125,6 +127,8 @@ class Integrator:
             variance=zero,
             best=level,
             size=size,
+            way=zero,
+            reach=zero + math.log(_LEAST),
             pace=zero + math.log(start),
             grads=zero,
             lr=lr,
@@ -141,7 +145,7 @@ class Integrator:
         kappa = min(self.most, math.log(10) / (self.decade * last.total_steps))
         at = self._watch(ops, at, last)
         left = max(1 - (last.step + 1) / last.total_steps, 1 / last.total_steps)
-        wanted = ops.tanh(increment + math.log(self.target * left) - at.pace)
+        wanted = ops.tanh(increment + math.log(self.target) + self.power * math.log(left) - at.reach)
         at = at._replace(scale=at.scale + kappa * self._growth(ops, at, wanted))
         at = self._retreat(ops, at, last, kappa)
         at = self._alarm(ops, at, last)
@@ -152,18 +156,22 @@ class Integrator:
         assert last.signals is not None
         log_loss, share = _log_loss(ops, last.loss), 1 / (share_of_run(last.total_steps) + 1)
         level = at.level + _SMOOTH * (log_loss - at.level)
-        moved = ops.finite(last.signals.moved, _LARGEST)
-        size = ops.finite(moved / ops.clip(at.lr_before, _TINY, math.inf), _LARGEST)
-        relative = moved / ops.clip(ops.finite(last.signals.weights, 0.0), _LEAST, _LARGEST)
-        pace = ops.log(ops.clip(relative, _LEAST, 1.0))
+        update = ops.finite(last.signals.update, _LARGEST)
+        size = ops.finite(update / ops.clip(at.lr_before, _TINY, math.inf), _LARGEST)
+        pace = ops.log(ops.clip(update, _LEAST, 1.0))
+        way = (1 - share) * (at.way + at.lr_before)
+        spread = ops.finite(last.signals.spread, _LARGEST) / ops.clip(way, _TINY, math.inf)
+        reach = ops.log(ops.clip(spread * at.lr / share, _LEAST, _LARGEST))
         return at._replace(
             level=level,
             slow=at.slow + share * (level - at.slow),
             variance=at.variance + _SMOOTH * (0.5 * (log_loss - at.latest) ** 2 - at.variance),
             latest=log_loss,
             best=ops.least(at.best, level),
-            size=ops.clip(ops.pick(moved, size, at.size), _LEAST, _LARGEST),
-            pace=at.pace + ops.pick(moved, share * (pace - at.pace), 0.0 * pace),
+            size=ops.clip(ops.pick(update, size, at.size), _LEAST, _LARGEST),
+            way=ops.pick(update, way, at.way),
+            reach=ops.pick(update, reach, at.reach),
+            pace=at.pace + ops.pick(update, share * (pace - at.pace), 0.0 * pace),
         )
 
     def _growth(self, ops: Arithmetic, at: Scale, wanted: Number) -> Number:
@@ -211,11 +219,11 @@ class Integrator:
     ) -> tuple[Number, Scale]:
         """Return the learning rate, no update being too large, and the next state."""
         assert last.signals is not None
-        grads = ops.clip(ops.finite(last.signals.grads, _LARGEST), _LEAST, _LARGEST)
+        grads = ops.clip(ops.finite(last.signals.gradient, _LARGEST), _LEAST, _LARGEST)
         jump = ops.clip(grads / ops.clip(at.grads, _LEAST, _LARGEST), 1.0, _JUMP)
         jump = ops.pick(at.grads, jump, 1.0 + 0.0 * jump)
         largest = ops.least(0.0 * at.pace + self.clamp, self.surge * ops.exp(at.pace))
-        largest = largest * ops.finite(last.signals.weights, 0.0) / (at.size * jump)
+        largest = largest / (at.size * jump)
         wanted = ops.exp(at.scale + direct) * (1 - (last.step + 1) / last.total_steps)
         lr = ops.least(wanted, largest)
         excess = ops.log(ops.clip(wanted / ops.clip(lr, _TINY, math.inf), 1.0, _LARGEST))

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from meta_lr.signals import Pieces
+
 
 class Seen(NamedTuple):
     """One step of all copies; each tensor has a first dimension for the copy.
@@ -21,4 +23,4 @@ class Seen(NamedTuple):
     direction: Callable[[], Tensor]  # what is subtracted per unit of learning rate, shaped alike
     step: int  # inner steps taken so far, from 0
     total_steps: int
-    usual: float = 0.0  # norm of such weights as torch would initialise them
+    pieces: Pieces  # where the tensors are in these numbers

@@ -18,13 +18,23 @@ from torch.func import vmap
 from meta_lr import callers, host, shards
 from meta_lr.protocol import Need, StepView
 from meta_lr.schedulers.arithmetic import FLOATS, TENSORS, columns
-from meta_lr.schedulers.feature import Moment
+from meta_lr.schedulers.feature import Moment, share_of_run
 from meta_lr.schedulers.features import Features, Read
 from meta_lr.schedulers.integrator import Integrator, Scale
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.network import Network, Tensors, options
 from meta_lr.schedulers.seen import Seen
-from meta_lr.signals import Signals, chosen, dot, flat, signals_of, sums, usual_norm
+from meta_lr.signals import (
+    Signals,
+    chosen,
+    flat,
+    least_norms,
+    pieces_of,
+    signals_of,
+    squares,
+    sums,
+    totals,
+)
 
 # What the network reads, and the factor that brings each feature to about order one.
 INPUTS: dict[str, float] = {
@@ -43,7 +53,7 @@ INPUTS: dict[str, float] = {
     "alignment_share": 4.0,
     "gradient_trend": 0.5,
     "relative_update": 0.6,
-    "travel": 0.6,
+    "spread": 0.6,
 }
 FEATURES = Features(tuple(INPUTS))
 NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
@@ -63,9 +73,9 @@ class SelfTuningState(NamedTuple):
     scale: Any  # the integrator's numbers: a plain tuple, or for copies (copies, numbers), float64
     last: Any  # loss and sums of the last step: numbers, or a tensor where the weights are
     memory: Tensors  # of the features, then of the network
-    path: Tensors = ()  # the measured weights one step ago and at the start, each as one tensor
+    path: Tensors = ()  # the measured weights one step ago and smoothed, each as one tensor
     places: tuple[int, ...] = ()  # of the measured weights among all parameters
-    least: float = 0.0  # what the norm of the weights counts as, at least
+    least: Any = 0.0  # what the norm of each measured tensor counts as, at least: (tensors,)
     num_retreats: int = 0
     num_clamped: int = 0
     num_alarms: int = 0
@@ -177,12 +187,14 @@ class SelfTuning:
             lr, scale, state = self._first(view, state)
         params, grads = ([of[i] for i in state.places] for of in (view.params, view.grads))
         weights = flat(params)
-        before, start = (kept.to(weights) for kept in state.path or (weights, weights))
-        totals = sums(weights, flat(grads), before, start)
+        before, average = (kept.to(weights) for kept in state.path or (weights, weights))
+        average = _smoothed(average, weights, view.total_steps)
+        found = sums(weights, flat(grads), before, average, shards.lengths(params))
+        found = totals(shards.over_ranks(found, params), state.least)
         return lr, state._replace(
             scale=tuple(scale),
-            last=_seen(view, shards.over_ranks(totals, params)),
-            path=(weights, start),
+            last=_seen(view, found),
+            path=(weights, average),
             num_retreats=int(scale.num_retreats),
             num_clamped=int(scale.num_clamped),
             num_alarms=int(scale.num_alarms),
@@ -204,15 +216,17 @@ class SelfTuning:
         if state.path:
             scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
         else:
-            scale, memory = self._first_of_copies(seen), state.memory
-            least = 0.0 if seen.params.any() else seen.usual  # all copies start alike
-            state = state._replace(path=(seen.params, seen.params), least=least)
-        totals = sums(seen.params, seen.grads, *state.path)
+            scale, least = self._first_of_copies(seen)
+            memory, state = state.memory, state._replace(path=(seen.params,) * 2, least=least)
+        before, average = state.path
+        average = _smoothed(average, seen.params, seen.total_steps)
+        found = sums(seen.params, seen.grads, before, average, seen.pieces.lengths)
+        found = totals(found, state.least)
         return scale[:, _LR].to(seen.losses), state._replace(
             scale=scale,
-            last=torch.cat([seen.losses[:, None], totals], 1).double(),
+            last=torch.cat([seen.losses[:, None], found], 1).double(),
             memory=memory,
-            path=(seen.params, state.path[1]),
+            path=(seen.params, average),
         )
 
     def _first(
@@ -222,14 +236,16 @@ class SelfTuning:
         places = chosen([p.shape for p in view.params], trained)
         params, update = ([tensors[i] for i in places] for tensors in (view.params, view.update))
         shards.refuse_mixed(params)
+        lengths = shards.lengths(params)
         norm, size = (
-            _finite(shards.over_ranks(dot(vector, vector), params).sqrt()).item()
-            for vector in map(flat, (params, update))
+            shards.over_ranks(squares(flat(tensors), lengths), params).sqrt()
+            for tensors in (params, update)
         )
-        least = 0.0 if norm else usual_norm([p.shape for p in params])
-        norm, loss = max(norm, least), view.loss_item()
-        loss, size = 1.0 if loss <= 0 else loss, size or norm
-        lr, scale = self.integrator.begin(FLOATS, loss, norm, size, view.total_steps)
+        least = least_norms(norm, pieces_of([p.shape for p in params]).usual)
+        size, loss = _first_size(norm, size, least).item(), view.loss_item()
+        lr, scale = self.integrator.begin(
+            FLOATS, 1.0 if loss <= 0 else loss, size, view.total_steps
+        )
         return lr, scale, state._replace(places=places, least=least)
 
     def _last(
@@ -237,16 +253,13 @@ class SelfTuning:
     ) -> tuple[SelfTuningState, Moment]:
         """Return the state and the last step, whose loss is positive and whose signals finite."""
         loss, *signals = _finite_numbers(host.receive(state.last))
-        signals = Signals(*signals)
-        if signals.weights < state.least:
-            signals = signals._replace(weights=state.least)
         if loss < 0 and not state.num_negative:
             callers.warn(_NEGATIVE.format(loss))
         if loss < 0 or state.num_negative:
             state = state._replace(num_negative=state.num_negative + 1)
         if loss <= 0 or state.num_negative:
             loss = math.exp(Scale(*state.scale).level)
-        return state, Moment(loss, step, total_steps, signals)
+        return state, Moment(loss, step, total_steps, Signals(*signals))
 
     def _follow(self, state: SelfTuningState, last: Moment) -> tuple[float, Scale]:
         """Return the learning rate of the step after `last`; the memory is updated in place."""
@@ -257,13 +270,15 @@ class SelfTuning:
         direct, increment = self._scores(x, state.memory[own:]).tolist()
         return self.integrator.step(FLOATS, Scale(*state.scale), last, direct, increment)
 
-    def _first_of_copies(self, seen: Seen) -> Tensor:
-        norm, size = (_finite(dot(t, t).sqrt().double()) for t in (seen.params, seen.direction()))
-        norm = torch.where(norm > 0, norm, seen.usual)
+    def _first_of_copies(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """Return the integrator's numbers, and what the norms of tensors count as at least."""
+        lengths, usual = seen.pieces
+        norm, size = (squares(t, lengths).sqrt() for t in (seen.params, seen.direction()))
+        least = least_norms(norm, usual)
         losses = torch.where(seen.losses <= 0, 1.0, seen.losses).double()
-        size = torch.where(size > 0, size, norm)
-        _, scale = self.integrator.begin(TENSORS, losses, norm, size, seen.total_steps)
-        return torch.stack(scale, 1)
+        size = _first_size(norm, size, least).double()
+        _, scale = self.integrator.begin(TENSORS, losses, size, seen.total_steps)
+        return torch.stack(scale, 1), least
 
     def _follow_copies(
         self, weights: Tensors, state: SelfTuningState, step: int, total_steps: int
@@ -277,8 +292,7 @@ class SelfTuning:
             found = (loss, *signals_of(totals, by.ops.sqrt))
             loss, *numbers = (by.ops.finite(number, _HUGE) for number in found)
             loss = by.ops.pick(loss, loss, by.ops.exp(scale.level))
-            signals = Signals(by.ops.clip(numbers[0], state.least, math.inf), *numbers[1:])
-            now = Moment(loss, step, total_steps, signals)
+            now = Moment(loss, step, total_steps, Signals(*numbers))
             x, memory = self.features.side_by_side(by, now, state.memory[:own], copies)
             x = (x * x.new_tensor(self._factors)).to(weights[0])
             outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
@@ -323,5 +337,12 @@ def _finite_numbers(numbers: Sequence[float]) -> list[float]:
     return [number if math.isfinite(number) else _HUGE for number in found]
 
 
-def _finite(numbers: Tensor) -> Tensor:
-    return torch.nan_to_num(numbers, _HUGE, _HUGE, _HUGE)
+def _first_size(norm: Tensor, size: Tensor, least: Tensor) -> Tensor:
+    """Return the size of the first update in units of the weights; 1 if there is none."""
+    found = (size / torch.maximum(norm, least)).square().mean(-1).sqrt()
+    found = torch.nan_to_num(found, _HUGE, _HUGE, _HUGE)
+    return torch.where(found > 0, found, 1.0)
+
+
+def _smoothed(average: Tensor, weights: Tensor, total_steps: int) -> Tensor:
+    return torch.lerp(average, weights, 1 / (share_of_run(total_steps) + 1))

@@ -16,8 +16,8 @@ def _alignment(steps: int | None) -> Feature:
     def update(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
         assert now.signals is not None
         n = share_of_run(now.total_steps) if steps is None else steps
-        cosine = now.signals.along / (now.signals.grads * now.signals.moved + LEAST**4)
-        smooth = values[0] + (ops.clip(cosine, -1.0, 1.0) - values[0]) / (n + 1)
+        cosine = ops.clip(now.signals.alignment, -1.0, 1.0)
+        smooth = values[0] + (cosine - values[0]) / (n + 1)
         return smooth, (smooth,)
 
     window = "a twentieth of the run" if steps is None else f"{steps} steps"
@@ -29,7 +29,7 @@ def _alignment(steps: int | None) -> Feature:
 def _gradient_trend(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
     assert now.signals is not None
     weight, smooth, first = values
-    level = _log_size(ops, now.signals.grads)
+    level = _log_size(ops, now.signals.gradient)
     first = first + ops.clip(1 - weight, 0, 1) * (level - first)  # the first step's
     weight = weight * (_TREND / (_TREND + 1)) + 1
     smooth = smooth + (level - smooth) / weight
@@ -38,16 +38,14 @@ def _gradient_trend(ops: Arithmetic, now: Moment, values: Values) -> tuple[Numbe
 
 def _relative_update(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
     assert now.signals is not None
-    ratio = now.signals.moved / (now.signals.weights + LEAST**4)
-    size = ops.log(ops.clip(ratio, LEAST, 1 / LEAST)) / math.log(10) + 3
-    size = ops.pick(now.signals.moved, size, values[0])
+    size = ops.log(ops.clip(now.signals.update, LEAST, 1 / LEAST)) / math.log(10) + 3
+    size = ops.pick(now.signals.update, size, values[0])
     return size, (size,)
 
 
-def _travel(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
+def _spread(ops: Arithmetic, now: Moment, values: Values) -> tuple[Number, Values]:
     assert now.signals is not None
-    ratio = now.signals.travelled / (now.signals.weights + LEAST**4)
-    return ops.log(ops.clip(ratio, 1e-3, 1e3)) / math.log(10) + 1, values
+    return ops.log(ops.clip(now.signals.spread, 1e-3, 1e3)) / math.log(10) + 1, values
 
 
 def _log_size(ops: Arithmetic, value: Number) -> Number:
@@ -59,23 +57,24 @@ SIGNAL_FEATURES: dict[str, Feature] = {
     "alignment_30": _alignment(30),
     "alignment_share": _alignment(None),
     "gradient_trend": Feature(
-        f"logarithm of the gradient's norm smoothed over {_TREND} steps, over the first norm",
+        f"logarithm of the gradient's size smoothed over {_TREND} steps, over the first one",
         "e-folds",
         _gradient_trend,
         3,
         _NEEDS,
     ),
     "relative_update": Feature(
-        "logarithm of the last step's norm over that of the weights",
+        "logarithm of the last step's size, in units of the weights",
         "decades from 0.001",
         _relative_update,
         1,
         _NEEDS,
     ),
-    "travel": Feature(
-        "logarithm of the distance from the first weights over the norm of the weights",
+    "spread": Feature(
+        "logarithm of the distance from the weights smoothed over a twentieth of the run, in units of "
+        "the weights",
         "decades from 0.1, from -2 to 4",
-        _travel,
-        needs=_NEEDS,
+        _spread,
+        needs=_NEEDS | Need.HORIZON,
     ),
 }
