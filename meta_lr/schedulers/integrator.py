@@ -30,7 +30,6 @@ class Scale(NamedTuple):
     rest: Number  # steps until an alarm is possible again
     first: Number  # logarithm of the first loss
     level: Number  # smoothed logarithm of the loss
-    slow: Number  # the level, smoothed over a share of the run
     latest: Number  # logarithm of the last loss
     variance: Number  # half of the mean squared change of it in a step
     best: Number  # least level so far, or that of the last retreat
@@ -75,8 +74,6 @@ class Integrator:
         target: Relative update that s approaches where the network says nothing, before annealing.
         decade: Share of the run in which the learning rate can grow tenfold.
         most: Largest growth per step, e-folds.
-        free: Relative update up to which growth needs no response of the loss.
-        response: Fall of the loss that allows full growth, e-folds.
         clamp: Largest relative update.
         surge: Largest relative update, as a multiple of the smoothed one.
         margin: Least rise of the smoothed loss that counts as a deterioration, e-folds.
@@ -88,8 +85,6 @@ class Integrator:
     power: float = 0.5
     decade: float = 0.08
     most: float = 0.3
-    free: float = 0.003
-    response: float = 0.02
     clamp: float = 0.15
     surge: float = 3.0
     margin: float = 0.15
@@ -122,7 +117,6 @@ class Integrator:
             rest=zero,
             first=level,
             level=level,
-            slow=level,
             latest=level,
             variance=zero,
             best=level,
@@ -146,7 +140,7 @@ class Integrator:
         at = self._watch(ops, at, last)
         left = max(1 - (last.step + 1) / last.total_steps, 1 / last.total_steps)
         wanted = ops.tanh(increment + math.log(self.target) + self.power * math.log(left) - at.reach)
-        at = at._replace(scale=at.scale + kappa * self._growth(ops, at, wanted))
+        at = at._replace(scale=at.scale + kappa * wanted)
         at = self._retreat(ops, at, last, kappa)
         at = self._alarm(ops, at, last)
         return self._limit(ops, at, last, ops.tanh(direct))
@@ -164,7 +158,6 @@ class Integrator:
         reach = ops.log(ops.clip(spread * at.lr / share, _LEAST, _LARGEST))
         return at._replace(
             level=level,
-            slow=at.slow + share * (level - at.slow),
             variance=at.variance + _SMOOTH * (0.5 * (log_loss - at.latest) ** 2 - at.variance),
             latest=log_loss,
             best=ops.least(at.best, level),
@@ -173,13 +166,6 @@ class Integrator:
             reach=ops.pick(update, reach, at.reach),
             pace=at.pace + ops.pick(update, share * (pace - at.pace), 0.0 * pace),
         )
-
-    def _growth(self, ops: Arithmetic, at: Scale, wanted: Number) -> Number:
-        """Return the growth: all of it while updates are small, or as far as the loss responds."""
-        small = ops.clip(1.0 - (at.pace - math.log(self.free)), 0.0, 1.0)
-        answered = ops.clip((at.slow - at.level) / self.response, 0.0, 1.0)
-        share = 1.0 - (1.0 - small) * (1.0 - answered)
-        return ops.least(wanted, share * wanted)
 
     def _retreat(self, ops: Arithmetic, at: Scale, last: Moment, kappa: float) -> Scale:
         """Return the state with half of the learning rate, if the smoothed loss has risen."""
