@@ -85,7 +85,7 @@ class Integrator:
     power: float = 0.5
     decade: float = 0.08
     most: float = 0.3
-    clamp: float = 0.15
+    clamp: float = 0.075
     surge: float = 3.0
     margin: float = 0.15
     hold: float = 0.03
@@ -154,8 +154,9 @@ class Integrator:
         size = ops.finite(update / ops.clip(at.lr_before, _TINY, math.inf), _LARGEST)
         pace = ops.log(ops.clip(update, _LEAST, 1.0))
         way = (1 - share) * (at.way + at.lr_before)
-        spread = ops.finite(last.signals.spread, _LARGEST) / ops.clip(way, _TINY, math.inf)
-        reach = ops.log(ops.clip(spread * at.lr / share, _LEAST, _LARGEST))
+        spread = ops.clip(ops.finite(last.signals.spread, _LARGEST), _LEAST, _LARGEST)
+        ahead = at.lr / (share * ops.clip(way, _TINY, math.inf))  # of this spread, in its window
+        reach = ops.log(spread * ops.clip(ahead, 1.0, _LARGEST))
         return at._replace(
             level=level,
             variance=at.variance + _SMOOTH * (0.5 * (log_loss - at.latest) ** 2 - at.variance),
