@@ -139,7 +139,7 @@ def least_norms(norms: Tensor, usual: Sequence[float]) -> Tensor:
         norms: At the start of the run, (pieces,) or (copies, pieces).
         usual: See `Pieces`.
     """
-    return torch.where(norms > 0, 0.0 * norms, norms.new_tensor(usual))
+    return torch.where(norms > 0, 0.0, norms.new_tensor(usual))
 
 
 def _usual_norm(shape: Sequence[int]) -> float:
