@@ -76,11 +76,11 @@ class Features:
         a few operations on numbers per feature.
 
     All but `loss` and `log_loss` stay the same when the losses and gradients are multiplied by a
-    constant. Those of the signals also stay the same when tensors of the weights are stored in other
-    units, each in one of its own, and the function that they compute is not changed. None depends
-    on the optimizer but through the steps that it takes. Logarithms take a loss below 1e-8 as 1e-8.
-    Every feature is differentiable in the present loss and, through its state, in all losses
-    before.
+    constant. Those of the signals also stay the same when the tensors of the weights are stored in
+    other units, each in one of its own, and the function that they compute is not changed. None
+    depends on the optimizer but through the steps that it takes. Logarithms take a loss below 1e-8
+    as 1e-8. Every feature is differentiable in the present loss and, through its state, in all
+    losses before.
 
     Args:
         names: Which, in the order in x.

@@ -151,7 +151,9 @@ class Integrator:
         kappa = min(self.most, math.log(10) / (self.decade * last.total_steps))
         at = self._watch(ops, at, last)
         left = max(1 - (last.step + 1) / last.total_steps, 1 / last.total_steps)
-        wanted = ops.tanh(increment + math.log(self.target) + self.power * math.log(left) - at.reach)
+        wanted = ops.tanh(
+            increment + math.log(self.target) + self.power * math.log(left) - at.reach
+        )
         at = at._replace(scale=at.scale + kappa * self._growth(ops, at, wanted))
         at = self._retreat(ops, at, last, kappa)
         at = self._alarm(ops, at, last)
