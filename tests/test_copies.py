@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 import meta_lr
 from meta_lr.bilevel.copies import Copies
@@ -16,6 +15,7 @@ from meta_lr.schedulers.seen import Seen
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
 from meta_lr.signals import chosen, flat_copies, pieces_of, squares
+from tests.changed import changed, frozen_and_zero, frozen_body, zero, zero_head
 
 COUNT = 3
 
@@ -146,36 +146,6 @@ def test_a_run_in_windows_is_the_run_at_once(optimizer):
         assert torch.equal(mine, theirs)
     for mine, theirs in zip(at_once.slots, windows.slots, strict=True):
         assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
-
-
-def zero(model):
-    for p in model.parameters():
-        nn.init.zeros_(p)
-
-
-def zero_head(model):
-    nn.init.zeros_([p for p in model.parameters() if p.ndim > 1][-1])
-
-
-def frozen_body(model):
-    next(model.parameters()).requires_grad_(False)
-
-
-def frozen_and_zero(model):
-    frozen_body(model)
-    zero_head(model)
-
-
-def changed(problem, change):
-    """Return the problem with another network: that of its task, after `change`."""
-    make = problem.task.network
-
-    def network(**shape):
-        model = make(**shape)
-        change(model)
-        return model
-
-    return problem._replace(task=replace(problem.task, network=network))
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
 from meta_lr.training.outcome import StoppedError
+from tests.changed import changed, frozen_and_zero, zero_head
 
 STEPS = 8
 FLAT = Curve((0, 1000), (0.5, 0.5))
@@ -72,6 +73,8 @@ CASES = [
     (digits("sgd_momentum"), CELL),
     (digits("adam"), NETWORK),
     (varied("attention", "adamw"), NETWORK),
+    (changed(digits("sgd_momentum"), zero_head), NETWORK),
+    (changed(digits("adam"), frozen_and_zero), NETWORK),
     (varied("conv", "rmsprop", index=2), NETWORK),  # smooth: many ReLUs have a kink somewhere near
 ]
 
