@@ -143,4 +143,4 @@ def least_norms(norms: Tensor, usual: Sequence[float]) -> Tensor:
 
 
 def _usual_norm(shape: Sequence[int]) -> float:
-    return math.sqrt((shape[0] if len(shape) else 1) / 3)
+    return math.sqrt(max((*shape[:1], 1)) / 3)  # of a tensor without numbers too

@@ -60,7 +60,7 @@ def loss_of(net, step):
 
 def usual_norm(tensor):
     """The norm that torch would give a tensor at the start."""
-    return math.sqrt(len(tensor) / 3)
+    return math.sqrt(max(len(tensor), 1) / 3)
 
 
 class Steered:

@@ -259,7 +259,8 @@ def test_copies_count_each_groups_own_learning_rate_in_the_first_update_too():
     assert found.tolist() == pytest.approx([Integrator().start / 3] * 2, rel=1e-4)
 
 
-def test_frozen_parameters_do_not_count_and_those_without_a_gradient_count_as_still():
+@pytest.mark.parametrize("rows", [9, 0])
+def test_frozen_parameters_do_not_count_and_those_without_a_gradient_count_as_still(rows):
     class Partly(nn.Module):
         def __init__(self):
             super().__init__()
@@ -275,7 +276,7 @@ def test_frozen_parameters_do_not_count_and_those_without_a_gradient_count_as_st
     class Unused(Partly):
         def __init__(self):
             super().__init__()
-            self.extra = nn.Parameter(torch.zeros(9, 9).double())
+            self.extra = nn.Parameter(torch.zeros(rows, 9).double())
 
     unused = Steered(net=Unused()).run()
     assert unused.moved[0] == pytest.approx(FIRST, rel=1e-9), "it counts as one that stays"

@@ -107,8 +107,9 @@ class SelfTuning:
     A loss of zero has no logarithm: the smoothed loss stands in for it. From the first negative
     loss on it does so for good, and the schedule follows the gradients and the weights alone.
     Parameters that are frozen at the first step are not measured, nor are groups that are added
-    later. A tensor that begins at zero counts as large as torch would initialise it, and a first
-    update of zero counts as large as the weights.
+    later. A trained tensor without a gradient counts as one that does not move. A tensor that
+    begins at zero counts as large as torch would initialise it, and a first update of zero counts
+    as large as the weights.
 
     Args:
         weights: Of the network.
