@@ -139,8 +139,8 @@ def least_norms(norms: Tensor, usual: Sequence[float]) -> Tensor:
         norms: At the start of the run, (pieces,) or (copies, pieces).
         usual: See `Pieces`.
     """
-    return torch.where(norms > 0, 0.0 * norms, norms.new_tensor(usual))
+    return torch.where(norms > 0, 0.0, norms.new_tensor(usual))
 
 
 def _usual_norm(shape: Sequence[int]) -> float:
-    return math.sqrt((shape[0] if len(shape) else 1) / 3)
+    return math.sqrt(max((*shape[:1], 1)) / 3)  # of a tensor without numbers too

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -56,13 +58,19 @@ def loss_of(net, step):
     return (net(x.to(dtype)) - y.to(dtype)).square().mean()
 
 
+def usual_norm(tensor):
+    """The norm that torch would give a tensor at the start."""
+    return math.sqrt(max(len(tensor), 1) / 3)
+
+
 class Steered:
     """A run of one's own, one step at a time.
 
     Attributes:
         rates: The learning rate of each step.
         read: The features of each step but the first, as the schedule read them.
-        moved: Norm of each step over that of the weights, of all matrices that require a gradient.
+        moved: Size of each step: the root mean square of what each matrix that requires a gradient
+            moved over its norm, or over the usual one if it begins at zero.
     """
 
     def __init__(self, *, net=None, make=momentum, steps=STEPS, size=0.3, params=None):
@@ -74,6 +82,8 @@ class Steered:
         vars(own)["_scores"] = lambda x, memory: self.read.append(list(x)) or scores(x, memory)
         self.scheduler = meta_lr.ControlledLR(self.optimizer, own, total_steps=steps)
         self.steps, self.step = steps, 0
+        self._matrices = [p for p in self.net.parameters() if p.ndim > 1 and p.requires_grad]
+        self._least = [0.0 if p.any() else usual_norm(p) for p in self._matrices]
 
     def backward(self):
         """One whole batch."""
@@ -84,11 +94,13 @@ class Steered:
 
     def take(self, act=None):
         """Step, by default with the optimizer itself."""
-        matrices = [p for p in self.net.parameters() if p.ndim > 1 and p.requires_grad]
-        before = torch.cat([p.detach().flatten() for p in matrices])
+        before = [p.detach().clone() for p in self._matrices]
         (act or self.optimizer.step)()
-        after = torch.cat([p.detach().flatten() for p in matrices])
-        self.moved.append(((after - before).norm() / before.norm()).item())
+        sizes = [
+            ((p.detach() - old).norm() / max(old.norm().item(), least)).item()
+            for p, old, least in zip(self._matrices, before, self._least, strict=True)
+        ]
+        self.moved.append(math.hypot(*sizes) / math.sqrt(len(sizes)))
         self.rates.append(float(self.optimizer.param_groups[0]["lr"]))
         self.step += 1
 

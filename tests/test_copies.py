@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import meta_lr
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.problems import DigitsProblems
@@ -13,7 +14,8 @@ from meta_lr.schedulers.arithmetic import ARRAYS, TENSORS, columns
 from meta_lr.schedulers.seen import Seen
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
-from meta_lr.signals import chosen, flat_copies
+from meta_lr.signals import chosen, flat_copies, pieces_of, squares
+from tests.changed import changed, frozen_and_zero, frozen_body, zero, zero_head
 
 COUNT = 3
 
@@ -33,7 +35,7 @@ def seen(draw, step, total_steps=40):
     params = numbers() * torch.tensor([[1.0], [1.0], [0.0]], dtype=torch.float64)
     if step > 20:
         losses[0], params[0] = float("nan"), float("inf")
-    return Seen(losses, params, numbers(), numbers, step, total_steps)
+    return Seen(losses, params, numbers(), numbers, step, total_steps, pieces_of([(2, 2), (3, 1)]))
 
 
 def test_arrays_give_the_numbers_of_tensors():
@@ -75,7 +77,21 @@ def test_flat_tensors_come_apart_again():
     packed = way.flat(tensors)
     assert [t.shape for t in packed] == [(COUNT, 13), (COUNT, 7)]
     assert all(map(torch.equal, way.apart(packed), tensors))
-    assert torch.equal(way.seen(packed), flat_copies([tensors[i] for i in chosen(shapes)]))
+    seen = way.seen(packed)
+    assert torch.equal(seen, flat_copies([tensors[i] for i in chosen(shapes)]))
+    norms = [tensors[i].square().flatten(1).sum(1) for i in chosen(shapes)]
+    torch.testing.assert_close(squares(seen, way.pieces.lengths), torch.stack(norms, 1))
+    assert way.pieces == pieces_of([shapes[i] for i in chosen(shapes)])
+
+
+def test_pieces_follow_the_groups():
+    """The tensors of the second group may come before those of the first one."""
+    draw, shapes = generator(0, "tensors"), [(2, 3), (4,), (5, 1)]
+    tensors = [torch.randn(COUNT, *shape, generator=draw) for shape in shapes]
+    one = [t[0] for t in tensors]
+    way = layout(one, [[one[1], one[2]], [one[0]]])
+    assert torch.equal(way.seen(way.flat(tensors)), flat_copies([tensors[2], tensors[0]]))
+    assert way.pieces == pieces_of([(5, 1), (2, 3)])
 
 
 def in_two_groups(problem):
@@ -130,3 +146,38 @@ def test_a_run_in_windows_is_the_run_at_once(optimizer):
         assert torch.equal(mine, theirs)
     for mine, theirs in zip(at_once.slots, windows.slots, strict=True):
         assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd_momentum", "adam"])
+@pytest.mark.parametrize("change", [zero, zero_head, frozen_body, frozen_and_zero])
+def test_copies_with_zero_and_frozen_tensors_are_trained_as_a_loop_trains_them(
+    change, optimizer, double
+):
+    problem = DigitsProblems(lengths=(20, 20), label_noise=(0.0, 0.0), optimizers=(optimizer,))(3)
+    problem = changed(problem, change)
+    phi = stacked(0.3)
+    own = SelfTuning(tuple(w[1] for w in phi))
+    copies, model = Copies(problem, own, COUNT), problem.task.model()
+    start = copies.start()
+    end = copies.run(start, phi, 0, 20)
+    assert any(not torch.equal(a, b) for a, b in zip(start.params, end.params, strict=True))
+    optimizer = problem.make_optimizer(list(model.parameters()))
+    scheduler = meta_lr.ControlledLR(optimizer, own, total_steps=20)
+    for step in range(20):
+        loss = problem.task.loss(model, problem.task.batch("train", step))
+        optimizer.zero_grad()
+        loss.backward()
+        scheduler.observe(loss)
+        optimizer.step()
+    state = scheduler._state
+    assert torch.equal(end.state.least[1], state.least) and end.state.least.dtype == torch.float64
+    torch.testing.assert_close(end.state.scale[1], torch.tensor(state.scale), rtol=1e-8, atol=1e-10)
+    for theirs, p in zip(end.params, model.parameters(), strict=True):
+        torch.testing.assert_close(theirs[1], p.detach(), rtol=1e-8, atol=1e-10)

@@ -20,6 +20,7 @@ from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.seen import Seen
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.signals import pieces_of
 
 
 @pytest.fixture
@@ -65,7 +66,9 @@ def test_the_tuned_schedules_warm_up_and_fall_to_zero():
     peak, state = torch.tensor([2.0, 2.0]), Tuned().init()
     along = [
         Tuned().side_by_side(
-            (peak, torch.tensor([0.0, 1.0])), Seen(peak, (), (), list, step, 100), state
+            (peak, torch.tensor([0.0, 1.0])),
+            Seen(peak, (), (), list, step, 100, pieces_of([])),
+            state,
         )[0]
         for step in range(100)
     ]

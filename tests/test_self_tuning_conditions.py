@@ -19,7 +19,7 @@ from tests.reference import signals as of_signals
 from tests.steered import STEPS, Lion, Steered, batch_of, loss_of, momentum, network, schedule
 from tests.toys import Toy
 
-FIRST = Integrator().start / math.sqrt(STEPS)  # norm of the first update over that of the weights
+FIRST = Integrator().start / math.sqrt(STEPS)  # size of the first update
 CLIP = partial(nn.utils.clip_grad_norm_, max_norm=0.3)
 
 
@@ -27,26 +27,34 @@ def clip(run):
     CLIP(run.net.parameters())
 
 
-def histories(before_step=lambda run: None):
-    """Run; return the run, and its losses, weights and gradients as lists of numbers."""
+def zero_layer():
+    """A network whose last matrix begins at zero."""
+    net = network()
+    nn.init.zeros_(net[2].weight)
+    return net
+
+
+def histories(before_step=lambda run: None, **options):
+    """Run; return the run, its losses, and its matrices and their gradients as nested lists."""
     losses, weights, grads = [], [], []
 
     def keep(run):
         before_step(run)
         matrices = [p for p in run.net.parameters() if p.ndim > 1]
         losses.append(run.scheduler._pending[0].item())
-        weights.append(torch.cat([p.detach().flatten() for p in matrices]).tolist())
-        grads.append(torch.cat([p.grad.flatten() for p in matrices]).tolist())
+        weights.append([p.detach().tolist() for p in matrices])
+        grads.append([p.grad.tolist() for p in matrices])
 
-    return Steered().run(keep), losses, weights, grads
+    return Steered(**options).run(keep), losses, weights, grads
 
 
 @pytest.mark.parametrize("before_step", [lambda run: None, clip], ids=["plain", "clipped"])
-def test_what_it_reads_equals_the_twin_one_step_late(before_step):
-    run, losses, weights, grads = histories(before_step)
+@pytest.mark.parametrize("make", [network, zero_layer], ids=["drawn", "a layer begins at zero"])
+def test_what_it_reads_equals_the_twin_one_step_late(before_step, make):
+    run, losses, weights, grads = histories(before_step, net=make())
     for step, read in enumerate(run.read):
         for (name, factor), x in zip(INPUTS.items(), read, strict=True):
-            if name.startswith(("alignment", "gradient", "relative_update", "travel")):
+            if name.startswith(("alignment", "gradient", "relative_update", "spread")):
                 seen = weights[: step + 1], grads[: step + 1]
                 twin = of_signals.feature(name, *seen, STEPS)
             else:
@@ -174,25 +182,47 @@ def test_a_factor_of_the_loss_leaves_every_feature_as_it_is(factor):
 
 
 class Rescaled(nn.Module):
-    """The same function of weights that are stored in another unit."""
+    """The same function of weights that are stored in other units, one for each layer."""
 
-    def __init__(self, unit):
+    def __init__(self, first, second):
         super().__init__()
-        self.net, self.unit = network(), unit
-        for p in self.net.parameters():
-            p.data /= unit
+        self.net = network()
+        self.units = {"0.weight": first, "0.bias": first, "2.weight": second, "2.bias": second}
+        for name, p in self.net.named_parameters():
+            p.data /= self.units[name]
 
     def forward(self, x):
-        params = {name: self.unit * p for name, p in self.net.named_parameters()}
+        params = {name: self.units[name] * p for name, p in self.net.named_parameters()}
         return torch.func.functional_call(self.net, params, (x,))
+
+    def groups(self, power):
+        """A group for each layer, whose learning rate is divided by a power of its unit."""
+        return [
+            {"params": [*self.net[place].parameters()], "lr_scale": unit**-power}
+            for place, unit in ((0, self.units["0.weight"]), (2, self.units["2.weight"]))
+        ]
+
+
+def adam(params):
+    return torch.optim.Adam(params, lr=1.0, eps=0.0)
 
 
 @pytest.mark.parametrize("unit", [1e-2, 1e2])
-@pytest.mark.parametrize("make", [momentum, partial(torch.optim.Adam, lr=1.0, eps=0.0)])
+@pytest.mark.parametrize("make", [momentum, adam])
 def test_the_unit_of_the_weights_leaves_every_feature_as_it_is(unit, make):
-    plain, other = (Steered(net=Rescaled(u), make=make).run() for u in (1.0, unit))
+    plain, other = (Steered(net=Rescaled(u, u), make=make).run() for u in (1.0, unit))
     assert other.read == [pytest.approx(x, rel=1e-6, abs=1e-6) for x in plain.read]
     assert other.moved == pytest.approx(plain.moved, rel=1e-6)
+
+
+@pytest.mark.parametrize("units", [(1 / 3, 3.0), (100.0, 0.1)])
+@pytest.mark.parametrize(("make", "power"), [(momentum, 2), (adam, 1)])
+def test_a_unit_of_each_layer_changes_neither_features_nor_learning_rates(units, make, power):
+    nets = (Rescaled(1.0, 1.0), Rescaled(*units))
+    plain, other = (Steered(net=n, make=make, params=n.groups(power)).run() for n in nets)
+    assert other.read == [pytest.approx(x, rel=1e-8, abs=1e-8) for x in plain.read]
+    scale = nets[1].groups(power)[0]["lr_scale"]  # of the group whose learning rates are noted
+    assert [rate / scale for rate in other.rates] == pytest.approx(plain.rates, rel=1e-8)
 
 
 @pytest.mark.parametrize("ratio", [0.1, 30.0])
@@ -220,16 +250,17 @@ def test_copies_count_each_groups_own_learning_rate_in_the_first_update_too():
     phi = tuple(torch.stack([w, w]) for w in schedule().weights)
     start = copies.start()
     end = copies.run(start, phi, 0, 1)
-    before, after = (
-        torch.cat([p.flatten(1) for p in point.params if p.ndim > 2], 1) for point in (start, end)
-    )
-    first = Integrator().start / 3
-    assert ((after - before).norm(dim=1) / before.norm(dim=1)).tolist() == pytest.approx(
-        [first] * 2, rel=1e-4
-    )
+    ratios = [
+        ((after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1))
+        for before, after in zip(start.params, end.params, strict=True)
+        if before.ndim > 2
+    ]
+    found = torch.stack(ratios).square().mean(0).sqrt()
+    assert found.tolist() == pytest.approx([Integrator().start / 3] * 2, rel=1e-4)
 
 
-def test_frozen_parameters_and_those_without_gradient_do_not_count():
+@pytest.mark.parametrize("rows", [9, 0])
+def test_frozen_parameters_do_not_count_and_those_without_a_gradient_count_as_still(rows):
     class Partly(nn.Module):
         def __init__(self):
             super().__init__()
@@ -245,10 +276,11 @@ def test_frozen_parameters_and_those_without_gradient_do_not_count():
     class Unused(Partly):
         def __init__(self):
             super().__init__()
-            self.extra = nn.Parameter(torch.zeros(9, 9).double())
+            self.extra = nn.Parameter(torch.zeros(rows, 9).double())
 
-    found = Steered(net=Unused()).run().rates
-    assert found == pytest.approx(Steered().run().rates, rel=1e-12)
+    unused = Steered(net=Unused()).run()
+    assert unused.moved[0] == pytest.approx(FIRST, rel=1e-9), "it counts as one that stays"
+    assert unused.rates[0] == pytest.approx(math.sqrt(3 / 2) * Steered().run().rates[0], rel=1e-9)
 
 
 def test_a_group_that_is_added_later_does_not_stop_the_run():
@@ -272,30 +304,7 @@ def test_weights_that_begin_at_zero_are_trained_and_a_zero_layer_is_no_problem()
     run = Steered(net=net, size=0.0, make=partial(torch.optim.Adam, lr=1.0), steps=200)
     run.run()
     assert loss_of(net, 0).item() < 0.8 * first
-    half = network()
-    nn.init.zeros_(half[2].weight)
-    assert Steered(net=half).run().moved[0] == pytest.approx(FIRST, rel=1e-9)
-
-
-def test_copies_of_weights_that_begin_at_zero_are_trained_alike():
-    problem = DigitsProblems(lengths=(20, 20), label_noise=(0.0, 0.0))(3)
-
-    copies, model = Copies(problem, schedule(), 2), problem.task.model()
-    for p in (*copies.model.parameters(), *model.parameters()):
-        nn.init.zeros_(p)
-    phi = tuple(torch.stack([w, w]) for w in schedule().weights)
-    end = copies.run(copies.start(), phi, 0, 20)
-    optimizer = problem.make_optimizer(list(model.parameters()))
-    scheduler = meta_lr.ControlledLR(optimizer, schedule(), total_steps=20)
-    for step in range(20):
-        loss = problem.task.loss(model, problem.task.batch("train", step))
-        optimizer.zero_grad()
-        loss.backward()
-        scheduler.observe(loss)
-        optimizer.step()
-    assert end.state.least == scheduler._state.least > 0
-    for theirs, p in zip(end.params, model.parameters(), strict=True):
-        assert torch.allclose(theirs[0], p, rtol=1e-3, atol=1e-5)
+    assert Steered(net=zero_layer()).run().moved[0] == pytest.approx(FIRST, rel=1e-9)
 
 
 def test_a_first_gradient_of_zero_does_not_make_a_huge_learning_rate():

@@ -22,6 +22,7 @@ from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
 from meta_lr.training.outcome import StoppedError
+from tests.changed import changed, frozen_and_zero, zero_head
 
 STEPS = 8
 FLAT = Curve((0, 1000), (0.5, 0.5))
@@ -41,9 +42,9 @@ def digits(optimizer="sgd_momentum"):
     return replace(kind, lengths=(STEPS, STEPS), label_noise=(0.0, 0.0))(1)
 
 
-def varied(family, optimizer):
+def varied(family, optimizer, index=3):
     kind = VariedProblems(networks=(family,), optimizers=(optimizer,), batch_sizes=(8,))
-    return replace(kind, lengths=(STEPS, STEPS))(3)
+    return replace(kind, lengths=(STEPS, STEPS))(index)
 
 
 def schedule(net=NETWORK):
@@ -55,7 +56,7 @@ def window(method, episode, own, weights):
     return method.window(episode, own, own.weights, weights, seed=0)
 
 
-def central(problem, own, objective, direction, size=1e-4):
+def central(problem, own, objective, direction, size=1e-5):
     """Return the slope of what copies score along a direction of phi, and the score at phi."""
     near = [
         [w + h * d for w, d in zip(own.weights, direction, strict=True)] for h in (size, -size, 0.0)
@@ -72,7 +73,9 @@ CASES = [
     (digits("sgd_momentum"), CELL),
     (digits("adam"), NETWORK),
     (varied("attention", "adamw"), NETWORK),
-    (varied("conv", "rmsprop"), NETWORK),
+    (changed(digits("sgd_momentum"), zero_head), NETWORK),
+    (changed(digits("adam"), frozen_and_zero), NETWORK),
+    (varied("conv", "rmsprop", index=2), NETWORK),  # smooth: many ReLUs have a kink somewhere near
 ]
 
 

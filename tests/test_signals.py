@@ -7,7 +7,17 @@ from torch import nn
 from meta_lr.schedulers.features import Features
 from meta_lr.schedulers.signal_features import SIGNAL_FEATURES
 from meta_lr.seeds import generator
-from meta_lr.signals import chosen, flat, flat_copies, signals_of, sums
+from meta_lr.signals import (
+    chosen,
+    flat,
+    flat_copies,
+    least_norms,
+    pieces_of,
+    signals_of,
+    squares,
+    sums,
+    totals,
+)
 from tests.reference.signals import feature
 
 NAMES = tuple(SIGNAL_FEATURES)
@@ -21,26 +31,29 @@ OPTIMIZERS = {
 
 
 class Net(nn.Module):
-    """Two layers, whose weights are stored in units of `unit`."""
+    """Two layers, the weights of each stored in a unit of its own."""
 
-    def __init__(self, unit=1.0):
+    def __init__(self, units=(1.0, 1.0)):
         super().__init__()
         draw = generator(0, "net")
         shapes = ((6, 8), (8, 3))
-        self.unit = unit
+        self.units = units
         self.weights = nn.ParameterList(
-            torch.randn(shape, generator=draw, dtype=torch.float64) / (3 * unit) for shape in shapes
+            torch.randn(shape, generator=draw, dtype=torch.float64) / (3 * unit)
+            for shape, unit in zip(shapes, units, strict=True)
         )
         self.bias = nn.Parameter(torch.zeros(3, dtype=torch.float64))
 
     def forward(self, x):
-        first, second = self.weights
-        return torch.tanh(x @ (first * self.unit)) @ (second * self.unit) + self.bias
+        first, second = (w * unit for w, unit in zip(self.weights, self.units, strict=True))
+        return torch.tanh(x @ first) @ second + self.bias
 
 
-def histories(optimizer="sgd", lr=0.1, unit=1.0, factor=1.0):
+def histories(optimizer="sgd", lr=0.1, factor=1.0, zero=False):
     """Train; return the weights and gradients of each step, as tensors of the measured layers."""
-    net = Net(unit)
+    net = Net()
+    if zero:
+        nn.init.zeros_(net.weights[1])
     made = OPTIMIZERS[optimizer](net.parameters(), lr)
     weights, grads = [], []
     for step in range(STEPS):
@@ -56,19 +69,26 @@ def histories(optimizer="sgd", lr=0.1, unit=1.0, factor=1.0):
     return weights, grads
 
 
-def measured(*history, copies=False):
-    """The signals of weights, gradients, weights before and weights at the start."""
-    joined = [flat_copies(tensors) if copies else flat(tensors) for tensors in history]
-    return signals_of(sums(*joined).unbind(-1), torch.sqrt)
+def measured(weights, grads, total_steps=STEPS, copies=False):
+    """Yield the signals of each step of histories."""
+    joined = flat_copies if copies else flat
+    lengths, usual = pieces_of([t.shape[copies:] for t in weights[0]])
+    average = before = joined(weights[0])
+    least = least_norms(squares(before, lengths).sqrt(), usual)
+    for tensors, slopes in zip(weights, grads, strict=True):
+        now = joined(tensors)
+        average = average + (now - average) / (max(10, total_steps / 20) + 1)
+        found = totals(sums(now, joined(slopes), before, average, lengths), least)
+        yield signals_of(found.unbind(-1), torch.sqrt)
+        before = now
 
 
 def along(weights, grads, total_steps=STEPS, copies=False):
     """Return the features (steps, features) of histories."""
     features, rows = Features(NAMES), []
     state = features.init()
-    for step, (w, g) in enumerate(zip(weights, grads, strict=True)):
-        signals = measured(w, g, weights[max(step - 1, 0)], weights[0], copies=copies)
-        loss = torch.ones_like(signals.weights)
+    for step, signals in enumerate(measured(weights, grads, total_steps, copies)):
+        loss = torch.ones_like(signals.update)
         if not rows and loss.ndim:
             state = tuple(numbers.expand(len(loss), -1) for numbers in state)
         x, state = features(loss, state, step=step, total_steps=total_steps, signals=signals)
@@ -77,12 +97,13 @@ def along(weights, grads, total_steps=STEPS, copies=False):
 
 
 def listed(history):
-    return [torch.cat([t.flatten() for t in tensors]).tolist() for tensors in history]
+    return [[t.tolist() for t in tensors] for tensors in history]
 
 
+@pytest.mark.parametrize("zero", [False, True], ids=["drawn", "a layer begins at zero"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_features_equal_their_twin_with_any_optimizer(optimizer):
-    weights, grads = histories(optimizer)
+def test_the_features_equal_their_twin_with_any_optimizer(optimizer, zero):
+    weights, grads = histories(optimizer, zero=zero)
     found = along(weights, grads)
     vectors, slopes = listed(weights), listed(grads)
     for step in range(STEPS):
@@ -96,8 +117,7 @@ def test_plain_numbers_give_the_same():
     found = along(weights, grads)
     features = Features(NAMES)
     read, state = features.fold(), features.init()
-    for step, (w, g) in enumerate(zip(weights, grads, strict=True)):
-        signals = measured(w, g, weights[max(step - 1, 0)], weights[0])
+    for step, signals in enumerate(measured(weights, grads)):
         signals = type(signals)(*(value.item() for value in signals))
         assert read(1.0, step, STEPS, state, signals) == pytest.approx(found[step].tolist())
 
@@ -123,14 +143,28 @@ def test_a_factor_of_the_loss_changes_nothing(factor):
     assert torch.allclose(plain, scaled, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("unit", [1 / 3, 3.0])
-def test_the_unit_of_the_weights_changes_nothing(unit):
-    """The layers' learning rate is in the square of their unit; the bias keeps its own."""
-    plain, other = Net(), Net(unit)
+def sgd_in_units(net):
+    """The learning rate of a layer is in the square of its unit; the bias keeps its own."""
+    layers = zip(net.weights, net.units, strict=True)
+    groups = [{"params": [layer], "lr": 0.1 / unit**2} for layer, unit in layers]
+    return torch.optim.SGD([*groups, {"params": [net.bias], "lr": 0.1}])
+
+
+def adamw_in_units(net):
+    """The learning rate of a layer is in its unit, and so is what the decay is divided by."""
+    layers = zip(net.weights, net.units, strict=True)
+    groups = [
+        {"params": [layer], "lr": 0.01 / unit, "weight_decay": unit} for layer, unit in layers
+    ]
+    return torch.optim.AdamW([*groups, {"params": [net.bias], "lr": 0.01}], eps=1e-30)
+
+
+@pytest.mark.parametrize("units", [(1 / 3, 1 / 3), (3.0, 3.0), (1 / 3, 3.0), (100.0, 0.01)])
+@pytest.mark.parametrize("make", [sgd_in_units, adamw_in_units])
+def test_the_units_of_the_layers_change_nothing_even_if_each_has_one_of_its_own(make, units):
     rows = []
-    for net, lr in ((plain, 0.1), (other, 0.1 / unit**2)):
-        groups = [{"params": [*net.weights], "lr": lr}, {"params": [net.bias], "lr": 0.1}]
-        optimizer, weights, grads = torch.optim.SGD(groups), [], []
+    for net in (Net(), Net(units)):
+        optimizer, weights, grads = make(net), [], []
         for _ in range(STEPS):
             loss = (net(X) - Y).square().mean()
             optimizer.zero_grad()
@@ -140,6 +174,7 @@ def test_the_unit_of_the_weights_changes_nothing(unit):
             optimizer.step()
         rows.append(along(weights, grads))
     assert torch.allclose(*rows, rtol=1e-8, atol=1e-8)
+    assert rows[0].abs().amax(0).gt(0.01).all(), "each feature says something"
 
 
 def test_short_steps_are_aligned_and_long_ones_are_not():
@@ -155,6 +190,14 @@ def test_short_steps_are_aligned_and_long_ones_are_not():
 def test_matrices_are_measured_and_biases_are_not_unless_there_is_nothing_else():
     assert chosen([(3, 4), (4,), (2, 3, 3, 3), ()]) == (0, 2)
     assert chosen([(4,), ()]) == (0, 1)
+
+
+def test_a_tensor_that_begins_at_zero_counts_as_torch_would_initialise_it_and_others_do_not():
+    layer = nn.Linear(1000, 600)
+    _, usual = pieces_of([layer.weight.shape, (2, 2)])
+    assert usual[0] == pytest.approx(layer.weight.norm().item(), rel=1e-2)
+    norms = torch.tensor([[0.0, 0.0], [5.0, 0.0]])  # of two copies
+    assert least_norms(norms, (3.0, 4.0)).tolist() == [[3.0, 4.0], [0.0, 4.0]]
 
 
 def test_weights_that_stay_and_gradients_of_zero_give_finite_features():

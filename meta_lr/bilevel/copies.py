@@ -63,9 +63,11 @@ class Copies:
             )
         params = list(self.model.parameters())
         optimizer = problem.make_optimizer(params)
-        self._rule, self._groups = rules.rule_of(optimizer), optimizer.param_groups
-        self._scales = group_scales(optimizer)
-        self._layout = layout(params, [group["params"] for group in self._groups])
+        trained = [[p for p in g["params"] if p.requires_grad] for g in optimizer.param_groups]
+        scaled = zip(optimizer.param_groups, group_scales(optimizer), trained, strict=True)
+        self._rule = rules.rule_of(optimizer)
+        self._groups, self._scales, trained = zip(*(of for of in scaled if of[2]), strict=True)
+        self._layout = layout(params, trained)
         self._lossy = LossModule(self.model, problem.task.loss)
         self._names = [f"model.{name}" for name, _ in self.model.named_parameters()]
         self._losses = vmap(self._loss, in_dims=(0, None))
@@ -87,28 +89,33 @@ class Copies:
     def _step(self, at: Point, phi: Tensors, t: int) -> Point:
         """Return all copies after step `t`; parameters and slots are flat."""
         grads, losses = self._slopes(at.params, self.problem.task.batch("train", t))
-        slots = [{**slot, "step": torch.tensor(float(t))} for slot in at.slots]
-        step = rules.PureStep(self._rule, at.params, grads, slots, self._groups)
+        slots = [{**slot, "step": torch.tensor(float(t))} for slot in at.slots[: len(grads)]]
+        step = rules.PureStep(self._rule, at.params[: len(grads)], grads, slots, self._groups)
         seen, total = self._layout.seen, self.problem.total_steps
         shown = Seen(
-            *(losses, seen(at.params), seen(grads), lambda: seen(self._update(step))),
+            *(losses, seen(step.params), seen(grads), lambda: seen(self._update(step))),
             *(t, total, self._layout.pieces),
         )
         lr, state = self.learner.side_by_side(phi, shown, at.state)
         params, slots = step.take([(lr * scale).unsqueeze(1) for scale in self._scales])
         kept = ({key: v for key, v in slot.items() if key != "step"} for slot in slots)
-        return Point(tuple(params), tuple(kept), {}, state)
+        frozen = slice(len(grads), None)
+        return Point((*params, *at.params[frozen]), (*kept, *at.slots[frozen]), {}, state)
 
     def _update(self, step: rules.PureStep) -> list[Tensor]:
         return [d * scale for d, scale in zip(step.direction(), self._scales, strict=True)]
 
     def _slopes(self, flat: Sequence[Tensor], batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
-        """Return the gradients of all copies, flat, and their losses (count,)."""
+        """Return the gradients of all copies, flat, and their losses (count,).
+
+        Tensors without a group, the frozen ones, have no gradient.
+        """
         leaves = [tensor.detach().requires_grad_() for tensor in flat]
         with torch.enable_grad():
             losses = self._losses(self._layout.apart(leaves), batch)
             # No copy depends on another one: the gradient of the sum is that of each.
-            grads = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+            trained = leaves[: len(self._groups)]
+            grads = torch.autograd.grad(losses.sum(), trained, materialize_grads=True)
         return grads, losses.detach()
 
     def meta_losses(self, point: Point, index: int) -> Tensor:

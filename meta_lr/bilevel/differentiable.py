@@ -44,7 +44,8 @@ class OneCopy:
 
     def __call__(self, view: StepView, state: Any) -> tuple[Tensor, Any]:
         """Return the learning rate () of this step, and the next state."""
-        places = chosen([p.shape for p in view.params])
+        trained = [p.requires_grad for p in view.params]
+        places = chosen([p.shape for p in view.params], trained)
 
         def together(tensors: Sequence[Tensor]) -> Tensor:
             return flat_copies([_alone(tensors[place]) for place in places])

@@ -20,8 +20,10 @@ class Layout:
 
     Args:
         shapes: Of the tensors of one copy.
-        groups: Places of the tensors that share a flat tensor; the measured ones come first.
-        measured: Number of columns of each flat tensor that are measured, see `signals.chosen`.
+        groups: Places of the tensors that share a flat tensor; the measured ones come first. The
+            last group may be that of the frozen tensors.
+        measured: Number of columns of each flat tensor that are measured, see `signals.chosen`;
+            none for the frozen ones.
         pieces: Where each measured tensor is in what `seen` returns.
     """
 
@@ -65,7 +67,7 @@ class Layout:
         }
 
     def seen(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return the measured numbers (copies, numbers) of the flat tensors."""
+        """Return the measured numbers (copies, numbers) of the flat tensors that are trained."""
         pieces = [t[:, :count] for t, count in zip(tensors, self.measured, strict=True)]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
@@ -75,13 +77,17 @@ def layout(params: Sequence[Tensor], groups: Sequence[Sequence[Tensor]]) -> Layo
 
     Args:
         params: Of one copy.
-        groups: The same, as the optimizer's groups hold them.
+        groups: Those that are trained, as the optimizer's groups hold them; the others are frozen.
     """
     shapes = tuple(tuple(p.shape) for p in params)
-    place_of, measured = {id(p): place for place, p in enumerate(params)}, chosen(shapes)
+    place_of = {id(p): place for place, p in enumerate(params)}
     places = [[place_of[id(p)] for p in group] for group in groups]
+    trained = {place for group in places for place in group}
+    frozen = [place for place in range(len(params)) if place not in trained]
+    measured = chosen(shapes, [place in trained for place in range(len(params))])
     order = [sorted(group, key=lambda place: (place not in measured, place)) for group in places]
     counts = [sum(prod(shapes[place]) for place in group if place in measured) for group in places]
     shown = [place for group in order for place in group if place in measured]
     pieces = pieces_of([shapes[place] for place in shown])
+    order += [frozen] if frozen else []
     return Layout(shapes, tuple(map(tuple, order)), tuple(counts), pieces)

@@ -60,6 +60,7 @@ class LookAhead:
         optimizer = self.sandbox.optimizer
         self._rule = rules.rule_of(optimizer)
         self._groups, self._scales = zip(*groups_of_params(optimizer), strict=True)
+        self._trained = [p.requires_grad for p in params_of(optimizer)]
 
     def start(self, state: Any) -> Point:
         """Return where the run stands."""
@@ -72,17 +73,17 @@ class LookAhead:
         """Return the point after the k-th step, with a graph to `point` and to the controller.
 
         Args:
-            point: Where the step begins; its parameters require gradients.
+            point: Where the step begins; its parameters require gradients. Those that are frozen
+                in the run stay as they are.
             k: Number of steps taken before, from 0.
             second_order: Whether the gradient is differentiable too.
         """
         buffers = mapped(dict(point.buffers), torch.clone)
-        loss = self.sandbox.loss_with(point.params, buffers, "train", k - 1 if k else None)
-        grads = torch.autograd.grad(
-            loss, point.params, create_graph=second_order, retain_graph=True, allow_unused=True
-        )
-        grads = clipped(grads, self.sandbox.clip)
-        step = PureStep(self._rule, point.params, grads, point.slots, self._groups)
+        pairs = zip(point.params, self._trained, strict=True)
+        params = [p if trains else p.detach() for p, trains in pairs]
+        loss = self.sandbox.loss_with(params, buffers, "train", k - 1 if k else None)
+        grads = clipped(_slopes(loss, params, second_order=second_order), self.sandbox.clip)
+        step = PureStep(self._rule, params, grads, point.slots, self._groups)
         lr, state = ask(self.controller, self.view, k, loss, step, point.state)
         params, slots = step.take([lr * scale for scale in self._scales])
         return Point(tuple(params), tuple(slots), buffers, state)
@@ -95,6 +96,16 @@ class LookAhead:
         """Return the loss () at a point on the draw-th batch of split "meta"."""
         buffers = mapped(dict(point.buffers), torch.clone)
         return self.sandbox.loss_with(point.params, buffers, "meta", draw)
+
+
+def _slopes(loss: Tensor, params: Sequence[Tensor], *, second_order: bool) -> list[Tensor | None]:
+    """Return the gradient in each parameter; None where the loss does not depend on it."""
+    wanted = [p for p in params if p.requires_grad]
+    found = torch.autograd.grad(
+        loss, wanted, create_graph=second_order, retain_graph=True, allow_unused=True
+    )
+    slopes = iter(found)
+    return [next(slopes) if p.requires_grad else None for p in params]
 
 
 def ask(

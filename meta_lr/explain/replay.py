@@ -46,7 +46,7 @@ def replay(schedule: SelfTuning, history: History) -> Replay:
 
     The norm of the gradient follows the square root of the loss. The cosine of two gradients in a
     row is what `history` says, and falls with the size of the update between them. All else that
-    the schedule measures, such as the distance from the first weights, is measured on weights that
+    the schedule measures, such as the spread of the weights, is measured on weights that
     really take these steps.
     """
     draw = seeds.generator(0, "explain", "replay")

@@ -52,13 +52,16 @@ class Features:
                       smoothed over 5 steps from 0
     `alignment_30`    the same over 30 steps                                 -1 to 1
     `alignment_share` the same over a twentieth of the run, at least 10      -1 to 1
-    `gradient_trend`  ln(|g| smoothed over 10 steps / first |g|)             e-folds
-    `relative_update` log10(|last step| / |w| / 0.001), 0 before there is    decades
-                      one
-    `travel`          log10(|w - first w| / |w| / 0.1), from -2 to 4         decades
+    `gradient_trend`  ln(G smoothed over 10 steps / first G), G being the    e-folds
+                      gradient's size
+    `relative_update` log10(size of the last step / 0.001), 0 before there   decades
+                      is one
+    `spread`          log10(d / 0.1), from -2 to 4; d is the size of the     decades
+                      weights minus their mean, smoothed over a twentieth
+                      of the run, at least 10 steps
     ================= ====================================================== =================
 
-    The last six are made of `meta_lr.signals`.
+    The last six are made of `meta_lr.signals`: they measure each tensor in units of its own norm.
 
     Update:
         smoothing over n steps: y <- y + (x - y) / W, W <- W n / (n + 1) + 1, from y = W = 0: the
@@ -73,10 +76,11 @@ class Features:
         a few operations on numbers per feature.
 
     All but `loss` and `log_loss` stay the same when the losses and gradients are multiplied by a
-    constant. Those of the signals also stay the same when the weights are multiplied by a constant
-    and the function that they compute is not changed. None depends on the optimizer but through the
-    steps that it takes. Logarithms take a loss below 1e-8 as 1e-8. Every feature is
-    differentiable in the present loss and, through its state, in all losses before.
+    constant. Those of the signals also stay the same when the tensors of the weights are stored in
+    other units, each in one of its own, and the function that they compute is not changed. None
+    depends on the optimizer but through the steps that it takes. Logarithms take a loss below 1e-8
+    as 1e-8. Every feature is differentiable in the present loss and, through its state, in all
+    losses before.
 
     Args:
         names: Which, in the order in x.

@@ -50,11 +50,15 @@ class Integrator:
     """Adds up what a network says, within bounds that do not depend on the network.
 
     Update:
-        s_0: the first update is `start / sqrt(T)` of the norm of the weights;
-        s <- min(s + kappa tanh(increment + ln(target (1 - t / T)) - u), cap), where u is the
-        logarithm of the relative update (norm of an update over that of the weights), smoothed over
-        a twentieth of the run;  kappa = min(most, ln 10 / (decade T));
+        s_0: the first update is `start / sqrt(T)` in units of the weights, see `meta_lr.signals`;
+        s <- min(s + kappa tanh(increment + ln(target (1 - t / T)^power) - r), cap), where r is the
+        logarithm of the spread that the present learning rate leads to: the spread of the weights
+        over the sum of the learning rates in the window of their average, times the present
+        learning rate and the length of that window;  kappa = min(most, ln 10 / (decade T));
         lr = (1 - t / T) exp(s + tanh(direct)).
+        Spread: distance of the weights from their average over a twentieth of the run.
+        Relative update: size of an update in units of the weights; it is smoothed over the same
+        window.
         Growth: where the smoothed relative update is above `free`, s grows only as far as the loss
         responds: fully where the loss fell by `response` over a twentieth of the run.
         Clamp: no update is above `clamp` of the weights, or above `surge` times the smoothed
@@ -70,8 +74,10 @@ class Integrator:
         a few operations on numbers
 
     Args:
-        start: Norm of the first update over that of the weights, times sqrt(T).
-        target: Relative update that s approaches where the network says nothing, before annealing.
+        start: First relative update, times sqrt(T).
+        target: Spread that s leads to at the start of the run where the network says nothing, in
+            units of the weights.
+        power: The spread that s leads to falls as 1 - t / T to this power.
         decade: Share of the run in which the learning rate can grow tenfold.
         most: Largest growth per step, e-folds.
         clamp: Largest relative update.
@@ -139,8 +145,8 @@ class Integrator:
         kappa = min(self.most, math.log(10) / (self.decade * last.total_steps))
         at = self._watch(ops, at, last)
         left = max(1 - (last.step + 1) / last.total_steps, 1 / last.total_steps)
-        wanted = ops.tanh(increment + math.log(self.target) + self.power * math.log(left) - at.reach)
-        at = at._replace(scale=at.scale + kappa * wanted)
+        target = math.log(self.target) + self.power * math.log(left)
+        at = at._replace(scale=at.scale + kappa * ops.tanh(increment + target - at.reach))
         at = self._retreat(ops, at, last, kappa)
         at = self._alarm(ops, at, last)
         return self._limit(ops, at, last, ops.tanh(direct))

@@ -97,8 +97,8 @@ class SelfTuning:
     Deviations:
         none
     Cost:
-        two copies of the weights, in float32 at least; five norms and products of their size per
-        step
+        two copies of the weights, in float32 at least; per step four norms of each tensor, and one
+        product and one average of the size of all weights
 
     The learning rate of the optimizer itself is not used: the first step is a fixed small fraction
     of the weights. Only the ratio of the parameter groups to each other is kept. The network reads
@@ -107,8 +107,9 @@ class SelfTuning:
     A loss of zero has no logarithm: the smoothed loss stands in for it. From the first negative
     loss on it does so for good, and the schedule follows the gradients and the weights alone.
     Parameters that are frozen at the first step are not measured, nor are groups that are added
-    later. Weights that all begin at zero count as large as torch would initialise them, and a first
-    update of zero counts as large as the weights.
+    later. A trained tensor without a gradient counts as one that does not move. A tensor that
+    begins at zero counts as large as torch would initialise it, and a first update of zero counts
+    as large as the weights.
 
     Args:
         weights: Of the network.
@@ -190,7 +191,7 @@ class SelfTuning:
         before, average = (kept.to(weights) for kept in state.path or (weights, weights))
         average = _smoothed(average, weights, view.total_steps)
         found = sums(weights, flat(grads), before, average, shards.lengths(params))
-        found = totals(shards.over_ranks(found, params), state.least)
+        found = totals(shards.over_ranks(found, params), state.least.to(found))
         return lr, state._replace(
             scale=tuple(scale),
             last=_seen(view, found),

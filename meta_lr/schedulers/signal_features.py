@@ -71,8 +71,8 @@ SIGNAL_FEATURES: dict[str, Feature] = {
         _NEEDS,
     ),
     "spread": Feature(
-        "logarithm of the distance from the weights smoothed over a twentieth of the run, in units of "
-        "the weights",
+        "logarithm of the distance from the weights smoothed over a twentieth of the run, in units "
+        "of the weights",
         "decades from 0.1, from -2 to 4",
         _spread,
         needs=_NEEDS | Need.HORIZON,
