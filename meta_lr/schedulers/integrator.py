@@ -52,15 +52,14 @@ class Integrator:
     Update:
         s_0: the first update is `start / sqrt(T)` in units of the weights, see `meta_lr.signals`;
         s <- min(s + kappa tanh(increment + ln(target (1 - t / T)^power) - r), cap), where r is the
-        logarithm of the spread that the present learning rate leads to: the spread of the weights
-        over the sum of the learning rates in the window of their average, times the present
-        learning rate and the length of that window;  kappa = min(most, ln 10 / (decade T));
+        logarithm of the spread that the weights have, or that the present learning rate leads to if
+        that is larger: the spread over the sum of the learning rates in the window of the average,
+        times the present learning rate and the length of that window;
+        kappa = min(most, ln 10 / (decade T));
         lr = (1 - t / T) exp(s + tanh(direct)).
         Spread: distance of the weights from their average over a twentieth of the run.
         Relative update: size of an update in units of the weights; it is smoothed over the same
         window.
-        Growth: where the smoothed relative update is above `free`, s grows only as far as the loss
-        responds: fully where the loss fell by `response` over a twentieth of the run.
         Clamp: no update is above `clamp` of the weights, or above `surge` times the smoothed
         relative update; s falls with it.
         Retreat: where the smoothed logarithm of the loss is above its best by
