@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from benchmarks.scorecard import families, larger, larger_runs, larger_tasks
+from benchmarks.scorecard import families, larger, larger_runs, larger_tasks, plain
 from benchmarks.scorecard.larger_runs import DEFAULT, Fixed, decades, missing, name_of
 from benchmarks.scorecard.larger_tasks import Files
 from benchmarks.scorecard.store import Store
@@ -67,7 +69,7 @@ def test_the_command_runs_goes_on_and_prints(tiny, tmp_path, capsys):
     command = [f"mine={place}", "--cifar10=a", "--tiny-imagenet=b", "--text=c", "--seeds=2"]
     larger.main([*command, f"--store={store}"])
     table = capsys.readouterr().out
-    assert "| task, optimizer | seeds | oracle | mine | torch's default |" in table
+    assert "| seeds | oracle | mine | mine + average | torch's default |" in table
     assert "| small adamw | 2 |" in table
     kept = store.read_text()
     store.write_text(kept[:-20])  # killed in the middle of a row
@@ -82,6 +84,22 @@ def test_another_schedule_of_the_same_name_runs_again(tiny):
     rows = {("small adamw", 0, "mine"): row}
     assert "mine" not in [key[2] for key in missing(rows, "small adamw", 0, {"mine": one})]
     assert "mine" in [key[2] for key in missing(rows, "small adamw", 0, {"mine": other})]
+
+
+def test_peers_are_run_with_every_seed():
+    asked = [key[2] for key in missing({}, "t", 1, {}, larger_runs.CHOSEN_PEERS)]
+    assert asked == [DEFAULT, *larger_runs.CHOSEN_PEERS]
+
+
+def test_an_average_gets_its_own_statistics_of_batch_normalisation(tiny):
+    made = larger_tasks.problem(FILES, "small", "adamw", 0)
+    norm = nn.BatchNorm1d(8, affine=False)
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(8), norm)
+    norm.running_mean.fill_(1e3)
+    plain.renew_statistics(made, model)
+    with torch.no_grad():
+        seen = [model[:2](made.task.batch("train", step)[0]) for step in range(made.total_steps)]
+    assert torch.allclose(norm.running_mean, torch.stack([x.mean(0) for x in seen]).mean(0))
 
 
 def test_text_is_cut_into_windows(tmp_path):

@@ -2,13 +2,14 @@
 
     python -m benchmarks.scorecard.larger self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
         --cifar10 cifar10.tar.xz --tiny-imagenet tiny.tar.xz --text novel.txt
-        [--tasks cnn3,lstm] [--seeds 5] [--store runs/larger.jsonl]
+        [--tasks cnn3,lstm] [--seeds 5] [--peers] [--store runs/larger.jsonl]
 
 The oracle of a seed is the best of at least eight cosines on the first seed and of five around that
 peak on the others, and of three lines to zero, all with a warm-up: chosen and scored on the same
 seed, so it is a bound that luck helps. The measure is the log of the final validation loss, nats,
 less the oracle's; below zero is better. "torch's default" is a cosine from the learning rate that
-torch gives the optimizer.
+torch gives the optimizer. "+ average" is the same training, judged at an average of its last
+weights.
 
 Killed, the same command goes on.
 """
@@ -24,11 +25,20 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.scorecard import peers
 from benchmarks.scorecard.__main__ import named
-from benchmarks.scorecard.larger_runs import DEFAULT, Rows, all_families, missing, run
+from benchmarks.scorecard.larger_runs import (
+    CHOSEN_PEERS,
+    DEFAULT,
+    Rows,
+    all_families,
+    missing,
+    run,
+)
 from benchmarks.scorecard.larger_tasks import Files
 from benchmarks.scorecard.store import Store
 from benchmarks.scorecard.table import interval
+from benchmarks.scorecard.tuned import AVERAGED
 from meta_lr.schedulers.self_tuning import SelfTuning
 
 
@@ -44,14 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--tasks", type=lambda text: text.split(","), help="only these")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--peers", action="store_true", help=f"run {', '.join(CHOSEN_PEERS)} too")
     parser.add_argument("--store", type=Path, default=Path("runs/larger.jsonl"))
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     files = Files(args.cifar10, args.tiny_imagenet, args.text)
     chosen = [name for name in all_families() if not args.tasks or name.split()[0] in args.tasks]
+    if args.peers and (lacking := peers.missing()):
+        parser.error(f"--peers needs {', '.join(lacking)}; pip install '.[peers]'")
+    others = CHOSEN_PEERS if args.peers else ()
     schedules, runs = dict(args.schedules), Store(args.store)
-    run_all(runs, files, chosen, args.seeds, schedules)
-    print("\n".join(lines(runs.rows(), chosen, [*schedules, DEFAULT])))
+    run_all(runs, files, chosen, args.seeds, schedules, others)
+    names = [column for name in schedules for column in (name, name + AVERAGED)]
+    print("\n".join(lines(runs.rows(), chosen, [*names, DEFAULT, *others])))
 
 
 def run_all(
@@ -60,12 +75,13 @@ def run_all(
     chosen: Sequence[str],
     seeds: int,
     schedules: Mapping[str, SelfTuning],
+    others: Sequence[str] = (),
 ) -> None:
     """Run all that is missing, seed by seed, so that all tasks grow alike."""
     runs.cut()
     for seed in range(seeds):
         for family in chosen:
-            while key := next(missing(runs.rows(), family, seed, schedules), None):
+            while key := next(missing(runs.rows(), family, seed, schedules, others), None):
                 row = run(files, key, schedules)
                 runs.add(row)
                 print(*key, f"{row['log']:.3f}", file=sys.stderr, flush=True)
@@ -79,7 +95,9 @@ def lines(rows: Rows, chosen: Sequence[str], methods: Sequence[str]) -> list[str
 
 
 def _line(rows: Rows, family: str, methods: Sequence[str]) -> Iterator[list[str]]:
-    of = {key[1:]: row["log"] for key, row in rows.items() if key[0] == family}
+    mine = {key[1:]: row for key, row in rows.items() if key[0] == family}
+    of = {key: row["log"] for key, row in mine.items()}
+    of |= {(s, m + AVERAGED): row["averaged"] for (s, m), row in mine.items() if "averaged" in row}
     seeds = [seed for seed in sorted({s for s, _ in of}) if all((seed, m) in of for m in methods)]
     if seeds:
         oracle = [best(of, seed) for seed in seeds]

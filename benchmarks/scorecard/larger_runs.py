@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 import meta_lr
+from benchmarks.scorecard import average, plain
 from benchmarks.scorecard.finals import bound, bounded, val_loss
 from benchmarks.scorecard.larger_tasks import OPTIMIZERS, TASKS, Files, problem
+from benchmarks.scorecard.peers import PEERS
 from benchmarks.scorecard.tuned import WARM_UP
 from meta_lr.bilevel.problems import Problem
 from meta_lr.schedulers.annealing import cosine_share
@@ -19,6 +22,7 @@ DEFAULT = "torch's default"  # a cosine from the learning rate that torch gives 
 GRID = tuple(-2.5 + 0.5 * place for place in range(8))  # decades of the first seed's peaks
 _NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)  # decades around the first seed's best, for other seeds
 _LINES = (-0.5, 0.0, 0.5)  # decades around the best cosine, for lines
+CHOSEN_PEERS = ("Prodigy + cosine", "Schedule-Free SGD", "Schedule-Free AdamW", "DoG + its average")
 _DEFAULTS = {"sgd_momentum": 1e-3, "adamw": 1e-3}
 
 Key = tuple[str, int, str]  # task and optimizer, seed, method
@@ -40,10 +44,13 @@ class Fixed(NamedTuple):
 
 
 def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
-    """Return the log of the final `val` loss, bounded for a diverged run, and learning rates."""
+    """Return the log of the final `val` loss, bounded for a diverged run, and learning rates.
+
+    Of a learned schedule also the log at an average of the last weights.
+    """
     model, task, worst = made.task.model().train(), made.task, bound(made)
     optimizer = made.make_optimizer(list(model.parameters()))
-    scheduler = None
+    scheduler, averaged = None, AveragedModel(model, avg_fn=average.of_model)
     if isinstance(schedule, SelfTuning):
         scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=made.total_steps)
     lrs: list[float] = []
@@ -57,8 +64,15 @@ def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
             optimizer.param_groups[0]["lr"] = schedule(step)
         optimizer.step()
         lrs.append(float(optimizer.param_groups[0]["lr"]))
-    (log,) = bounded(torch.tensor([val_loss(task, model)]), worst)
-    return {"log": log, "lrs": [float(f"{lr:.4g}") for lr in lrs[:: max(1, len(lrs) // 50)]]}
+        if scheduler is not None:
+            averaged.update_parameters(model)
+    ends = [val_loss(task, model)]
+    if scheduler is not None:
+        plain.renew_statistics(made, averaged.module)
+        ends.append(val_loss(task, averaged.module))
+    log, *more = bounded(torch.tensor(ends), worst)
+    shown = [float(f"{lr:.4g}") for lr in lrs[:: max(1, len(lrs) // 50)]]
+    return {"log": log, **({"averaged": more[0]} if more else {}), "lrs": shown}
 
 
 def name_of(shape: str, decade: float) -> str:
@@ -67,14 +81,18 @@ def name_of(shape: str, decade: float) -> str:
 
 
 def missing(
-    rows: Rows, family: str, seed: int, schedules: Mapping[str, SelfTuning]
+    rows: Rows,
+    family: str,
+    seed: int,
+    schedules: Mapping[str, SelfTuning],
+    peers: Sequence[str] = (),
 ) -> Iterator[Key]:
     """Yield what is still to run of one task and seed; ask again after each run."""
     wanted = [name_of("cosine", decade) for decade in decades(rows, family, seed)]
     best = _best(rows, family, seed, wanted)
     if best is not None:
         wanted += [name_of("line", best + near) for near in _LINES]
-    for method in (*schedules, DEFAULT, *wanted):
+    for method in (*schedules, DEFAULT, *peers, *wanted):
         if not _kept(rows.get((family, seed, method)), schedules.get(method)):
             yield family, seed, method
 
@@ -102,7 +120,9 @@ def _best(rows: Rows, family: str, seed: int, names: list[str]) -> float | None:
 
 
 def _kept(row: Mapping[str, Any] | None, schedule: SelfTuning | None) -> bool:
-    return row is not None and (schedule is None or row["fingerprint"] == schedule.fingerprint)
+    if row is None or schedule is None:
+        return row is not None
+    return "averaged" in row and row["fingerprint"] == schedule.fingerprint
 
 
 def run(files: Files, key: Key, schedules: Mapping[str, SelfTuning]) -> dict[str, Any]:
@@ -116,6 +136,8 @@ def run(files: Files, key: Key, schedules: Mapping[str, SelfTuning]) -> dict[str
         return {**row, "fingerprint": schedule.fingerprint, **train(made, schedule)}
     if method == DEFAULT:
         return {**row, **train(made, Fixed("cosine", _DEFAULTS[optimizer], made.total_steps))}
+    if method in PEERS:
+        return {**row, "log": plain.train(made, PEERS[method].begin).logs[0]}
     shape, decade = method.split()
     peak = 10 ** float(decade) * made.unit
     return {**row, **train(made, Fixed(shape, peak, made.total_steps))}

@@ -43,7 +43,7 @@ def _schedule_free(optimizer: Any, model: nn.Module) -> Training:
         return model
 
     optimizer.train()
-    return Training(optimizer, final)
+    return Training(optimizer, final, averages=True)
 
 
 def prodigy(problem: Problem, model: nn.Module) -> Training:
@@ -59,7 +59,8 @@ def dog(problem: Problem, model: nn.Module) -> Training:
 
     averager = PolynomialDecayAverager(model)
     optimizer = DoG(model.parameters())
-    return Training(optimizer, lambda: averager.averaged_model, lambda loss: averager.step())
+    final, after = (lambda: averager.averaged_model), (lambda loss: averager.step())
+    return Training(optimizer, final, after, averages=True)
 
 
 def mechanic(problem: Problem, model: nn.Module) -> Training:

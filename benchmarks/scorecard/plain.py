@@ -19,8 +19,10 @@ class Training(NamedTuple):
     optimizer: Optimizer
     final: Callable[[], nn.Module]  # the model to evaluate, when the run is over
     after: Callable[[float], object] = lambda loss: None  # called after each step with its loss
+    averages: bool = False  # whether the final weights are an average, never trained on as such
 
 
+_BATCHES = 50  # that the statistics of batch normalisation are measured on
 Begin = Callable[[Problem, nn.Module], Training]
 
 
@@ -36,8 +38,25 @@ def train(problem: Problem, begin: Begin) -> Finals:
             return Finals([worst], [], worst)
         training.optimizer.step()
         training.after(loss.item())
-    end = torch.tensor([val_loss(problem.task, training.final())])
+    model = training.final()
+    if training.averages:
+        renew_statistics(problem, model)
+    end = torch.tensor([val_loss(problem.task, model)])
     return Finals(bounded(end, worst), [], worst)
+
+
+@torch.no_grad()
+def renew_statistics(problem: Problem, model: nn.Module) -> None:
+    """Measure the statistics of batch normalisation anew, at these weights, on training batches."""
+    layers = [
+        layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean over the batches
+    model.train()
+    for step in range(min(_BATCHES, problem.total_steps) if layers else 0):
+        model(*problem.task.batch("train", step)[:1])
 
 
 def _finite(loss: Tensor, model: nn.Module) -> bool:
