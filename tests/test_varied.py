@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.episodes import WORST
 from meta_lr.bilevel.es import PersistentES, ranks
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.objectives import End
@@ -132,6 +133,12 @@ def test_the_worst_family_chooses():
         own = [training.nats(n)[0] for n in numbers if SHORT(n).family == family]
         assert mean == pytest.approx(sum(own) / len(own))
     assert score == training.best_score == max(training.scores.values())
+
+
+def test_a_baseline_that_diverges_hides_nothing():
+    """Else one such problem would make the mean of its family minus infinity for good."""
+    training = MetaTraining(replace(PLAN, peak=1e30), SelfTuning(PHI), PHI)
+    assert training.nats(PLAN.pool)[0] == -WORST
 
 
 def test_a_problem_of_one_family_scores_the_mean_over_all():

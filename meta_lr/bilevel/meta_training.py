@@ -175,7 +175,10 @@ class MetaTraining:
         return score
 
     def nats(self, number: int) -> tuple[float, float]:
-        """Return how far above the baseline phi ends a held-out problem, and the cost of it."""
+        """Return how far above the baseline phi ends a held-out problem, and the cost of it.
+
+        The difference is at most `WORST` either way: phi or the baseline may have diverged.
+        """
         problem = self.plan.problems(number)
         reached, cost = final_losses(problem, self.learner, [self.phi])[0], problem.total_steps
         if number not in self.goals:
@@ -183,8 +186,9 @@ class MetaTraining:
             goal = final_losses(problem, PeakedCosine(), [peak])[0]
             self.goals[number] = math.log(goal) if math.isfinite(goal) else math.inf
             cost += problem.total_steps
-        nats = math.log(reached) if math.isfinite(reached) else math.inf
-        return min(nats - self.goals[number], WORST), cost
+        if not math.isfinite(reached):
+            return WORST, cost
+        return max(-WORST, min(math.log(reached) - self.goals[number], WORST)), cost
 
     def saved(self) -> dict[str, Any]:
         """Return all that the updates to come depend on, in plain values."""
