@@ -36,7 +36,7 @@ def steered(problem: Problem, schedule: SelfTuning) -> Finals:
 
 
 def silent() -> SelfTuning:
-    """Return the schedule whose network is silent: a line to zero, with retreats and clamps."""
+    """Return the schedule without a network: its bounds alone."""
     return SelfTuning(tuple(torch.zeros_like(weight) for weight in NETWORK.init(0)))
 
 

@@ -20,7 +20,7 @@ class Fact(NamedTuple):
 
 
 def facts(schedule: SelfTuning, replays: Mapping[str, Replay]) -> list[Fact]:
-    """Return the ten numbers: seven of the replays, three of the bounds.
+    """Return the ten numbers: six of the replays, four of the bounds.
 
     Args:
         schedule: Whose bounds they are.
@@ -34,6 +34,7 @@ def _of_bounds(schedule: SelfTuning, steps: int) -> list[Fact]:
     tenfold = max(bounds.decade, math.log(10) / (bounds.most * steps))
     return [
         Fact("least part of the run in which the learning rate grows tenfold", tenfold, "share"),
+        Fact("spread of the weights that it leads to without a network", bounds.target, "share"),
         Fact("largest update allowed, of the norm of the weights", bounds.clamp, "share"),
         Fact("least rise of the smoothed loss for a retreat", math.expm1(bounds.margin), "share"),
     ]
@@ -41,14 +42,13 @@ def _of_bounds(schedule: SelfTuning, steps: int) -> list[Fact]:
 
 def _of_replays(replays: Mapping[str, Replay]) -> list[Fact]:
     falls, stuck, blown = (replays[name] for name in (FALLS, STUCK, BLOWS_UP))
-    steps, top = len(falls.lr), int(falls.lr.argmax())
+    steps = len(falls.lr)
     waiting = stuck.lr[: int(PLATEAU * steps)].max()
     before, after = blown.lr[: int(RISES * steps)].max(), blown.lr[int(RECOVERED * steps) :].max()
     return [
         Fact("first update, of the norm of the weights", falls.updates[0], "share"),
         Fact(f"{FALLS}: learning rate after 10 % of the run", falls.lr[steps // 10], "times"),
-        Fact(f"{FALLS}: highest learning rate", falls.lr[top], "times"),
-        Fact(f"{FALLS}: part of the run at which it is highest", top / steps, "share"),
+        Fact(f"{FALLS}: highest learning rate", falls.lr.max(), "times"),
         Fact(f"{FALLS}: largest update, of the norm of the weights", falls.updates.max(), "share"),
         Fact(f"{STUCK}: highest learning rate on the plateau", waiting, "times"),
         Fact(
