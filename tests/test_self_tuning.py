@@ -11,12 +11,14 @@ import meta_lr
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.protocol import StepView
+from meta_lr.schedulers.arithmetic import FLOATS
+from meta_lr.schedulers.feature import Moment
 from meta_lr.schedulers.integrator import Integrator
 from meta_lr.schedulers.lstm import LSTM
 from meta_lr.schedulers.mlp import MLP
 from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
-from meta_lr.signals import signals_of
+from meta_lr.signals import Signals, signals_of
 from meta_lr.testing import check_controller
 
 STEPS = 60
@@ -84,7 +86,8 @@ def test_copies_and_a_loop_of_ones_own_give_the_same_rates(optimizer, net, doubl
 
 
 def test_a_network_that_says_nothing_grows_then_falls_from_a_small_fraction_of_the_weights():
-    rates, scheduler = losses(SelfTuning(weights(0.0)))
+    bounds = Integrator(target=0.25, power=0.5)
+    rates, scheduler = losses(SelfTuning(weights(0.0), integrator=bounds))
     top = rates.index(max(rates))
     assert 0 < top < 0.9 * STEPS and rates[top] > 1.5 * rates[0]
     assert rates[-1] < 0.2 * rates[top]
@@ -255,3 +258,33 @@ def test_a_view_without_the_run_length_is_refused():
     with pytest.raises(ValueError, match="total_steps"):
         meta_lr.ControlledLR(optimizer, schedule)
     assert isinstance(StepView(schedule, 0), StepView)
+
+
+def straight(bounds, per_lr, total_steps):
+    """Return the spread at each step of weights of size 1 that move straight on, the loss falling.
+
+    Args:
+        bounds: They alone set the learning rate.
+        per_lr: Size of an update per unit of learning rate.
+        total_steps: Length of the run.
+    """
+    lr, at = bounds.begin(FLOATS, 2.0, per_lr, total_steps)
+    place, average, update, spreads = 0.0, 0.0, 0.0, []
+    for step in range(total_steps):
+        average += (place - average) / (total_steps / 20 + 1)
+        spreads.append(place - average)
+        seen = Signals(gradient=1.0, update=update, alignment=0.0, spread=spreads[-1])
+        update = lr * per_lr
+        place += update
+        loss = 2.0 * math.exp(-step / 100)
+        lr, at = bounds.step(FLOATS, at, Moment(loss, step, total_steps, seen), 0.0, 0.0)
+    return spreads
+
+
+@pytest.mark.parametrize("per_lr", [0.01, 1.0, 1e4])
+@pytest.mark.parametrize("bounds", [Integrator(), Integrator(target=0.05, power=1.0)])
+def test_the_bounds_alone_lead_the_spread_of_the_weights_to_a_target_that_falls(bounds, per_lr):
+    spreads = straight(bounds, per_lr, 1000)
+    for step in (400, 500, 600):
+        target = bounds.target * (1 - step / 1000) ** bounds.power
+        assert spreads[step] == pytest.approx(target, rel=0.25)  # it follows by the window
