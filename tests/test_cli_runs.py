@@ -264,6 +264,7 @@ def test_a_run_is_named_by_what_it_computes():
     assert fingerprint("lr=cosine", "epochs=10", "seed=0") == name
     others = [fingerprint(change) for change in ("seed=1", "lr.peak=0.2", "device=cuda")]
     assert len({name, *others}) == 4
+    assert fingerprint("average=false") == name != fingerprint("average=true")
     copied = fingerprint("checkpoint=a", command="meta_train")
     assert copied == fingerprint("checkpoint=b", command="meta_train")
 
