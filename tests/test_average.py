@@ -103,17 +103,19 @@ def test_no_accelerator_is_waited_for(kind):
 
 
 class Masked(Net):
-    """Besides BatchNorm: a mask, a frozen parameter, a count that is replaced at each step."""
+    """Besides BatchNorm: a frozen parameter, a mask, and buffers that are replaced at each step."""
 
     def __init__(self):
         super().__init__()
         self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
         self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("least", torch.tensor(math.inf))
         self.frozen = nn.Parameter(torch.tensor([2.0, math.inf]), requires_grad=False)
 
     def forward(self, x):
         if self.training:
             self.calls = self.calls + 1
+            self.least = torch.minimum(self.least, x.min())
         return super().forward(x)
 
 
@@ -151,7 +153,8 @@ def test_the_loop_s_average_is_exactly_that_of_an_averaged_model(optimizer):
     assert statistics.num_batches_tracked == 40
     assert found.average.calls == pytest.approx(slow_average(range(1, 41)))
     assert found.average.frozen.tolist() == [2.0, math.inf]
-    assert found.average.mask.isnan().sum() == 0
+    assert torch.equal(found.average.mask, found.model.mask)
+    assert found.average.least.isfinite()
 
 
 def test_a_run_with_an_average_is_the_run_without_and_rows_more(tmp_path):

@@ -43,9 +43,9 @@ def fingerprint(*, _root_: DictConfig) -> str:
     """
     excluded = OmegaConf.select(_root_, "hydra.job.config.override_dirname.exclude_keys")
     keys = [str(key) for key in _root_ if key not in ("hydra", *excluded)]
+    if _root_.get("average") is False:
+        keys.remove("average")
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys))
-    if config.get("average") is False:
-        del config["average"]
     text = json.dumps(_content(config), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 

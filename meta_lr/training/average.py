@@ -9,7 +9,9 @@ Reference: Shamir and Zhang 2013, arXiv 1212.1824 (polynomial-decay averaging). 
 Deviations from the paper: none in the formula. Buffers of floating-point numbers, such as the
 statistics of BatchNorm, are averaged as the parameters are; other buffers keep their last value.
 
-Cost per step: one copy of the model in memory, one pass over its parameters.
+Precision: that of the weights. Half precision rounds the small moves of a long run away.
+
+Cost per step: one pass over the weights; a copy of them in memory.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ def polynomial_average(average: Tensor, weights: Tensor, num_averaged: Tensor | 
         exact = torch.promote_types(weights.dtype, torch.float32)
         part = (1 + _G) / (num_averaged.to(exact) + 1 + _G)
         moved = torch.lerp(average.to(exact), weights.to(exact), part).to(weights.dtype)
-    return torch.where(average == weights, weights, moved)  # masks hold infinities
+    same = average == weights  # such as the infinities in a mask, whose average is NaN
+    return torch.where(same, weights, moved)
 
 
 class RunningAverage:
@@ -74,13 +77,12 @@ class RunningAverage:
         """Move the average towards the weights after this step, counted from 1."""
         if self._average is None:
             return
-        pairs = list(zip(self._average, _averaged(self._model), strict=True))
-        average, weights = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
+        weights = _averaged(self._model)
         with torch.no_grad():
-            torch._foreach_lerp_(average, weights, share(step))
-            for other, tensor in pairs:
-                if not tensor.requires_grad:  # buffers, and parameters that are not trained
-                    other.copy_(polynomial_average(other, tensor, step - 1))
+            if step == 1:
+                torch._foreach_copy_(self._average, weights)
+            else:
+                torch._foreach_lerp_(self._average, weights, share(step))
 
     def model(self) -> nn.Module | None:
         """Return a copy of the model at the average; None if there is none."""
@@ -89,7 +91,8 @@ class RunningAverage:
         twin = copy.deepcopy(self._model)
         with torch.no_grad():
             for tensor, average in zip(_averaged(twin), self._average, strict=True):
-                tensor.copy_(average)
+                fixed = tensor.isinf()  # such as in a mask; the average of infinities is NaN
+                tensor.copy_(torch.where(fixed, tensor, average))
         return twin
 
     def identity(self) -> dict[str, bool]:
