@@ -264,9 +264,21 @@ def test_a_run_is_named_by_what_it_computes():
     assert fingerprint("lr=cosine", "epochs=10", "seed=0") == name
     others = [fingerprint(change) for change in ("seed=1", "lr.peak=0.2", "device=cuda")]
     assert len({name, *others}) == 4
-    assert fingerprint("average=false") == name != fingerprint("average=true")
     copied = fingerprint("checkpoint=a", command="meta_train")
     assert copied == fingerprint("checkpoint=b", command="meta_train")
+
+
+def test_runs_without_an_average_keep_their_names_from_before_that_option():
+    from omegaconf import OmegaConf
+
+    hydra = {"job": {"config": {"override_dirname": {"exclude_keys": ["logger"]}}}}
+    lr = {"average": False}  # a method's own option counts as ever
+
+    def name(**options):
+        return places.fingerprint(_root_=OmegaConf.create({"lr": lr, "hydra": hydra, **options}))
+
+    assert name() == name(average=False) != name(average=True)
+    assert name(lr={}) != name()
 
 
 def test_a_transfer_is_named_by_the_content_of_its_checkpoint(tmp_path):
