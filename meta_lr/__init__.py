@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.checkpoint import load_pretrained
     from meta_lr.protocol import Average, Controller, Need, StepView
+    from meta_lr.training.average import polynomial_average
     from meta_lr.training.loop import train
     from meta_lr.training.sandbox import Sandbox
     from meta_lr.training.scheduler import ControlledLR
@@ -40,6 +41,7 @@ __all__ = [
     "StepView",
     "Warmup",
     "load_pretrained",
+    "polynomial_average",
     "train",
 ]
 
@@ -63,6 +65,7 @@ _HOMES = {
     "StepView": "protocol",
     "Warmup": "baselines.compose",
     "load_pretrained": "checkpoint",
+    "polynomial_average": "training.average",
     "train": "training.loop",
 }
 

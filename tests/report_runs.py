@@ -54,10 +54,13 @@ def write_run(
             rows.append({"kind": "eval", "step": step + 1, "split": "val", "weights": "current"})
             rows[-1].update({**values, **costs})
     if status == "finished":
-        for weights, value in (("last", test), ("best", test + 0.01)):
+        tests = [("test", "last", test), ("test", "best", test + 0.01)]
+        if header.get("average"):
+            tests += [("val", "average", test + 0.03), ("test", "average", test + 0.02)]
+        for split, weights, value in tests:
             values = {"loss": 1 - test, **({"accuracy": value} if accuracy else {})}
             rows.append(
-                {"kind": "eval", "step": TOTAL, "split": "test", "weights": weights, **values}
+                {"kind": "eval", "step": TOTAL, "split": split, "weights": weights, **values}
             )
     if ends:
         rows.append({"kind": "end", "status": status, "steps": steps, **costs, "seconds": 2.5})

@@ -268,6 +268,19 @@ def test_a_run_is_named_by_what_it_computes():
     assert copied == fingerprint("checkpoint=b", command="meta_train")
 
 
+def test_runs_without_an_average_keep_their_names_from_before_that_option():
+    from omegaconf import OmegaConf
+
+    hydra = {"job": {"config": {"override_dirname": {"exclude_keys": ["logger"]}}}}
+    lr = {"average": False}  # a method's own option counts as ever
+
+    def name(**options):
+        return places.fingerprint(_root_=OmegaConf.create({"lr": lr, "hydra": hydra, **options}))
+
+    assert name() == name(average=False) != name(average=True)
+    assert name(lr={}) != name()
+
+
 def test_a_transfer_is_named_by_the_content_of_its_checkpoint(tmp_path):
     named = [f"checkpoint={write_checkpoint(tmp_path / 'c', seed=seed)}" for seed in (0, 1, 0)]
     names = []

@@ -14,14 +14,14 @@ COMMAND = [
     *("meta-train", "task=digits", "total_steps=150"),
     *("model=wrn28_10", "model.depth=10", "model.widen_factor=1", "model.dropout=0.3"),
     *("optimizer=adam", "lr.gamma=0.02", "lr.period=10", "lr.look_ahead=2", "net.hidden=8"),
-    *("save_every=5", "eval_every=20", "threads=1"),
+    *("save_every=5", "eval_every=20", "average=true", "threads=1"),
 ]
 KILLS = 5
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path):
-    """BatchNorm, dropout, Adam; phi learns through a look-ahead of two steps."""
+    """BatchNorm, dropout, Adam, an average; phi learns through a look-ahead of two steps."""
     draw, whole, parts = random.Random(0), tmp_path / "whole", tmp_path / "parts"
     for place in (whole, parts):
         place.mkdir()

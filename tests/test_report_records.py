@@ -107,6 +107,25 @@ def test_labels_show_no_more_settings_than_needed(tmp_path):
     assert [g.label for g in problem.groups] == [f"cosine (lr.peak={p})" for p in (0.1, 0.3, 0.5)]
 
 
+def test_an_average_makes_no_method_of_its_own_and_is_preferred(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"old-{seed}", seed=seed)  # from before there was the option
+    write_run(tmp_path / "a", config={"lr": {"peak": 0.1}, "average": False})
+    write_run(tmp_path / "b", config={"lr": {"peak": 0.1}, "average": True}, average=True)
+    (problem,) = group_runs(find_runs(tmp_path))
+    (group,) = problem.groups
+    assert (group.label, len(group.left_out)) == ("cosine", 2)
+    assert [run.header.average for run in group.runs] == [True, False]
+
+
+def test_a_method_s_own_option_of_that_name_tells_methods_apart(tmp_path):
+    for average in (True, False):
+        write_run(tmp_path / str(average), config={"lr": {"average": average}, "average": False})
+    (problem,) = group_runs(find_runs(tmp_path))
+    labels = [f"cosine (lr.average={value})" for value in ("false", "true")]
+    assert [group.label for group in problem.groups] == labels
+
+
 def test_a_repeated_seed_counts_once_and_the_finished_run_wins(tmp_path):
     write_run(tmp_path / "a", ends=False, test=0.5)
     write_run(tmp_path / "b", test=0.8)

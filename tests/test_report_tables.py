@@ -42,6 +42,32 @@ def test_the_csv_holds_the_numbers_of_the_runs(tmp_path):
     assert float(compared["high"]) == pytest.approx(interval.high)
 
 
+def test_an_average_has_its_own_column_where_there_is_one(tmp_path):
+    methods(tmp_path / "a", {"learned": [0.90, 0.94]}, average=True)
+    write_run(tmp_path / "b", method="cosine", test=0.8)
+    write_run(tmp_path / "c", method="constant", diverges_at=5, average=True)
+    analysis = only(tmp_path)
+    shown = table(analysis, "Outcome")
+    assert list(shown["cosine"])[2:5] == ["test accuracy %", "at best val", "at average"]
+    found = {name: row["at average"] for name, row in shown.items()}
+    assert found == {"learned": "94.00 ± 2.83", "cosine": "-", "constant": "0.00"}
+    assert "At average: the test value of an average of the last weights." in to_text(
+        [analysis], None
+    )
+    rows = cells(tmp_path)
+    assert float(rows["learned"]["test_average_mean"]) == pytest.approx(0.94)
+    assert rows["cosine"]["test_average_mean"] == ""
+    for row in rows.values():  # the average's own value on val is no part of the curve
+        assert float(row["val_mean"]) == pytest.approx(float(row["test_last_mean"]))
+
+
+def test_without_an_average_a_diverged_run_makes_no_column_for_it(tmp_path):
+    write_run(tmp_path / "a", diverges_at=5)
+    analysis = only(tmp_path)
+    assert "at average" not in table(analysis, "Outcome")["cosine"]
+    assert "At average" not in to_text([analysis], None)
+
+
 def test_a_task_without_accuracy_is_compared_by_loss(tmp_path):
     write_run(tmp_path / "a", method="cosine", test=0.9, accuracy=False)
     write_run(tmp_path / "b", method="constant", test=0.8, accuracy=False)

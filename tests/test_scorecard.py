@@ -13,7 +13,7 @@ from benchmarks.scorecard import tuned as tuning
 from benchmarks.scorecard.problems import CHOOSING, SCORING, TRAINING
 from benchmarks.scorecard.store import Store
 from benchmarks.scorecard.tuned import AVERAGED, CURVES, Tuned
-from meta_lr import checkpoint
+from meta_lr import checkpoint, polynomial_average
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.varied import VariedProblems
 from meta_lr.schedulers.features import Features
@@ -106,7 +106,7 @@ def test_the_average_is_that_of_an_averaged_model_in_a_plain_loop(short):
 
     model = problem.task.model()
     optimizer = problem.make_optimizer(list(model.parameters()))
-    averaged = AveragedModel(model, avg_fn=average.of_model)
+    averaged = AveragedModel(model, avg_fn=polynomial_average)
     for step in range(12):
         optimizer.param_groups[0]["lr"] = peak * (1 - step / 12) * min(1, (step + 1) / (0.05 * 12))
         optimizer.zero_grad()
@@ -125,7 +125,7 @@ def test_the_average_weighs_the_last_ninth_most():
     weights = torch.eye(90)  # the weights after step t are the t-th unit vector
     mean = weights[0]
     for step in range(2, 91):
-        mean = average.of_model(mean, weights[step - 1], step - 1)
+        mean = polynomial_average(mean, weights[step - 1], step - 1)
     assert mean.sum() == pytest.approx(1.0)
     assert mean[80:].sum() > 0.5 and (mean.diff() >= 0).all()
 

@@ -1,9 +1,7 @@
-"""An average of the last weights, which costs no training and needs no run length.
+"""The average of the last weights, of all copies of a problem in one go.
 
-After step t the average moves towards the weights by (1 + g) / (t + g), with g = 8: most of it
-comes from the last ninth of the run so far. It is the polynomial-decay average of Shamir and Zhang
-(2013), with the default of the `dog` package, so that DoG and our schedules are averaged alike. In
-a loop of your own it is `torch.optim.swa_utils.AveragedModel(model, avg_fn=average.of_model)`.
+The formula is that of `meta_lr.training.average`, with the default of the `dog` package, so that
+DoG and our schedules are averaged alike.
 """
 
 from __future__ import annotations
@@ -16,18 +14,7 @@ from torch import Tensor
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.schedulers.network import Tensors
-
-_G = 8.0
-
-
-def share(step: int) -> float:
-    """Return how far the average moves towards the weights after this step, counted from 1."""
-    return (1 + _G) / (step + _G)
-
-
-def of_model(average: Tensor, weights: Tensor, averaged: Tensor | int) -> Tensor:
-    """Return the next average, as `AveragedModel` asks for it."""
-    return average + share(int(averaged) + 1) * (weights - average)
+from meta_lr.training.average import share
 
 
 def run(copies: Copies, phi: Sequence[Tensor]) -> tuple[Point, Point]:

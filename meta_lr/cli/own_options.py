@@ -24,6 +24,7 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("low", "smoothing", "safety", "threshold", "gamma", "meta_lr"), float),
     **dict.fromkeys(("range.low", "range.smoothing", "range.safety"), float),
     **dict.fromkeys(("record.angle", "three_constants", "gives_up", "robustness", "anneal"), bool),
+    "average": bool,
     **dict.fromkeys(("device", "start"), str),
     "checkpoint": str | None,
     **dict.fromkeys(("baselines", "kinds", "candidates"), Sequence[str]),

@@ -39,6 +39,9 @@ _MOST_THREADS = 1024  # with more of them, a CPU is slower or fails to start the
 # Commands of many runs, each of which is shown in short.
 _OF_MANY = ("transfer", "verify", "recommend", "compose")
 
+# What is tested at the end of a run, in words.
+_WEIGHTS = {"last": "last weights", "best": "best on val", "average": "average"}
+
 
 def build(config: DictConfig) -> Any:
     """Return what a config's `_target_` makes, with plain lists and dicts as arguments.
@@ -179,8 +182,12 @@ def summary(outcome: Outcome, title: str) -> str:
         result = f"{outcome.status}: the loss is not finite; a lower rate may help"
     else:
         name = "accuracy" if "accuracy" in outcome.test["last"] else "loss"
-        last, best = (outcome.test[weights][name] for weights in ("last", "best"))
-        result = f"test {name} {last:.4f} (last weights), {best:.4f} (best on val)"
+        values = [
+            f"{outcome.test[weights][name]:.4f} ({meaning})"
+            for weights, meaning in _WEIGHTS.items()
+            if weights in outcome.test
+        ]
+        result = f"test {name} {', '.join(values)}"
     spent = f"{outcome.cost:,.0f} steps, {outcome.seconds:.1f} s"
     if outcome.search_cost:
         spent += f" (of it search {outcome.search_cost:,.0f}, {outcome.search_seconds:.1f} s)"
@@ -211,6 +218,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "save_every": whole(cfg, "save_every", least=0),
         "record_every": whole(cfg, "record.every", least=1),
         "angle_every": _angle_every(cfg, task),
+        "average": flag(cfg, "average"),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }

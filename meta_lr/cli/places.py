@@ -38,10 +38,13 @@ def fingerprint(*, _root_: DictConfig) -> str:
 
     What says how Hydra runs or where the results go has no part in it: `hydra` itself and the keys
     in `hydra.job.config.override_dirname.exclude_keys`. A checkpoint counts by what is in it, not
-    by its name, so a run never passes for one with an older checkpoint.
+    by its name, so a run never passes for one with an older checkpoint. The option `average` counts
+    only where it is set, so that runs without it keep their names from before there was one.
     """
     excluded = OmegaConf.select(_root_, "hydra.job.config.override_dirname.exclude_keys")
     keys = [str(key) for key in _root_ if key not in ("hydra", *excluded)]
+    if _root_.get("average") is False:
+        keys.remove("average")
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys))
     text = json.dumps(_content(config), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

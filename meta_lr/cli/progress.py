@@ -116,10 +116,10 @@ class _Training:
         elif found := _found(row):
             yield "search", f"step {row['step']}/{self.total_steps}  {found}"
         elif row["kind"] == "eval":
-            if row["split"] == "val":
-                self.val = row
-            else:
+            if row["split"] == "test":
                 self.test.append(row)
+            elif row["weights"] == "current":
+                self.val = row
             yield "eval", self._evaluation(row)
         elif row["kind"] == "end":
             words = [f"{row['status']} after {row['steps']} steps, {row['seconds']:.1f} s"]
@@ -144,9 +144,10 @@ class _Training:
 
     def _evaluation(self, row: Row) -> str:
         words = [f"step {row['step']}/{self.total_steps}"]
-        if row["split"] == "val" and self.step:
+        current = row["weights"] == "current"
+        if current and self.step:
             words += [f"loss {self.step['loss']:.4f}", f"rate {self.step['lr']:.3g}"]
-        where = row["split"] if row["split"] == "val" else f"{row['split']} ({row['weights']})"
+        where = row["split"] if current else f"{row['split']} ({row['weights']})"
         words += [f"{where} {name} {row[name]:.4f}" for name in ("loss", "accuracy") if name in row]
         words += [f"cost {row['cost']:,.0f}", f"{row['seconds']:.1f} s"]
         return "  ".join(words)

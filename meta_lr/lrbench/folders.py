@@ -12,7 +12,7 @@ from typing import Any
 from meta_lr.lrbench.metrics import curve_of
 from meta_lr.lrbench.result import Result
 from meta_lr.training.record import NAME, read_rows
-from meta_lr.training.rows import Row, rows_from
+from meta_lr.training.rows import Row, is_on_curve, rows_from
 from meta_lr.visible import visible
 
 NAMES = ("loss", "accuracy", "top5", "confidence", "confidence_spread", "class_spread")
@@ -87,7 +87,7 @@ def setting(config: Mapping[str, Any], data: str | None = None) -> str:
 def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
     header, end = rows[0], rows[-1]
     evaluations = [row for row in rows if row["kind"] == "eval"]
-    val = [row for row in evaluations if row["split"] == "val"]
+    val = [row for row in evaluations if is_on_curve(row)]
     test = {row["weights"]: row for row in evaluations if row["split"] == "test"}
     ended_well = not end["status"].startswith("diverged")
     return Result(

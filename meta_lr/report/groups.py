@@ -101,6 +101,7 @@ def settings(run: Run) -> dict[str, str]:
     """Return the run's config as dotted keys and text, without the parts that have no effect."""
     flat = flat_config(run.header.config)
     flat.pop("checkpoint", None)
+    flat.pop("average", None)  # what is measured at the end changes nothing in the run
     if run.header.checkpoint is not None:
         flat["checkpoint"] = run.header.checkpoint[:12]  # what it is, not where it lies
     return flat
@@ -135,9 +136,10 @@ def _label(method: str, variants: Iterable[list[Run]]) -> Iterator[Group]:
 
 
 def _unique_seeds(label: str, runs: Sequence[Run]) -> Group:
-    """Keep one run per seed: a finished one where there is one, else the first by path."""
+    """Keep one run per seed: a finished one, then one with an average, then the first by path."""
     kept: dict[int, Run] = {}
-    for run in sorted(runs, key=lambda run: (not run.finished, str(run.folder))):
+    order = sorted(runs, key=lambda r: (not r.finished, not r.header.average, str(r.folder)))
+    for run in order:
         kept.setdefault(run.header.seed, run)
     chosen = tuple(kept[seed] for seed in sorted(kept))
     return Group(label, chosen, tuple(run.folder for run in runs if run not in chosen))

@@ -36,6 +36,10 @@ def outcome_table(analysis: Analysis) -> Table:
     }
     for name, field in ((f"test {unit(metric)}", "test_last"), ("at best val", "test_best")):
         columns[name] = [spread_score(method.values(field), metric) for method in methods]
+    if any(method.values("test_average") for method in methods):
+        columns["at average"] = [
+            spread_score(method.values("test_average"), metric) for method in methods
+        ]
     if any(method.group.peaks for method in methods):
         columns["peak"] = [_peak(method) for method in methods]
     for name, field in (("cost", "cost"), ("search", "search_cost"), ("tuning", "tuning_cost")):
@@ -56,6 +60,8 @@ def _note(analysis: Analysis) -> str:
         parts.append(f"A diverged run counts as {worst + ' and ' if worst else ''}loss inf.")
     if any(method.group.peaks for method in analysis.methods):
         parts.append("Peak: the highest rate of a schedule, the learned one's rate at full output.")
+    if any(method.values("test_average") for method in analysis.methods):
+        parts.append("At average: the test value of an average of the last weights.")
     parts.append(_COSTS)
     if any(method.group.learned for method in analysis.methods):
         parts.append(_BREAK_EVEN)

@@ -36,14 +36,16 @@ class Outcome:
     """One run in numbers: values in the metric's unit (nan: not measured), costs in plain steps.
 
     `val` is the last validation value, `test_last` and `test_best` the test value at the last and
-    at the best-on-val weights. The `_at_steps` and `_at_cost` pairs hold what was known of the run
-    after the common number of steps and within the common cost.
+    at the best-on-val weights, `test_average` that at the average of the last weights. The
+    `_at_steps` and `_at_cost` pairs hold what was known of the run after the common number of steps
+    and within the common cost.
     """
 
     seed: int
     status: str
     test_last: float
     test_best: float
+    test_average: float
     test_loss: float
     val: float
     val_at_steps: float
@@ -89,6 +91,7 @@ def outcome(run: Run, metric: Metric, limits: Limits) -> Outcome:
         status=run.status,
         test_last=test_last,
         test_best=test_best,
+        test_average=_test(run, metric, "average") if run.header.average else math.nan,
         test_loss=_test(run, LOSS, "last"),
         val=value_within(run, metric),
         val_at_steps=value_within(run, metric, steps=limits.steps),
@@ -119,7 +122,7 @@ def value_within(
 
 def validations(run: Run) -> list[Evaluation]:
     """Return the validation evaluations of the current weights, in order."""
-    return [e for e in run.evaluations if e.split == "val" and e.weights != "best"]
+    return [e for e in run.evaluations if e.split == "val" and e.weights == "current"]
 
 
 def _test(run: Run, metric: Metric, weights: str) -> float:

@@ -27,7 +27,8 @@ class Header:
     """What was run and on what; costs in plain training steps, nan where nobody recorded them.
 
     `peak` is the method's highest rate (nan: none, or not recorded), of a learned one its rate at
-    full output; `tuned` says whether it was chosen on val (None: not recorded).
+    full output; `tuned` says whether it was chosen on val (None: not recorded). `average` says
+    whether the run kept an average of its last weights.
     """
 
     command: str
@@ -47,6 +48,7 @@ class Header:
     meta_training_cost: float
     peak: float
     tuned: bool | None
+    average: bool
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _header(path: Path, row: Row) -> Header:
             meta_training_cost=number(row, "meta_training_cost"),
             peak=number(row, "peak"),
             tuned=row.get("tuned"),
+            average=row.get("average") is True,
         )
     except KeyError as missing:
         raise ValueError(f"the header of '{path}' lacks {missing}; remove the run") from None

@@ -8,7 +8,7 @@ from meta_lr.csv_text import as_csv
 from meta_lr.report.analysis import Analysis, Method
 from meta_lr.report.comparison import Comparison, mean_and_spread
 
-SPREADS = ("test_last", "test_best", "test_loss", "val")
+SPREADS = ("test_last", "test_best", "test_average", "test_loss", "val")
 VIEWS = ("val_at_steps", "test_at_steps", "val_at_cost", "test_at_cost")
 COSTS = ("num_steps", "cost", "search_cost", "tuning_cost", "seconds", "search_seconds")
 COMPARED = ("reference", "difference", "low", "high", "seeds", "p", "verdict")

@@ -19,11 +19,12 @@ from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Split, Task
 from meta_lr.training import saving
 from meta_lr.training.angle import RunningAngle
+from meta_lr.training.average import RunningAverage
 from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
 from meta_lr.training.record import NAME, Listener, Recorder, locked, provenance, read_rows
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
-from meta_lr.training.rows import Row, rows_from
+from meta_lr.training.rows import Row, is_on_curve, rows_from
 from meta_lr.training.sandbox import InterruptedExperimentError
 from meta_lr.training.stepper import Stepper
 
@@ -43,6 +44,7 @@ def train(
     save_every: int = 0,
     record_every: int = 1,
     angle_every: int = 0,
+    average: bool = False,
     clip: float | None = None,
     device: str = "cpu",
     header: Mapping[str, object] | None = None,
@@ -66,6 +68,8 @@ def train(
         record_every: Record each n-th step.
         angle_every: Steps of a block, for rows with the angle between the last two moves of the
             parameters' mean over blocks; 0 is no such rows.
+        average: Keep an average of the last weights (see `training.average`), and measure it too
+            when "test" is measured, on "val" and on "test". The training stays the same.
         clip: Largest norm of the gradient; None does not clip.
         device: Where model and batches live.
         header: More fields for the record's first row.
@@ -106,6 +110,7 @@ def train(
             stepper,
             recorder,
             RunningAngle(angle_every),
+            RunningAverage(stepper.model, on=average),
             folder,
             eval_every=eval_every or epoch,
             save_every=save_every or epoch,
@@ -128,6 +133,7 @@ class _Run:
     stepper: Stepper
     recorder: Recorder
     angle: RunningAngle
+    average: RunningAverage
     folder: Path | None
     eval_every: int
     save_every: int
@@ -166,10 +172,10 @@ class _Run:
         """Open the record: cut it back to the saved state, or begin it with its header."""
         if self.folder is not None:
             self.recorder.open(self.folder, self.offset, self.record)
-            self.curve = [row for row in read_rows(self.folder) if row.get("split") == "val"]
+            self.curve = [row for row in read_rows(self.folder) if is_on_curve(row)]
             self.enough = self.until(self.curve) if self.curve else None
         if self.step == 0 and self.offset == 0:
-            facts = {"kind": "header", **self.stepper.facts()}
+            facts = {"kind": "header", **self.stepper.facts(), **self.average.identity()}
             self.recorder.add({**facts, **provenance(self.stepper.device), **header})
             self.recorder.flush()  # so that a listener has it before all else
 
@@ -209,6 +215,7 @@ class _Run:
             return False
         row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.stepper.lr}
         self.recorder.add({**row, **self.spent(self.step + 1)})
+        self.average.after_step(self.step + 1)
         if turned := self.angle.after_step(self.stepper.params):
             self.recorder.add(turned)
         return True
@@ -246,14 +253,20 @@ class _Run:
     def finish(self) -> Outcome:
         """Measure on "test", this once, and end the record."""
         twin = copy.deepcopy(self.stepper.model)
-        tested: list[Row] = []
-        for weights in ("last", "best"):
-            if weights == "best" and self.best is not None:
-                twin.load_state_dict(self.best[1])
-            metrics = measure(self.stepper.task, twin, "test", self.stepper.batch)
-            self.add_evaluation("test", weights, metrics)
-            tested.append({"kind": "eval", "split": "test", "weights": weights, **metrics})
+        tested = [self.measure_at("last", twin, "test")]
+        if self.best is not None:
+            twin.load_state_dict(self.best[1])
+        tested.append(self.measure_at("best", twin, "test"))
+        averaged = self.average.model()
+        if averaged is not None:
+            self.measure_at("average", averaged, "val")
+            tested.append(self.measure_at("average", averaged, "test"))
         return self.end("finished", tested)
+
+    def measure_at(self, weights: str, model: nn.Module, split: Split) -> Row:
+        """Measure a model with other weights than the current ones; return the row."""
+        metrics = measure(self.stepper.task, model, split, self.stepper.batch)
+        return self.add_evaluation(split, weights, metrics)
 
     def diverge(self, step: int) -> Outcome:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""
@@ -287,6 +300,7 @@ class _Run:
             test={row["weights"]: {key: row[key] for key in self.val} for row in tested},
             folder=self.folder,
             best=None if self.best is None else self.best[0],
+            average=self.average.model(),
         )
 
     def flush(self) -> int | None:
@@ -312,6 +326,7 @@ class _Run:
             "identity": self.identity(),
             **self.stepper.saved(),
             **self.angle.saved(),
+            **self.average.saved(),
             "step": self.step,
             "seconds": self.elapsed(),
             "best": self.best,
@@ -320,12 +335,14 @@ class _Run:
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this run another one than those that may lie in its folder."""
-        return {**self.stepper.identity(), **self.angle.identity()}
+        own = {**self.angle.identity(), **self.average.identity()}
+        return {**self.stepper.identity(), **own}
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Go on from what `save` saved."""
         self.stepper.load(saved)
         self.angle.load(saved)
+        self.average.load(saved)
         self.step, self.seconds = int(saved["step"]), float(saved["seconds"])
         if not 0 <= self.step <= self.stepper.total_steps:
             raise ValueError(f"step {self.step} of {self.stepper.total_steps}")

@@ -29,11 +29,12 @@ class Outcome:
         model: The model at the last weights.
         state: The controller's last state.
         val: Metrics of the last evaluation on "val".
-        test: Metrics on "test" at the weights "last" and "best" (on val); empty if it ended before
-            its last step, or was not to be tested.
+        test: Metrics on "test" at the weights "last", "best" (on val) and, if one was kept,
+            "average"; empty if it ended before its last step, or was not to be tested.
         folder: Where the record is, if it was kept.
         best: The highest score of an evaluation on "val", that of the weights "best": the accuracy,
             or the negated loss where there is none; None if no evaluation had a finite one.
+        average: The model at the average of its last weights; None if no average was kept.
     """
 
     status: str
@@ -48,3 +49,4 @@ class Outcome:
     test: dict[str, dict[str, float]]
     folder: Path | None
     best: float | None = None
+    average: nn.Module | None = None

@@ -36,6 +36,11 @@ def row_of(path: Path, number: int, line: bytes) -> Row:
     return row
 
 
+def is_on_curve(row: Row) -> bool:
+    """Return whether a row is an evaluation on "val" of the weights at that step."""
+    return row.get("split") == "val" and row.get("weights", "current") == "current"
+
+
 @contextmanager
 def rows_from(path: Path) -> Iterator[None]:
     """Turn what rows without a field, or with a field of another type, lead to into one line.
