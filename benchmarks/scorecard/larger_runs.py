@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 import meta_lr
-from benchmarks.scorecard import average, plain
+from benchmarks.scorecard import plain
 from benchmarks.scorecard.finals import bound, bounded, val_loss
 from benchmarks.scorecard.larger_tasks import OPTIMIZERS, TASKS, Files, problem
 from benchmarks.scorecard.peers import PEERS
@@ -50,7 +50,7 @@ def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
     """
     model, task, worst = made.task.model().train(), made.task, bound(made)
     optimizer = made.make_optimizer(list(model.parameters()))
-    scheduler, averaged = None, AveragedModel(model, avg_fn=average.of_model)
+    scheduler, averaged = None, AveragedModel(model, avg_fn=meta_lr.polynomial_average)
     if isinstance(schedule, SelfTuning):
         scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=made.total_steps)
     lrs: list[float] = []
