@@ -74,8 +74,8 @@ class VariedProblems:
     Args:
         name: Of the distribution; distributions of different names share no problem.
         data: Names in `DATA`, chosen from.
-        networks: Of "mlp", "conv" and "attention", chosen from; one named twice comes twice as
-            often. The kind of network is a problem's family.
+        networks: Of "mlp", "deep" (an MLP of five to seven layers), "conv" and "attention", chosen
+            from; one named twice comes twice as often. The kind of network is a problem's family.
         lengths: Optimizer steps, drawn log-uniformly between the two.
         batch_sizes: Examples per batch, chosen from.
         optimizers: Names in `KINDS`, chosen from.
@@ -211,6 +211,11 @@ def _mlp(draw: Draw) -> Callable[..., nn.Module]:
     return partial(draw.choice((MLP, MLP, GELUMLP, TanhMLP)), hidden=hidden)
 
 
+def _deep(draw: Draw) -> Callable[..., nn.Module]:
+    hidden = (draw.log_integer((16, 64)),) * draw.integer((5, 7))
+    return partial(draw.choice((MLP, GELUMLP, TanhMLP)), hidden=hidden)
+
+
 def _conv(draw: Draw) -> Callable[..., nn.Module]:
     width, depth = draw.choice((4, 8)), draw.integer((1, 3))
     channels = (width,) * (depth - 1) + (2 * width,)
@@ -226,6 +231,7 @@ def _attention(draw: Draw) -> Callable[..., nn.Module]:
 
 _NETWORKS: Mapping[str, Callable[[Draw], Callable[..., nn.Module]]] = {
     "mlp": _mlp,
+    "deep": _deep,
     "conv": _conv,
     "attention": _attention,
 }
