@@ -8,7 +8,8 @@ a loop of your own it is `torch.optim.swa_utils.AveragedModel(model, avg_fn=aver
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -32,10 +33,16 @@ def of_model(average: Tensor, weights: Tensor, averaged: Tensor | int) -> Tensor
 
 def run(copies: Copies, phi: Sequence[Tensor]) -> tuple[Point, Point]:
     """Return all copies at the end of the run: with their weights, and with the average of them."""
+    (ends,) = deque(along(copies, phi), maxlen=1)
+    return ends
+
+
+def along(copies: Copies, phi: Sequence[Tensor]) -> Iterator[tuple[Point, Point]]:
+    """Yield the same after each step."""
     point = copies.start()
     average: Tensors = point.params
     for step in range(copies.problem.total_steps):
         point = copies.run(point, phi, step, 1)
         moved = torch._foreach_lerp(list(average), list(point.params), share(step + 1))
         average = tuple(moved)
-    return point, point._replace(params=average)
+        yield point, point._replace(params=average)

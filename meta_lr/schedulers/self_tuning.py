@@ -215,7 +215,8 @@ class SelfTuning:
                 before.
         """
         if state.path:
-            scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
+            step = min(seen.step, seen.total_steps) - 1
+            scale, memory = self._follow_copies(weights, state, step, seen.total_steps)
         else:
             scale, least = self._first_of_copies(seen)
             memory, state = state.memory, state._replace(path=(seen.params,) * 2, least=least)
