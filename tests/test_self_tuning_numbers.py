@@ -85,6 +85,31 @@ def test_a_run_that_goes_on_beyond_its_end_has_a_learning_rate_of_zero():
     assert run.rates[STEPS:] == [0.0] * STEPS
 
 
+def decayed(params):
+    return torch.optim.AdamW(params, lr=1.0, weight_decay=0.1)
+
+
+def halved(params):
+    """Momentum, with half of the learning rate in the second group."""
+    groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.5}]
+    return torch.optim.SGD(groups, lr=1.0, momentum=0.9, weight_decay=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:step 31 is beyond")
+@pytest.mark.parametrize("make", [decayed, halved])
+def test_beyond_its_end_a_run_keeps_its_weights_and_a_new_schedule_takes_over(make):
+    old = Steered(make=make).run()
+    end = [p.clone() for p in old.net.parameters()]
+    old.run()
+    assert all(map(torch.equal, end, old.net.parameters()))
+    kept = old.state
+    new = Steered(net=old.net, make=lambda params: old.optimizer).run()
+    assert new.moved[0] == pytest.approx(FIRST, rel=1e-6)
+    first, *others = (group["lr"] for group in new.optimizer.param_groups)
+    assert first > 0 and others == ([first / 2] if make is halved else [])
+    assert old.state is kept  # the old schedule is still there, and hears no loss
+
+
 def test_numbers_of_an_accelerator_give_the_same_learning_rates_and_are_read_a_step_later(
     monkeypatch, tmp_path
 ):
