@@ -185,7 +185,7 @@ def fine(change, method, new, old=(0.0, 0.0, 0.0), **more):
 def test_the_tables_of_fine_tuning_subtract_the_tuned_cosine_and_the_old_loss():
     rows = []
     for change, log in zip(second_tasks.CHANGES, (0.0, 0.05, 0.25), strict=True):
-        rows += [fine(change, name, (0.0,) * 3) for name in runs.FINE_TUNING.cosines]
+        rows += [fine(change, name, (0.0,) * 3) for name in runs.PARTS[runs.FINE_TUNING].cosines]
         rows.append(fine(change, "mine", (log - 0.3, log, log + 0.3), old=(log,) * 3))
     (_, _, mine, _, oracle, *_) = tables.new_task(rows_of(*rows), ["mine"])
     assert mine == "| mine | +0.100 ±0.329 | 0.300 | 1 of 3 | +0.000 | +0.050 | +0.250 |"
@@ -227,8 +227,8 @@ def test_the_tables_of_run_lengths_subtract_the_cosine_planned_for_that_length()
     )
     assert f"| mine, planned for that length |{f' {zero} |' * 4}" in shown
     shown = tables.continued(rows_of(*rows), ["mine"])
-    assert f"| mine, a new schedule for T more steps | {half} |" in shown
-    assert "| mine, goes on past its end | -1.000 ±0.000 |" in shown
+    assert f"| mine, a new schedule for T more steps | {half} |{' +0.500 |' * 4}" in shown
+    assert f"| mine, goes on past its end | -1.000 ±0.000 |{' -1.000 |' * 4}" in shown
 
 
 # ------------------------------------------------------------------- the command
@@ -237,11 +237,10 @@ def test_the_tables_of_run_lengths_subtract_the_cosine_planned_for_that_length()
 def test_the_command_runs_what_is_missing_and_prints_the_tables(
     tmp_path, capsys, monkeypatch, short
 ):
-    parts = (replaced(runs.FINE_TUNING, "noise"), replaced(runs.LENGTHS, "regression"))
-    monkeypatch.setattr(runs, "_BY_FAMILY", {part.families[0]: part for part in parts})
+    for part, family in ((runs.FINE_TUNING, "noise"), (runs.LENGTHS, "regression")):
+        only = runs.PARTS[part]._replace(families=(family,))
+        monkeypatch.setitem(runs.PARTS, part, only)
     monkeypatch.setattr(second_tasks, "KINDS", second_tasks.KINDS[:1])
-    for name, part in zip(("FINE_TUNING", "LENGTHS"), parts, strict=True):
-        monkeypatch.setattr(tables, name, part)
     checkpoint.save(tmp_path / "mine", silent(), trained_on={"cost": 1}, card="")
     store = tmp_path / "rows.jsonl"
     options = ["--problems=1", "--seeds=2", f"--store={store}"]
@@ -255,11 +254,9 @@ def test_the_command_runs_what_is_missing_and_prints_the_tables(
     fine_tuning.main(arguments)
     assert store.read_bytes() == before and capsys.readouterr().out.endswith(shown[-200:])
     monkeypatch.setattr(fine_tuning, "run", lambda *key: pytest.fail("all rows are there"))
-    fine_tuning.main(arguments)
-
-
-def replaced(part, family):
-    return part._replace(families=(family,))
+    fine_tuning.main([*arguments, "--only=run-lengths"])
+    shown = capsys.readouterr().out
+    assert "continued to 2 T" in shown and "new task" not in shown and "usual" not in shown
 
 
 @pytest.mark.parametrize(

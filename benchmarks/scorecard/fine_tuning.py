@@ -1,7 +1,7 @@
 """Learned schedules, untuned, in fine-tuning and in runs whose length changes.
 
     python -m benchmarks.scorecard.fine_tuning self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
-        [--problems 4] [--seeds 3] [--store runs/fine_tuning.jsonl]
+        [--only fine-tuning] [--problems 4] [--seeds 3] [--store runs/fine_tuning.jsonl]
 
 Fine-tuning: a network is trained on one task, then all its weights on a second task with few
 examples: other classes, noisy images or other labels. Run length: a schedule planned for T steps is
@@ -27,9 +27,9 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from benchmarks.scorecard import fine_tuning_tables as tables
 from benchmarks.scorecard.__main__ import CONTROL, named
-from benchmarks.scorecard.fine_tuning_runs import FINE_TUNING, SCRATCH, asked, best, missing, run
+from benchmarks.scorecard.fine_tuning_runs import PARTS, SCRATCH, asked, best, missing, run
+from benchmarks.scorecard.fine_tuning_tables import TABLES
 from benchmarks.scorecard.learned import silent
 from benchmarks.scorecard.store import Key, Row, Store
 from meta_lr.schedulers.self_tuning import SelfTuning
@@ -40,22 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = _parsed(arguments)
     torch.set_num_threads(1)
     schedules = {**dict(args.schedules), CONTROL: silent()}
-    keys = list(asked(range(args.problems), list(schedules)))
+    parts = [args.only] if args.only else list(PARTS)
+    keys = list(asked(range(args.problems), list(schedules), parts))
     found = fill(Store(args.store), keys, schedules, args.seeds)
-    usual = best([row for (family, _, _), row in found.items() if family == SCRATCH])
-    print(f"usual peak from scratch: {10**usual:.3g} (SGD's unit)")
-    titles = {
-        "new task: log loss less that of the tuned cosine": tables.new_task,
-        "old task: log loss less that before fine-tuning": tables.old_task,
-        "stopped early: log loss less that of the tuned cosine planned for that length": (
-            tables.stopped
-        ),
-        "continued to 2 T: log loss less that of the tuned cosine planned for 2 T": (
-            tables.continued
-        ),
-    }
-    for title, table in titles.items():
-        print("\n".join(["", title, "", *table(found, list(schedules))]))
+    scratch = [row for (family, _, _), row in found.items() if family == SCRATCH]
+    if scratch:
+        print(f"usual peak from scratch: {10 ** best(scratch):.3g} (SGD's unit)")
+    for part in parts:
+        for title, table in TABLES[part].items():
+            print("\n".join(["", title, "", *table(found, list(schedules))]))
 
 
 def fill(
@@ -80,6 +73,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("schedules", nargs="+", type=named, metavar="NAME=CHECKPOINT")
+    parser.add_argument("--only", choices=PARTS, help="one of the two questions")
     parser.add_argument("--problems", type=int, default=4, help="of each family")
     parser.add_argument("--seeds", type=int, default=3, help="that score all methods")
     parser.add_argument("--store", type=Path, default=Path("runs/fine_tuning.jsonl"))
@@ -87,8 +81,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = [name for name, _ in args.schedules]
     if len(set(names)) < len(names):
         parser.error(f"a name comes twice in {', '.join(names)}; give each checkpoint its own")
-    for name in FINE_TUNING.cosines:
-        if name in names:
+    for name in names:
+        if any(name in part.cosines for part in PARTS.values()):
             parser.error(f"{name!r} is the name of another row; choose another")
     for name, least in (("problems", 1), ("seeds", 2)):
         if getattr(args, name) < least:

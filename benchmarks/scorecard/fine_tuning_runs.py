@@ -29,20 +29,23 @@ class Part(NamedTuple):
     cosines: tuple[str, ...]
 
 
-FINE_TUNING = Part(
-    tuple(second_tasks.CHANGES), second_tasks.second, second_tasks.run, (ORACLE, USUAL, GLOBAL)
-)
-LENGTHS = Part(run_lengths.FAMILIES, run_lengths.problem, run_lengths.run, (ORACLE,))
-_BY_FAMILY = {family: part for part in (FINE_TUNING, LENGTHS) for family in part.families}
+FINE_TUNING, LENGTHS = "fine-tuning", "run-lengths"
+PARTS = {
+    FINE_TUNING: Part(
+        tuple(second_tasks.CHANGES), second_tasks.second, second_tasks.run, (ORACLE, USUAL, GLOBAL)
+    ),
+    LENGTHS: Part(run_lengths.FAMILIES, run_lengths.problem, run_lengths.run, (ORACLE,)),
+}
 
 
-def asked(numbers: Sequence[int], names: Sequence[str]) -> Iterator[Key]:
+def asked(numbers: Sequence[int], names: Sequence[str], parts: Sequence[str]) -> Iterator[Key]:
     """Yield all rows; each comes after those that its peak follows from."""
-    for number in range(len(second_tasks.KINDS)):
+    for number in range(len(second_tasks.KINDS) if FINE_TUNING in parts else 0):
         yield SCRATCH, number, TUNED
     for number in numbers:
-        for family, part in _BY_FAMILY.items():
-            yield from ((family, number, name) for name in (TUNED, *part.cosines, *names))
+        for part in map(PARTS.__getitem__, parts):
+            for family in part.families:
+                yield from ((family, number, name) for name in (TUNED, *part.cosines, *names))
 
 
 def missing(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], seeds: int) -> bool:
@@ -63,7 +66,7 @@ def run(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], seeds: int) -
     scoring = [len(CHOOSING) + seed for seed in range(seeds)]
     problems = [_made(family, number, seed) for seed in scoring]
     by = steered(rows, key, schedules, unit=problems[0].unit)
-    found = [_BY_FAMILY[family].run(family, number, seed, by) for seed in scoring]
+    found = [_part(family).run(family, number, seed, by) for seed in scoring]
     logs = {place: [one[place] for one in found] for place in found[0]}
     worst = [bound(problem) for problem in problems]
     return {**row, "fingerprint": by.fingerprint, "seeds": seeds, "logs": logs, "worst": worst}
@@ -95,4 +98,8 @@ def _mean(rows: Sequence[Row], decade: float) -> float:
 def _made(family: str, number: int, seed: int) -> Problem:
     if family == SCRATCH:
         return second_tasks.first("noise", number, seed)
-    return _BY_FAMILY[family].problem(family, number, seed)
+    return _part(family).problem(family, number, seed)
+
+
+def _part(family: str) -> Part:
+    return next(part for part in PARTS.values() if family in part.families)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.scorecard.fine_tuning_runs import FINE_TUNING, LENGTHS, ORACLE, USUAL, Part
+from benchmarks.scorecard.fine_tuning_runs import FINE_TUNING, LENGTHS, ORACLE, PARTS, USUAL
 from benchmarks.scorecard.run_lengths import EXTENDED, RESTARTED, place
 from benchmarks.scorecard.second_tasks import BEFORE, NEW, OLD
 from benchmarks.scorecard.store import Row, Rows
@@ -20,21 +20,21 @@ Where = tuple[str, str]  # a method, and the place of a measurement
 
 def new_task(rows: Rows, names: Sequence[str]) -> list[str]:
     """Return the table of the second task: its final loss, less that of the tuned cosine."""
-    changes = list(FINE_TUNING.families)
+    changes = PARTS[FINE_TUNING].families
     head = ["method", "mean [95 %]", "spread over seeds", "failures", *changes]
-    methods = (*names, *FINE_TUNING.cosines)
+    methods = (*names, *PARTS[FINE_TUNING].cosines)
     body = [_new(rows, name, kind) for name in methods for kind in ("", AVERAGED)]
     return markdown([head, *body])
 
 
 def old_task(rows: Rows, names: Sequence[str]) -> list[str]:
     """Return the table of the first task: how much its loss has grown by fine-tuning."""
-    head = ["method", "mean [95 %]", *FINE_TUNING.families]
+    head = ["method", "mean [95 %]", *PARTS[FINE_TUNING].families]
     body = []
-    for name in (*names, *FINE_TUNING.cosines):
+    for name in (*names, *PARTS[FINE_TUNING].cosines):
         for kind in ("", AVERAGED):
             lost = apart(rows, FINE_TUNING, (name, OLD + kind), (name, BEFORE))
-            body.append([name + kind, _shown(lost), *(f"{one:+.3f}" for one in lost.values())])
+            body.append([name + kind, *_cells(lost)])
     return markdown([head, *body])
 
 
@@ -62,18 +62,18 @@ def continued(rows: Rows, names: Sequence[str]) -> list[str]:
         "its state in a schedule of 2 T": EXTENDED,
         "planned for 2 T": place(2, 2),
     }
-    body = [
-        [f"{name}, {words}", _shown(apart(rows, LENGTHS, (name, where), (ORACLE, place(2, 2))))]
-        for name in (*names, ORACLE)
-        for words, where in ways.items()
-    ]
-    return markdown([["method", "at 2 T [95 %]"], *body])
+    body = []
+    for name in (*names, ORACLE):
+        for words, where in ways.items():
+            found = apart(rows, LENGTHS, (name, where), (ORACLE, place(2, 2)))
+            body.append([f"{name}, {words}", *_cells(found)])
+    return markdown([["method", "mean [95 %]", *PARTS[LENGTHS].families], *body])
 
 
-def apart(rows: Rows, part: Part, ours: Where, theirs: Where) -> dict[str, float]:
+def apart(rows: Rows, part: str, ours: Where, theirs: Where) -> dict[str, float]:
     """Return the mean difference of each family's problems."""
     found = {}
-    for family in part.families:
+    for family in PARTS[part].families:
         numbers = sorted({number for of, number, name in rows if (of, name) == (family, ours[0])})
         found[family] = statistics.fmean(
             _mean(rows, family, number, *ours) - _mean(rows, family, number, *theirs)
@@ -87,8 +87,8 @@ def _new(rows: Rows, name: str, kind: str) -> list[str]:
     of = [row for key, row in rows.items() if key[0] in found and key[2] == name]
     spread = statistics.fmean(statistics.stdev(row["logs"][NEW + kind]) for row in of)
     failures = f"{sum(_failed(rows, row, NEW + kind) for row in of)} of {len(of)}"
-    by_change = (f"{one:+.3f}" for one in found.values())
-    return [name + kind, _shown(found), f"{spread:.3f}", failures, *by_change]
+    mean, *by_change = _cells(found)
+    return [name + kind, mean, f"{spread:.3f}", failures, *by_change]
 
 
 def _failed(rows: Rows, row: Row, where: str) -> bool:
@@ -115,5 +115,22 @@ def _mean(rows: Rows, family: str, number: int, name: str, where: str) -> float:
     return statistics.fmean(rows[family, number, name]["logs"][where])
 
 
+def _cells(by_family: Mapping[str, float]) -> list[str]:
+    return [_shown(by_family), *(f"{one:+.3f}" for one in by_family.values())]
+
+
 def _shown(by_family: Mapping[str, float]) -> str:
     return "{:+.3f} ±{:.3f}".format(*interval([*by_family.values()]))
+
+
+# Of each part: title -> what makes the table.
+TABLES: dict[str, dict[str, Callable[[Rows, Sequence[str]], list[str]]]] = {
+    FINE_TUNING: {
+        "new task: log loss less that of the tuned cosine": new_task,
+        "old task: log loss less that before fine-tuning": old_task,
+    },
+    LENGTHS: {
+        "stopped early: log loss less that of the tuned cosine planned for that length": stopped,
+        "continued to 2 T: log loss less that of the tuned cosine planned for 2 T": continued,
+    },
+}
