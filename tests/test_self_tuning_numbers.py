@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from meta_lr import host
+from meta_lr import ControlledLR, host
 from meta_lr.protocol import HostLoss
 from meta_lr.schedulers.integrator import Integrator
 from meta_lr.training.losses import summarise
@@ -83,6 +83,46 @@ def test_a_run_that_goes_on_beyond_its_end_has_a_learning_rate_of_zero():
     with pytest.warns(UserWarning, match="beyond total_steps"):
         run.run()
     assert run.rates[STEPS:] == [0.0] * STEPS
+
+
+def decayed(params):
+    return torch.optim.AdamW(params, lr=1.0, weight_decay=0.1)
+
+
+def halved(params):
+    """Momentum, with half of the learning rate in the second group."""
+    groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.5}]
+    return torch.optim.SGD(groups, lr=1.0, momentum=0.9, weight_decay=0.1)
+
+
+@pytest.mark.filterwarnings("ignore:step 31 is beyond")
+@pytest.mark.parametrize("make", [decayed, halved])
+def test_beyond_its_end_a_run_keeps_its_weights_and_a_new_schedule_takes_over(make):
+    old = Steered(make=make).run()
+    end, state = [p.clone() for p in old.net.parameters()], old.state
+    old.run()
+    assert all(map(torch.equal, end, old.net.parameters())) and old.state is state
+    new = Steered(net=old.net, make=lambda params: old.optimizer).run()
+    assert new.moved[0] == pytest.approx(FIRST, rel=1e-6)
+    first, *others = (group["lr"] for group in new.optimizer.param_groups)
+    assert first > 0 and others == ([first / 2] if make is halved else [])
+    assert old.state is state  # the old schedule is still there, and reads nothing
+
+
+@pytest.mark.filterwarnings("ignore:step 31 is beyond")
+@pytest.mark.parametrize("beyond", [0, 1, 200])
+def test_a_longer_schedule_goes_on_from_the_state_at_the_end(beyond):
+    run = Steered().run()
+    run.steps = beyond
+    scheduler = run.run().scheduler
+    total = beyond + 2 * STEPS
+    run.scheduler = ControlledLR(run.optimizer, scheduler.controller, total_steps=total)
+    run.scheduler.load_state_dict(scheduler.state_dict())
+    del scheduler
+    run.steps = STEPS
+    run.run()
+    assert run.rates[STEPS + beyond] > 2 * run.rates[STEPS - 1]
+    assert run.state.num_alarms == 0
 
 
 def test_numbers_of_an_accelerator_give_the_same_learning_rates_and_are_read_a_step_later(

@@ -6,7 +6,8 @@ DoG and our schedules are averaged alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,10 +20,16 @@ from meta_lr.training.average import share
 
 def run(copies: Copies, phi: Sequence[Tensor]) -> tuple[Point, Point]:
     """Return all copies at the end of the run: with their weights, and with the average of them."""
+    (ends,) = deque(along(copies, phi), maxlen=1)
+    return ends
+
+
+def along(copies: Copies, phi: Sequence[Tensor]) -> Iterator[tuple[Point, Point]]:
+    """Yield the same after each step."""
     point = copies.start()
     average: Tensors = point.params
     for step in range(copies.problem.total_steps):
         point = copies.run(point, phi, step, 1)
         moved = torch._foreach_lerp(list(average), list(point.params), share(step + 1))
         average = tuple(moved)
-    return point, point._replace(params=average)
+        yield point, point._replace(params=average)

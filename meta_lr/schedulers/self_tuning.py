@@ -111,6 +111,9 @@ class SelfTuning:
     begins at zero counts as large as torch would initialise it, and a first update of zero counts
     as large as the weights.
 
+    Beyond the end of the run the learning rate is 0 and the state stays as it is, so that a longer
+    run can go on from it.
+
     Args:
         weights: Of the network.
         net: With two outputs.
@@ -181,8 +184,10 @@ class SelfTuning:
 
     def __call__(self, view: StepView, state: SelfTuningState) -> tuple[float, SelfTuningState]:
         """Return the learning rate of this step, and the next state."""
+        if state.path and view.step >= view.total_steps:
+            return 0.0, state
         if state.path:
-            state, last = self._last(state, min(view.step, view.total_steps) - 1, view.total_steps)
+            state, last = self._last(state, view.step - 1, view.total_steps)
             lr, scale = self._follow(state, last)
         else:
             lr, scale, state = self._first(view, state)
@@ -214,6 +219,8 @@ class SelfTuning:
             state: That of `init`, each tensor with a first dimension for the copy, or of the step
                 before.
         """
+        if state.path and seen.step >= seen.total_steps:
+            return torch.zeros_like(seen.losses), state
         if state.path:
             scale, memory = self._follow_copies(weights, state, seen.step - 1, seen.total_steps)
         else:

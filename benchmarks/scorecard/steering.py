@@ -1,0 +1,34 @@
+"""What steers one run: a learned schedule, or a cosine with a peak of its own."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from benchmarks.scorecard.tuned import Tuned
+from meta_lr.bilevel.copies import Schedule
+from meta_lr.schedulers.network import Tensors
+from meta_lr.schedulers.self_tuning import SelfTuning
+
+Outcome = dict[str, float]  # log of a validation loss, nats, by the place where it is measured
+
+
+class Steering(NamedTuple):
+    """A schedule with its weights, for one copy."""
+
+    schedule: Schedule
+    phi: Tensors
+    fingerprint: str  # a row with another one is made again
+
+
+def learned(schedule: SelfTuning) -> Steering:
+    """Return a learned schedule."""
+    phi = tuple(weight[None] for weight in schedule.weights)
+    return Steering(schedule, phi, schedule.fingerprint)
+
+
+def cosine(decade: float, unit: float) -> Steering:
+    """Return a cosine with warm-up, its peak in plain SGD's unit."""
+    phi = (torch.tensor([10.0**decade * unit]), torch.zeros(1))
+    return Steering(Tuned(), phi, f"cosine {decade:+.1f}")
