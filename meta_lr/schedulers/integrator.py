@@ -15,7 +15,6 @@ _TINY = 1e-30  # of learning rates that are divided by
 _WORST = 50.0  # logarithm of a loss that is not finite
 _SMOOTH = 0.1  # share of a new loss in the smoothed one
 _LOWEST, _HIGHEST = -30.0, 20.0  # logarithms of the scale
-_MOMENTUM = 1.0
 _NOISE = 1.5  # deviations of a loss that a rise of the smoothed one must exceed
 _JUMP = 1e3  # largest growth of a gradient in a step that is believed
 _FOLLOW = 0.3  # share of what the clamp takes away that the scale falls by; also its most
