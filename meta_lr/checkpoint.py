@@ -45,6 +45,7 @@ from meta_lr.schedulers.network import Network, Tensors
 from meta_lr.schedulers.self_tuning import SelfTuning
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+DEFAULT = "self-tuning"  # the bundled checkpoint that is taken where none is named
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
 
 _MOST_CONFIG, _MOST_WEIGHTS = 2**20, 2**30  # bytes; a larger file is no checkpoint's
@@ -118,7 +119,7 @@ def load(folder: Path) -> tuple[Scheduler, Contract]:
 
 
 def load_pretrained(
-    name: str | os.PathLike[str],
+    name: str | os.PathLike[str] = DEFAULT,
     peak: float | None = None,
     *,
     fallback: Literal["cosine"] | None = None,
@@ -127,7 +128,8 @@ def load_pretrained(
 
     Args:
         name: A bundled checkpoint such as "mlr-snet-cifar10", a folder, or
-            "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub).
+            "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub). Without a name
+            it is "self-tuning", which finds its own learning rate and takes any optimizer.
         peak: The rate at full output, or, where the scheduler corrects a cosine (`anneal`), that
             cosine's peak. Without it the checkpoint's own holds, be it a number or a
             formula, and the scheduler is refused by an optimizer of another family than it was

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from meta_lr import callers, protocol
+from meta_lr import callers, checkpoint, protocol
 from meta_lr.protocol import Average, Controller, Need
 from meta_lr.training import accumulation, advice, hooks, refusals
 from meta_lr.training.groups import Groups, own, refuse_complex
@@ -61,7 +61,8 @@ class ControlledLR(LRScheduler):
             with such a one as its `optimizer`.
         controller: Chooses the rate of the first parameter group; the other groups keep their
             ratio to it, or have `lr_scale`. Both are read when a group is first seen. Or the name
-            of a checkpoint, as `load_pretrained` takes it.
+            of a checkpoint, as `load_pretrained` takes it. Without one it is "self-tuning": it
+            finds its own learning rate, and that of the optimizer is not used.
         total_steps: Length of the run in optimizer steps, 0 if unknown; for a policy, in calls of
             `step()`, of which accelerate makes one per process.
         steps_per_epoch: Optimizer steps in one pass over the training data, 0 if unknown.
@@ -80,7 +81,7 @@ class ControlledLR(LRScheduler):
     def __init__(
         self,
         optimizer: Optimizer,
-        controller: Controller | str | os.PathLike[str],
+        controller: Controller | str | os.PathLike[str] = checkpoint.DEFAULT,
         *,
         total_steps: int = 0,
         steps_per_epoch: int = 0,
