@@ -13,9 +13,10 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(INSTALLED)  ## meta-train on digits, transfer, write the report (2 minutes)
+demo: $(INSTALLED)  ## MLR-SNet on digits, then the self-tuning schedule on text (3 minutes)
 	$(BIN)/meta-lr meta-train experiment=quickstart
 	$(BIN)/meta-lr transfer experiment=quickstart_transfer
+	OMP_NUM_THREADS=1 $(BIN)/python examples/self_tuning.py
 
 lint: $(INSTALLED)  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -13,7 +13,7 @@ from meta_lr.schedulers.self_tuning import SelfTuning
 def card(done: MetaTraining, best: Scheduler, name: str) -> str:
     """Return the card, in Markdown, of the scheduler that a meta-training found best."""
     plan = done.plan
-    return f"""# A schedule learned from {plan.pool} short trainings
+    return f"""# A schedule learned from many short trainings
 
 ```python
 scheduler = meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{name}"), total_steps=...)
@@ -24,8 +24,9 @@ scheduler = meta_lr.ControlledLR(optimizer, meta_lr.load_pretrained("{name}"), t
 
 {done.update:,} updates of phi at a cost of {done.cost:,.0f} plain training steps, baselines and
 evaluations included; episodes that diverged and were dropped: {done.num_diverged}. On
-{plan.held_out} problems of the same family, which chose phi, the final validation loss is
-{done.best_score:+.3f} nats from that of a cosine at peak {plan.peak:g} (below 0 is better).
+{plan.held_out} other problems of the same kind, which chose phi, the final validation loss is
+{done.best_score:+.3f} nats from that of a cosine at peak {plan.peak:g}; below 0 is
+better. Where there are several kinds of network, this is the mean of the worst one.
 
     {plan!r}
 """
