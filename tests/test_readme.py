@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import torch
 
 README = Path(__file__).parents[1] / "README.md"
@@ -13,7 +12,6 @@ def python_blocks():
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.filterwarnings("ignore:the loss .* is outside")
 def test_the_loop_of_the_readme_runs_and_sets_rates():
     torch.manual_seed(0)
     x = torch.randn(64, 5)
@@ -32,7 +30,7 @@ def test_the_loop_of_the_readme_runs_and_sets_rates():
     exec(block, names)
     assert len(rates) == 12
     assert 1.0 not in rates and len(set(rates)) > 1
-    assert max(rates) <= names["learned"].gamma
+    assert rates[-1] < max(rates)  # it falls to zero at the end of the run
 
 
 def test_the_readme_is_short():
