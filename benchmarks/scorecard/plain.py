@@ -47,7 +47,7 @@ def train(problem: Problem, begin: Begin) -> Finals:
 
 @torch.no_grad()
 def renew_statistics(problem: Problem, model: nn.Module) -> None:
-    """Measure the statistics of batch normalisation anew, at these weights, on training batches."""
+    """Measure the statistics of batch normalisation again, at these weights, on training batches."""
     layers = [
         layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
     ]

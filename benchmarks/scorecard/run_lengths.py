@@ -91,11 +91,11 @@ def further(made: Problem, end: Point, by: Steering) -> dict[str, Tensor]:
     """
     total = made.total_steps
     longer = made._replace(total_steps=2 * total)
-    anew, extended = (
+    restarted, extended = (
         Copies(longer, schedule, 1) for schedule in (Restarted(by.schedule, total), by.schedule)
     )
-    fresh = end._replace(state=anew.start().state)
+    fresh = end._replace(state=restarted.start().state)
     return {
-        RESTARTED: anew.mean_loss(anew.run(fresh, by.phi, total, total), "val"),
+        RESTARTED: restarted.mean_loss(restarted.run(fresh, by.phi, total, total), "val"),
         EXTENDED: extended.mean_loss(extended.run(end, by.phi, total, total), "val"),
     }
