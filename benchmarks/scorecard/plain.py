@@ -47,10 +47,8 @@ def train(problem: Problem, begin: Begin) -> Finals:
 
 @torch.no_grad()
 def renew_statistics(problem: Problem, model: nn.Module) -> None:
-    """Measure the statistics of batch normalisation again, at these weights, on training batches."""
-    layers = [
-        layer for layer in model.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    ]
+    """Measure the statistics of batch normalisation at these weights, on training batches."""
+    layers = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # the plain mean over the batches
