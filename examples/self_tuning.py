@@ -1,6 +1,6 @@
 """The self-tuning schedule beside cosines, on a small transformer that reads Python's own manual.
 
-    python examples/self_tuning.py [--steps 300] [--text novel.txt] [--out runs/self_tuning]
+    python examples/self_tuning.py [--steps 300] [--seed 0] [--text novel.txt] [--out FOLDER]
 
 It trains with SGD with momentum and with AdamW: at torch's default learning rate, at the one peak
 that is best over the small problems of meta-training, at eight peaks (of which the best is shown),
@@ -98,10 +98,12 @@ def cosine(optimizer: Optimizer, steps: int) -> torch.optim.lr_scheduler.LRSched
     return torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
-def train(name: str, text: Text, make: Callable[..., Optimizer], peak: float, steps: int) -> Run:
+def train(
+    name: str, text: Text, make: Callable[..., Optimizer], peak: float, steps: int, seed: int = 0
+) -> Run:
     """Train from the same weights on the same batches; a peak of 0 is the self-tuning schedule."""
-    torch.manual_seed(0)
-    model, draws = Transformer(text.symbols), torch.Generator().manual_seed(0)
+    torch.manual_seed(seed)
+    model, draws = Transformer(text.symbols), torch.Generator().manual_seed(seed)
     optimizer = make(model.parameters(), lr=peak or 1.0)
     learned = meta_lr.ControlledLR(optimizer, total_steps=steps) if not peak else None
     usual = cosine(optimizer, steps) if peak else None
@@ -122,10 +124,10 @@ def train(name: str, text: Text, make: Callable[..., Optimizer], peak: float, st
         return Run(name, loss_of(model.eval(), text.val).item(), lrs, losses)
 
 
-def compare(text: Text, kind: str, steps: int) -> list[Run]:
+def compare(text: Text, kind: str, steps: int, seed: int) -> list[Run]:
     """Return the runs with one optimizer: default, global peak, best peak, self-tuning."""
     make, default, usual = OPTIMIZERS[kind]
-    run = partial(train, text=text, make=make, steps=steps)
+    run = partial(train, text=text, make=make, steps=steps, seed=seed)
     peaks = [usual * factor for factor in TUNED]
     tuned = [
         run(f"cosine, best of {len(peaks)}: {p:.2g}", peak=p)
@@ -180,11 +182,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
     parser.add_argument("--text", type=Path, help="a plain text; without it Python's manual")
     parser.add_argument("--out", type=Path, default=Path("runs/self_tuning"))
     args = parser.parse_args()
     text = read(args.text)
-    found = {kind: compare(text, kind, args.steps) for kind in OPTIMIZERS}
+    found = {kind: compare(text, kind, args.steps, args.seed) for kind in OPTIMIZERS}
     path = args.out / "self_tuning.svg"
     draw(found, path)
     print(table(found), f"\n\nfigure: {path}")
