@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,64 @@ from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import Sandbox
 
 
+class Truncated(ABC):
+    """The exact gradient within each window; what came before it is held constant."""
+
+    @property
+    def reads_baseline(self) -> bool:
+        """Whether episodes need the baseline's curve."""
+        return True
+
+    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
+        """Return an episode at its start, with the state of one run."""
+        controller = differentiable(learner)
+        nowhere = Episode(problem, curve, 0, Point((), (), {}, ()), torch.zeros(0, size))
+        start = LookAhead(controller, waiting(nowhere, controller)).start(controller.init())
+        return nowhere._replace(point=start)
+
+    def window(
+        self,
+        episode: Episode,
+        learner: Schedule,
+        phi: tuple[Tensor, ...],
+        weights: Sequence[float],
+        *,
+        seed: int,
+    ) -> Windowed:
+        """Go on by one inner step per weight, and compute the gradient in phi."""
+        phi = tuple(weight.detach().requires_grad_() for weight in phi)
+        controller = differentiable(learner, phi)
+        view = waiting(episode, controller)
+        with torch.enable_grad():
+            score, grads, end = self.walked(episode, controller, view, phi, weights)
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        after = episode._replace(step=episode.step + len(weights), point=end)
+        return Windowed(score, flat, after, view.sandbox.cost)
+
+    @abstractmethod
+    def walked(
+        self,
+        episode: Episode,
+        controller: Controller,
+        view: StepView,
+        phi: tuple[Tensor, ...],
+        weights: Sequence[float],
+    ) -> tuple[float, Sequence[Tensor], Point]:
+        """Return the weighted score of a window, its gradient in phi, and where the window ends.
+
+        Args:
+            episode: Where the inner problem is.
+            controller: The schedule with phi as its weights.
+            view: Of the window's first step.
+            phi: What the gradient is taken in.
+            weights: Of the scores after each step of the window.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class TruncatedBackprop:
-    """Exact back-propagation within each window; what came before it is held constant.
+class TruncatedBackprop(Truncated):
+    """Exact back-propagation within each window, which is walked back step by step.
 
     Update:
         grad = d/dphi of the window's objective, from where the episode stands
@@ -41,54 +97,17 @@ class TruncatedBackprop:
 
     second_order: bool = True
 
-    @property
-    def reads_baseline(self) -> bool:
-        """Whether episodes need the baseline's curve."""
-        return True
-
-    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
-        """Return an episode at its start."""
-        return begun(problem, curve, learner, size)
-
-    def window(
+    def walked(
         self,
         episode: Episode,
-        learner: Schedule,
+        controller: Controller,
+        view: StepView,
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
-        *,
-        seed: int,
-    ) -> Windowed:
-        """Go on by one inner step per weight, and compute the gradient in phi."""
-        phi = tuple(weight.detach().requires_grad_() for weight in phi)
-        view = waiting(episode, differentiable(learner, phi))
-        run = _Scored(differentiable(learner, phi), view, episode, len(weights))
-        with torch.enable_grad():
-            score, grads, end = adjoint(
-                run, episode.point, phi, weights, second_order=self.second_order
-            )
-        return moved_on(episode, score, grads, end, len(weights), view.sandbox.cost)
-
-
-def begun(problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
-    """Return an episode at its start, with the state of one run."""
-    controller = differentiable(learner)
-    nowhere = Episode(problem, curve, 0, Point((), (), {}, ()), torch.zeros(0, size))
-    start = LookAhead(controller, waiting(nowhere, controller)).start(controller.init())
-    return nowhere._replace(point=start)
-
-
-def moved_on(
-    episode: Episode,
-    score: float,
-    grads: Sequence[Tensor],
-    end: Point,
-    steps: int,
-    cost: float,
-) -> Windowed:
-    """Return what a window of `steps` steps gave that ends at `end`."""
-    flat = torch.cat([grad.reshape(-1) for grad in grads])
-    return Windowed(score, flat, episode._replace(step=episode.step + steps, point=end), cost)
+    ) -> tuple[float, Sequence[Tensor], Point]:
+        """Walk the window, then walk it back."""
+        run = _Scored(controller, view, episode, len(weights))
+        return adjoint(run, episode.point, phi, weights, second_order=self.second_order)
 
 
 class _Scored(LookAhead):

@@ -8,19 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.copies import Schedule
-from meta_lr.bilevel.differentiable import differentiable
-from meta_lr.bilevel.episodes import Episode, Windowed
+from meta_lr.bilevel.episodes import Episode
 from meta_lr.bilevel.look_ahead import Point, detached
-from meta_lr.bilevel.problems import Problem
-from meta_lr.bilevel.windowed import begun, moved_on, nats, waiting
-from meta_lr.protocol import params_of
+from meta_lr.bilevel.windowed import Truncated, nats
+from meta_lr.protocol import Controller, StepView, params_of
 from meta_lr.training.sandbox import Sandbox
 
 
 @dataclass(frozen=True)
-class TruncatedUnroll:
+class TruncatedUnroll(Truncated):
     """The same gradient as `TruncatedBackprop`, through the unrolled inner loop of MLR-SNet.
 
     Update:
@@ -33,40 +29,26 @@ class TruncatedUnroll:
         4 plain steps per inner step and 1 per meta loss; memory for the graphs of all steps
     """
 
-    @property
-    def reads_baseline(self) -> bool:
-        """Whether episodes need the baseline's curve."""
-        return True
-
-    def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
-        """Return an episode at its start."""
-        return begun(problem, curve, learner, size)
-
-    def window(
+    def walked(
         self,
         episode: Episode,
-        learner: Schedule,
+        controller: Controller,
+        view: StepView,
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
-        *,
-        seed: int,
-    ) -> Windowed:
-        """Go on by one inner step per weight, and compute the gradient in phi."""
+    ) -> tuple[float, Sequence[Tensor], Point]:
+        """Unroll the window with all its graphs, and differentiate it as a whole."""
         from meta_lr.bilevel.unroll import unrolled  # `higher` is only loaded where it is used
 
-        phi = tuple(weight.detach().requires_grad_() for weight in phi)
-        controller = differentiable(learner, phi)
-        view = waiting(episode, controller)
         sandbox = view.sandbox
         _place(sandbox, episode.point)
 
         def score(model: nn.Module, taken: int) -> Tensor:
             return nats(episode, sandbox.loss_of(model, "meta", taken), taken)
 
-        with torch.enable_grad(), sandbox.trial() as trial:
+        with sandbox.trial() as trial:
             total, end = unrolled(trial, controller, episode.point.state, view, weights, score)
-            grads = _slopes(total, phi)
-        return moved_on(episode, total.item(), grads, detached(end), len(weights), sandbox.cost)
+            return total.item(), _slopes(total, phi), detached(end)
 
 
 def _place(sandbox: Sandbox, point: Point) -> None:

@@ -296,8 +296,8 @@ class SelfTuning:
         own, copies = self._own, len(state.last)
         with np.errstate(all="ignore"):  # infinities and NaN are part of the arithmetic
             scale = Scale(*by.apart(state.scale))
-            loss, *totals = by.apart(state.last)
-            found = (loss, *signals_of(totals, by.ops.sqrt))
+            loss, *numbers = by.apart(state.last)
+            found = (loss, *signals_of(numbers, by.ops.sqrt))
             loss, *numbers = (by.ops.finite(number, _HUGE) for number in found)
             loss = by.ops.pick(loss, loss, by.ops.exp(scale.level))
             now = Moment(loss, step, total_steps, Signals(*numbers))
@@ -329,17 +329,17 @@ class SelfTuning:
         return self.net.fold_scores(self.weights)
 
 
-def _seen(view: StepView, totals: Tensor) -> Any:
+def _seen(view: StepView, found: Tensor) -> Any:
     """Return the loss and the totals: numbers, or a tensor whose copy to the host has begun."""
-    if host.is_near(totals):
-        return (view.loss_item(), *totals.tolist())
-    loss = view.loss.reshape(1).to(totals, non_blocking=True)
-    return host.send(torch.cat((loss, totals)))
+    if host.is_near(found):
+        return (view.loss_item(), *found.tolist())
+    loss = view.loss.reshape(1).to(found, non_blocking=True)
+    return host.send(torch.cat((loss, found)))
 
 
 def _finite_numbers(numbers: Sequence[float]) -> list[float]:
-    loss, *totals = numbers
-    found = [loss, *signals_of(totals)]
+    loss, *others = numbers
+    found = [loss, *signals_of(others)]
     if math.isfinite(sum(found)):
         return found
     return [number if math.isfinite(number) else _HUGE for number in found]
