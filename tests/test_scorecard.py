@@ -10,6 +10,7 @@ from benchmarks.scorecard import __main__ as command
 from benchmarks.scorecard import average, families, finals, peers, problems, runs, table, versus
 from benchmarks.scorecard import scores as scoring
 from benchmarks.scorecard import tuned as tuning
+from benchmarks.scorecard.arguments import named
 from benchmarks.scorecard.problems import CHOOSING, SCORING, TRAINING
 from benchmarks.scorecard.store import Store
 from benchmarks.scorecard.tuned import AVERAGED, CURVES, Tuned
@@ -349,7 +350,7 @@ def test_a_checkpoint_of_fewer_features_has_its_row(tmp_path, names, short):
     net = MLP(hidden=(4,), inputs=len(names), outputs=2, activation="tanh")
     schedule = SelfTuning(net.init(0), net, features=Features(names))
     checkpoint.save(tmp_path / "few", schedule, trained_on={"cost": 1}, card="")
-    name, loaded = command.named(f"clock={tmp_path / 'few'}")
+    name, loaded = named(f"clock={tmp_path / 'few'}")
     ends = command.learned.steered(problems.made("table", 0, 3), loaded)
     assert name == "clock" and len(ends.logs) == len(ends.averaged) == 1
 

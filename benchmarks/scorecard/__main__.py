@@ -31,30 +31,12 @@ import torch
 from rich.progress import track
 
 from benchmarks.scorecard import families, learned, peers, profile, robust, table, versus
+from benchmarks.scorecard.arguments import CONTROL, parsed, parser
 from benchmarks.scorecard.runs import TUNED, Methods, asked, kept, run
 from benchmarks.scorecard.scores import GLOBAL, ORACLE, SAME_SEED, scores
 from benchmarks.scorecard.store import Store
-from meta_lr import checkpoint
-from meta_lr.schedulers.self_tuning import SelfTuning
 
-CONTROL, MISLED = "no network", "another run's features"
-_TAKEN = {TUNED, GLOBAL, ORACLE, SAME_SEED, CONTROL, MISLED, *peers.PEERS}
-
-
-def named(text: str) -> tuple[str, SelfTuning]:
-    """Return the schedule of NAME=CHECKPOINT."""
-    name, equals, place = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r}; needed is NAME=CHECKPOINT")
-    if name in _TAKEN:
-        raise argparse.ArgumentTypeError(f"{name!r} is the name of another row; choose another")
-    try:
-        found, _ = checkpoint.load(checkpoint.find(place))
-    except checkpoint.CheckpointError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not isinstance(found, SelfTuning):
-        raise argparse.ArgumentTypeError(f"{place} does not find its own learning rate")
-    return name, found
+MISLED = "another run's features"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,30 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scorecard",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("schedules", nargs="+", type=named, metavar="NAME=CHECKPOINT")
-    parser.add_argument("--problems", type=int, default=10, help="of each family")
-    parser.add_argument("--peers", action="store_true", help="run Schedule-Free, Prodigy, DoG, ...")
-    parser.add_argument(
+    taken = {TUNED, GLOBAL, ORACLE, SAME_SEED, CONTROL, MISLED, *peers.PEERS}
+    made = parser("scorecard", __doc__, "runs/scorecard.jsonl", taken)
+    made.add_argument("--problems", type=int, default=10, help="of each family")
+    made.add_argument("--peers", action="store_true", help="run Schedule-Free, Prodigy, DoG, ...")
+    made.add_argument(
         "--robust", action="store_true", help="run the first schedule on changed problems"
     )
-    parser.add_argument("--store", type=Path, default=Path("runs/scorecard.jsonl"))
-    parser.add_argument("--figure", type=Path, help=".svg or .png; by default beside the store")
-    args = parser.parse_args(arguments)
-    names = [name for name, _ in args.schedules]
-    if len(set(names)) < len(names):
-        parser.error(f"a name comes twice in {', '.join(names)}; give each checkpoint its own")
-    if args.problems < 1:
-        parser.error(f"--problems {args.problems}; at least 1 is needed")
+    made.add_argument("--figure", type=Path, help=".svg or .png; by default beside the store")
+    args = parsed(made, arguments, problems=1)
     args.figure = args.figure or args.store.with_suffix(".svg")
     if args.figure.suffix not in (".svg", ".png"):
-        parser.error(f"--figure {args.figure}; a path that ends in .svg or .png is needed")
-    if args.peers and (lacking := peers.missing()):
-        parser.error(f"--peers needs {', '.join(lacking)}; pip install '.[peers]'")
+        made.error(f"--figure {args.figure}; a path that ends in .svg or .png is needed")
     return args
 
 

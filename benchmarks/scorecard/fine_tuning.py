@@ -22,15 +22,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from rich.progress import track
 
-from benchmarks.scorecard.__main__ import CONTROL, named
+from benchmarks.scorecard.arguments import CONTROL, parsed, parser
 from benchmarks.scorecard.fine_tuning_runs import PARTS, SCRATCH, asked, best, missing, run
 from benchmarks.scorecard.fine_tuning_tables import TABLES
 from benchmarks.scorecard.learned import silent
+from benchmarks.scorecard.runs import TUNED
 from benchmarks.scorecard.store import Key, Row, Store
 from meta_lr.schedulers.self_tuning import SelfTuning
 
@@ -67,27 +67,12 @@ def fill(
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scorecard.fine_tuning",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("schedules", nargs="+", type=named, metavar="NAME=CHECKPOINT")
-    parser.add_argument("--only", choices=PARTS, help="one of the two questions")
-    parser.add_argument("--problems", type=int, default=4, help="of each family")
-    parser.add_argument("--seeds", type=int, default=3, help="that score all methods")
-    parser.add_argument("--store", type=Path, default=Path("runs/fine_tuning.jsonl"))
-    args = parser.parse_args(arguments)
-    names = [name for name, _ in args.schedules]
-    if len(set(names)) < len(names):
-        parser.error(f"a name comes twice in {', '.join(names)}; give each checkpoint its own")
-    for name in names:
-        if any(name in part.cosines for part in PARTS.values()):
-            parser.error(f"{name!r} is the name of another row; choose another")
-    for name, least in (("problems", 1), ("seeds", 2)):
-        if getattr(args, name) < least:
-            parser.error(f"--{name} {getattr(args, name)}; at least {least} is needed")
-    return args
+    taken = {TUNED, CONTROL, *(name for part in PARTS.values() for name in part.cosines)}
+    made = parser("scorecard.fine_tuning", __doc__, "runs/fine_tuning.jsonl", taken)
+    made.add_argument("--only", choices=PARTS, help="one of the two questions")
+    made.add_argument("--problems", type=int, default=4, help="of each family")
+    made.add_argument("--seeds", type=int, default=3, help="that score all methods")
+    return parsed(made, arguments, problems=1, seeds=2)
 
 
 if __name__ == "__main__":

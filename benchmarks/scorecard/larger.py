@@ -16,7 +16,6 @@ Killed, the same command goes on.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -25,8 +24,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.scorecard import peers
-from benchmarks.scorecard.__main__ import named
+from benchmarks.scorecard.arguments import parsed, parser
 from benchmarks.scorecard.larger_runs import (
     CHOSEN_PEERS,
     DEFAULT,
@@ -37,31 +35,23 @@ from benchmarks.scorecard.larger_runs import (
 )
 from benchmarks.scorecard.larger_tasks import Files
 from benchmarks.scorecard.store import Store
-from benchmarks.scorecard.table import interval
+from benchmarks.scorecard.table import interval, markdown
 from benchmarks.scorecard.tuned import AVERAGED
 from meta_lr.schedulers.self_tuning import SelfTuning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scorecard.larger",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("schedules", nargs="+", type=named, metavar="NAME=CHECKPOINT")
+    made = parser("scorecard.larger", __doc__, "runs/larger.jsonl", {DEFAULT, *CHOSEN_PEERS})
     for name in ("--cifar10", "--tiny-imagenet", "--text"):
-        parser.add_argument(name, type=Path, required=True)
-    parser.add_argument("--tasks", type=lambda text: text.split(","), help="only these")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--peers", action="store_true", help=f"run {', '.join(CHOSEN_PEERS)} too")
-    parser.add_argument("--store", type=Path, default=Path("runs/larger.jsonl"))
-    args = parser.parse_args(arguments)
+        made.add_argument(name, type=Path, required=True)
+    made.add_argument("--tasks", type=lambda text: text.split(","), help="only these")
+    made.add_argument("--seeds", type=int, default=5)
+    made.add_argument("--peers", action="store_true", help=f"run {', '.join(CHOSEN_PEERS)} too")
+    args = parsed(made, arguments)
     torch.set_num_threads(1)
     files = Files(args.cifar10, args.tiny_imagenet, args.text)
     chosen = [name for name in all_families() if not args.tasks or name.split()[0] in args.tasks]
-    if args.peers and (lacking := peers.missing()):
-        parser.error(f"--peers needs {', '.join(lacking)}; pip install '.[peers]'")
     others = CHOSEN_PEERS if args.peers else ()
     schedules, runs = dict(args.schedules), Store(args.store)
     run_all(runs, files, chosen, args.seeds, schedules, others)
@@ -91,7 +81,7 @@ def lines(rows: Rows, chosen: Sequence[str], methods: Sequence[str]) -> list[str
     """Return the table in Markdown: a row for each task, a column for each method."""
     head = ["task, optimizer", "seeds", "oracle", *methods]
     body = [found for family in chosen for found in _line(rows, family, methods)]
-    return [f"| {' | '.join(row)} |" for row in (head, ["---", *["---:"] * (len(head) - 1)], *body)]
+    return markdown([head, *body])
 
 
 def _line(rows: Rows, family: str, methods: Sequence[str]) -> Iterator[list[str]]:

@@ -50,8 +50,9 @@ def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
     """
     model, task, worst = made.task.model().train(), made.task, bound(made)
     optimizer = made.make_optimizer(list(model.parameters()))
-    scheduler, averaged = None, AveragedModel(model, avg_fn=meta_lr.polynomial_average)
+    scheduler = averaged = None
     if isinstance(schedule, SelfTuning):
+        averaged = AveragedModel(model, avg_fn=meta_lr.polynomial_average)
         scheduler = meta_lr.ControlledLR(optimizer, schedule, total_steps=made.total_steps)
     lrs: list[float] = []
     for step in range(made.total_steps):
@@ -64,10 +65,10 @@ def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
             optimizer.param_groups[0]["lr"] = schedule(step)
         optimizer.step()
         lrs.append(float(optimizer.param_groups[0]["lr"]))
-        if scheduler is not None:
+        if averaged is not None:
             averaged.update_parameters(model)
     ends = [val_loss(task, model)]
-    if scheduler is not None:
+    if averaged is not None:
         plain.renew_statistics(made, averaged.module)
         ends.append(val_loss(task, averaged.module))
     log, *more = bounded(torch.tensor(ends), worst)

@@ -32,7 +32,7 @@ def untuned(schedule: SelfTuning) -> Method:
 
 def steered(problem: Problem, schedule: SelfTuning) -> Finals:
     """Train a problem with the schedule."""
-    return finals(problem, schedule, _phi(schedule))
+    return finals(problem, schedule, phi_of(schedule))
 
 
 def silent() -> SelfTuning:
@@ -72,7 +72,7 @@ def recorded(problem: Problem, schedule: SelfTuning) -> list[Tensor]:
     heard = Recorded(schedule.features)
     features: Any = heard
     copies = Copies(problem, replace(schedule, features=features), 1)
-    copies.run(copies.start(), _phi(schedule), 0, problem.total_steps)
+    copies.run(copies.start(), phi_of(schedule), 0, problem.total_steps)
     return heard.rows
 
 
@@ -117,5 +117,6 @@ def _next(family: str) -> str:
     return names[(names.index(family) + 1) % len(names)]
 
 
-def _phi(schedule: SelfTuning) -> Tensors:
+def phi_of(schedule: SelfTuning) -> Tensors:
+    """Return the weights of a schedule's network for one copy."""
     return tuple(weight[None] for weight in schedule.weights)

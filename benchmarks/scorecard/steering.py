@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.scorecard.learned import phi_of
 from benchmarks.scorecard.tuned import Tuned
 from meta_lr.bilevel.copies import Schedule
 from meta_lr.schedulers.network import Tensors
@@ -24,8 +25,7 @@ class Steering(NamedTuple):
 
 def learned(schedule: SelfTuning) -> Steering:
     """Return a learned schedule."""
-    phi = tuple(weight[None] for weight in schedule.weights)
-    return Steering(schedule, phi, schedule.fingerprint)
+    return Steering(schedule, phi_of(schedule), schedule.fingerprint)
 
 
 def cosine(decade: float, unit: float) -> Steering:
