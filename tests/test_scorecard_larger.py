@@ -69,7 +69,7 @@ def test_the_command_runs_goes_on_and_prints(tiny, tmp_path, capsys):
     command = [f"mine={place}", "--cifar10=a", "--tiny-imagenet=b", "--text=c", "--seeds=2"]
     larger.main([*command, f"--store={store}"])
     table = capsys.readouterr().out
-    assert "| seeds | oracle | mine | mine + average | torch's default |" in table
+    assert "| seeds | oracle | mine | mine + average | no network | torch's default |" in table
     assert "| small adamw | 2 |" in table
     kept = store.read_text()
     store.write_text(kept[:-20])  # killed in the middle of a row

@@ -8,8 +8,8 @@ The oracle of a seed is the best of at least eight cosines on the first seed and
 peak on the others, and of three lines to zero, all with a warm-up: chosen and scored on the same
 seed, so it is a bound that luck helps. The measure is the log of the final validation loss, nats,
 less the oracle's; below zero is better. "torch's default" is a cosine from the learning rate that
-torch gives the optimizer. "+ average" is the same training, judged at an average of its last
-weights.
+torch gives the optimizer; "no network" is the schedule's bounds alone. "+ average" is the same
+training, judged at an average of its last weights.
 
 Killed, the same command goes on.
 """
@@ -24,7 +24,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.scorecard.arguments import parsed, parser
+from benchmarks.scorecard import learned
+from benchmarks.scorecard.arguments import CONTROL, parsed, parser
 from benchmarks.scorecard.larger_runs import (
     CHOSEN_PEERS,
     DEFAULT,
@@ -42,7 +43,8 @@ from meta_lr.schedulers.self_tuning import SelfTuning
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is missing, and print the table."""
-    made = parser("scorecard.larger", __doc__, "runs/larger.jsonl", {DEFAULT, *CHOSEN_PEERS})
+    taken = {DEFAULT, CONTROL, *CHOSEN_PEERS}
+    made = parser("scorecard.larger", __doc__, "runs/larger.jsonl", taken)
     for name in ("--cifar10", "--tiny-imagenet", "--text"):
         made.add_argument(name, type=Path, required=True)
     made.add_argument("--tasks", type=lambda text: text.split(","), help="only these")
@@ -53,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = Files(args.cifar10, args.tiny_imagenet, args.text)
     chosen = [name for name in all_families() if not args.tasks or name.split()[0] in args.tasks]
     others = CHOSEN_PEERS if args.peers else ()
-    schedules, runs = dict(args.schedules), Store(args.store)
+    schedules, runs = {**dict(args.schedules), CONTROL: learned.silent()}, Store(args.store)
     run_all(runs, files, chosen, args.seeds, schedules, others)
-    names = [column for name in schedules for column in (name, name + AVERAGED)]
-    print("\n".join(lines(runs.rows(), chosen, [*names, DEFAULT, *others])))
+    names = [column for name, _ in args.schedules for column in (name, name + AVERAGED)]
+    print("\n".join(lines(runs.rows(), chosen, [*names, CONTROL, DEFAULT, *others])))
 
 
 def run_all(
