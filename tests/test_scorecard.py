@@ -345,6 +345,22 @@ def test_peers_and_changed_problems_are_rows_of_the_same_store(tmp_path, capsys,
     assert store.read_bytes().count(b"\n") == 1 + 9 * held_out - 2  # no text times 3
 
 
+def test_longer_runs_are_compared_with_the_one_global_peak(tmp_path, capsys, monkeypatch, few):
+    def row(key, methods):
+        if "3000 steps" not in key[2]:
+            return made_up(key, methods)
+        log = 0.2 if key[2].startswith("mine") else 0.0
+        changed = {"method": key[2], "fingerprint": methods[key[2]].fingerprint}
+        return own(*key[:2], log, log, log) | changed
+
+    monkeypatch.setattr(command, "run", row)
+    store = tmp_path / "rows.jsonl"
+    command.main([saved(tmp_path, "mine"), "--problems=1", "--longer=2", f"--store={store}"])
+    shown = capsys.readouterr().out
+    assert "| mine | +0.200 ±0.000 | 4 of 4 | +0.200 | +0.200 |" in shown
+    assert "| no network | +0.000 ±0.000 | 0 of 4 | +0.000 | +0.000 |" in shown
+
+
 @pytest.mark.parametrize("names", [("log_loss",), ("progress", "remaining"), ("level", "noise")])
 def test_a_checkpoint_of_fewer_features_has_its_row(tmp_path, names, short):
     net = MLP(hidden=(4,), inputs=len(names), outputs=2, activation="tanh")

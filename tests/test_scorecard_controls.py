@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.scorecard import families, learned, problems, profile, robust
+from benchmarks.scorecard import families, learned, longer, problems, profile, robust
 from benchmarks.scorecard.finals import bound
 from benchmarks.scorecard.learned import Replayed, misled, recorded, steered
 from benchmarks.scorecard.scores import GLOBAL, ORACLE, SAME_SEED, Scores
@@ -136,6 +136,20 @@ def test_robust_rows_show_differences_from_the_plain_problem_by_family():
     assert "| loss x 10 | +0.060 ±0.508 | 1 of 2 | 1 of 2 | +0.100 | +0.020 |" in shown
     assert "| inputs x 3 | -0.050 ±nan | 0 of 1 | 0 of 1 | - | -0.050 |" in shown
     assert len(shown) == 4  # a change without rows has no line
+
+
+# ------------------------------------------------------------------- longer runs
+
+
+def test_a_longer_run_is_of_the_same_problem(schedule, monkeypatch):
+    monkeypatch.setattr(longer, "STEPS", 40)
+    lasting = longer.methods({"mine": schedule}, ("line", 0.0))
+    ends = [method.run("regression", 0, 3) for method in lasting.values()]
+    assert all(len(end.logs) == 1 and not end.averaged for end in ends)
+    assert ends[0].worst == bound(problems.made("regression", 0, 3))
+    other = longer.methods({"mine": schedule}, ("cosine", 0.0))
+    assert list(other) == list(lasting)
+    assert [m.fingerprint for m in other.values()] != [m.fingerprint for m in lasting.values()]
 
 
 # ------------------------------------------------------------------- the profile
