@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.interleaved import line, rounds_within, summary
 from benchmarks.loop import stepper
 from benchmarks.memory import peak_of
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3, LeNet

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.interleaved import line, rounds_within, seconds, summary
 from benchmarks.loop import stepper
-from meta_lr.baselines.autolr import AutoLR
+from meta_lr.methods.autolr.method import AutoLR
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3, LeNet

@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from meta_lr.baselines.autolr import AutoLR, AutoLRState
-from meta_lr.baselines.line import line
+from meta_lr.methods.autolr.method import AutoLR, AutoLRState
 from meta_lr.protocol import StepView
 from meta_lr.tasks.quadratic import Quadratic
+from meta_lr.training.line import line
 from meta_lr.training.loop import train
 
 

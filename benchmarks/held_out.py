@@ -34,7 +34,7 @@ from meta_lr import checkpoint
 from meta_lr.bilevel.baseline import PEAKS
 from meta_lr.bilevel.problems import Problem, Problems
 from meta_lr.cli.places import conf_dir
-from meta_lr.schedulers.learned import Learned
+from meta_lr.methods.mlr_snet.learned import Learned
 
 FIRST = 10_000  # number of the first held-out problem; meta-training takes its own below
 TUNING = 16  # problems of the training family, on which the one peak is tuned

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from meta_lr.bilevel.baseline import PEAKS, PeakedCosine
 from meta_lr.bilevel.copies import Copies, Schedule
 from meta_lr.bilevel.meta_training import final_losses
 from meta_lr.bilevel.problems import Problem, Problems
-from meta_lr.schedulers.learned import Learned, LearnedState
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.seen import Seen
+from meta_lr.bilevel.seen import Seen
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.vectors import Tensors
 
 WORST = 3.0  # log of the loss that a diverged run counts as; no other counts as more
 Candidates: TypeAlias = Sequence[tuple[Tensor, ...]]
@@ -30,21 +30,27 @@ class Finals(NamedTuple):
     num_diverged: list[int]  # runs of each checkpoint, at worst problems x seeds
 
 
+class RecordedState(NamedTuple):
+    """A schedule's own state, and the rate that it gave last."""
+
+    own: Any
+    lr: Tensor
+
+
 class Recorded:
-    """A schedule whose memory ends with the rate that it gave last."""
+    """A schedule whose state holds the rate that it gave last."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
 
-    def init(self) -> LearnedState:
-        return LearnedState((*self.schedule.init().memory, torch.tensor(0.0)))
+    def init(self) -> RecordedState:
+        return RecordedState(self.schedule.init(), torch.tensor(0.0))
 
     def side_by_side(
-        self, weights: Tensors, seen: Seen, state: LearnedState
-    ) -> tuple[Tensor, LearnedState]:
-        inner = LearnedState(state.memory[:-1])
-        lr, inner = self.schedule.side_by_side(weights, seen, inner)
-        return lr, LearnedState((*inner.memory, lr))
+        self, weights: Tensors, seen: Seen, state: RecordedState
+    ) -> tuple[Tensor, RecordedState]:
+        lr, own = self.schedule.side_by_side(weights, seen, state.own)
+        return lr, RecordedState(own, lr)
 
 
 def rates(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tensor:
@@ -54,7 +60,7 @@ def rates(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tenso
     point, rows = copies.start(), []
     for step in range(problem.total_steps):
         point = copies.run(point, phi, step, 1)
-        rows.append(point.state.memory[-1])
+        rows.append(point.state.lr)
     return torch.stack(rows)
 
 

@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meta_lr.baselines.policy_text import from_label
 from meta_lr.lrbench.folders import result_of, run_folders
 from meta_lr.lrbench.forecast import error_of, rates_of
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.verify import HOPELESS, UntilDecided
+from meta_lr.methods.policies.text import from_label
 from meta_lr.training.record import read_rows
 
 SHARES = (0.3, 0.5, 0.7, 0.85, 0.95, 1.0, 1.1, 1.3)

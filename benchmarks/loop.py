@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.interleaved import line, ratio
-from meta_lr.baselines.policies import Cosine
+from meta_lr.methods.basic import Cosine
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits

@@ -33,13 +33,13 @@ from torch import Tensor, nn
 
 from benchmarks.interleaved import seconds
 from benchmarks.memory import peak_of
-from meta_lr import rules
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
 from meta_lr.bilevel.objectives import Final
-from meta_lr.bilevel.online import OnlineMLRSNet
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.optim import rules
 from meta_lr.protocol import StepView
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
 from meta_lr.seeds import generator
 from meta_lr.tasks.models.convnets import CNN3
 from meta_lr.tasks.models.resnet import ResNet

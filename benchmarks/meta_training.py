@@ -22,7 +22,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from benchmarks.interleaved import Ratio, seconds, summary
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.mlp import MLP
 from meta_lr.tasks.models.small import RowAttention, SmallConv

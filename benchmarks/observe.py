@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.interleaved import line, ratio
 from meta_lr.checkpoint import load_pretrained
-from meta_lr.training.scheduler import ControlledLR
+from meta_lr.drop_in.scheduler import ControlledLR
 
 STEPS, ROUNDS, HIDDEN = 1000, 40, 50
 

@@ -26,9 +26,9 @@ import torch
 
 from benchmarks.interleaved import line, rounds_within, seconds, summary
 from benchmarks.loop import stepper
-from meta_lr.baselines.policies import Cosine
-from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.schedulers.lstm import LSTM
+from meta_lr.methods.basic import Cosine
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3

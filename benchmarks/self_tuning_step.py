@@ -21,10 +21,10 @@ from torch.nn import functional
 
 from benchmarks.interleaved import line, summary
 from meta_lr import ControlledLR
-from meta_lr.schedulers.arithmetic import FLOATS
-from meta_lr.schedulers.feature import Moment
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
-from meta_lr.signals import Signals
+from meta_lr.methods.features.arithmetic import FLOATS
+from meta_lr.methods.features.feature import Moment
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
+from meta_lr.optim.signals import Signals
 from meta_lr.tasks.models.convnets import CNN3
 from meta_lr.tasks.models.resnet import ResNet
 

@@ -4,20 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from meta_lr.baselines.autodrop import AutoDrop
-    from meta_lr.baselines.autodrop_epochs import AutoDropEpochs
-    from meta_lr.baselines.autolr import AutoLR
-    from meta_lr.baselines.autolrs import AutoLRS
-    from meta_lr.baselines.compose import Composite, Warmup
-    from meta_lr.baselines.formula import Policy
-    from meta_lr.baselines.knee import Knee
-    from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.checkpoint import load_pretrained
+    from meta_lr.drop_in.scheduler import ControlledLR
+    from meta_lr.methods.autodrop.epochs import AutoDropEpochs
+    from meta_lr.methods.autodrop.windows import AutoDrop
+    from meta_lr.methods.autolr.method import AutoLR
+    from meta_lr.methods.autolrs.method import AutoLRS
+    from meta_lr.methods.basic import Constant, Cosine, MultiStep, OneCycle
+    from meta_lr.methods.knee import Knee
+    from meta_lr.methods.policies.formula import Policy
+    from meta_lr.methods.wrappers import Composite, Warmup
     from meta_lr.protocol import Average, Controller, Need, StepView
     from meta_lr.training.average import polynomial_average
     from meta_lr.training.loop import train
     from meta_lr.training.sandbox import Sandbox
-    from meta_lr.training.scheduler import ControlledLR
 
 __version__ = "0.1.0"
 
@@ -46,24 +46,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AutoDrop": "baselines.autodrop",
-    "AutoDropEpochs": "baselines.autodrop_epochs",
-    "AutoLR": "baselines.autolr",
-    "AutoLRS": "baselines.autolrs",
+    "AutoDrop": "methods.autodrop.windows",
+    "AutoDropEpochs": "methods.autodrop.epochs",
+    "AutoLR": "methods.autolr.method",
+    "AutoLRS": "methods.autolrs.method",
     "Average": "protocol",
-    "Composite": "baselines.compose",
-    "Constant": "baselines.policies",
-    "ControlledLR": "training.scheduler",
+    "Composite": "methods.wrappers",
+    "Constant": "methods.basic",
+    "ControlledLR": "drop_in.scheduler",
     "Controller": "protocol",
-    "Cosine": "baselines.policies",
-    "Knee": "baselines.knee",
-    "MultiStep": "baselines.policies",
+    "Cosine": "methods.basic",
+    "Knee": "methods.knee",
+    "MultiStep": "methods.basic",
     "Need": "protocol",
-    "OneCycle": "baselines.policies",
-    "Policy": "baselines.formula",
+    "OneCycle": "methods.basic",
+    "Policy": "methods.policies.formula",
     "Sandbox": "training.sandbox",
     "StepView": "protocol",
-    "Warmup": "baselines.compose",
+    "Warmup": "methods.wrappers",
     "load_pretrained": "checkpoint",
     "polynomial_average": "training.average",
     "train": "training.loop",

@@ -24,12 +24,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from meta_lr.baselines.fallback import Fallback
-from meta_lr.baselines.policies import Cosine
 from meta_lr.files import write_atomically
 from meta_lr.json_text import parse_json
-from meta_lr.protocol import HIGHEST
-from meta_lr.schedulers.contract import (
+from meta_lr.methods.basic import Cosine
+from meta_lr.methods.contract import (
     COPY,
     Contract,
     Scheduler,
@@ -38,11 +36,14 @@ from meta_lr.schedulers.contract import (
     network,
     scheduler,
 )
-from meta_lr.schedulers.contract import features as features_of
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.network import Network, Tensors
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.contract import features as features_of
+from meta_lr.methods.fallback import Fallback
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.network import Network
+from meta_lr.methods.self_tuning.schedule import SelfTuning
+from meta_lr.protocol import HIGHEST
+from meta_lr.vectors import Tensors
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 DEFAULT = "self-tuning"  # the bundled checkpoint that is taken where none is named

@@ -240,7 +240,7 @@ class Controller(Protocol):
     and the report's table of events.
 
     A controller whose rate is only right for one optimizer family may say so in an attribute
-    `family` (see `meta_lr.rules.family`); it is then refused with any other.
+    `family` (see `meta_lr.optim.rules.family`); it is then refused with any other.
 
     A controller that reads a loss only one step later, and takes any value of it, may have the
     attribute `reads_late = True`. `ControlledLR` then never waits for a loss on an accelerator, and

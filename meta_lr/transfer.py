@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from meta_lr.baselines.compose import Composite
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Controller
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import Row, read_rows

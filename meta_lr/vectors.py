@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 Vector = Sequence[Tensor]
+Tensors = tuple[Tensor, ...]
 
 
 def dot(a: Vector, b: Vector) -> Tensor:

@@ -6,9 +6,9 @@ from pathlib import Path
 from meta_lr import checkpoint
 from meta_lr.cli import pages
 from meta_lr.cli.main import main
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from meta_lr.training.record import read_rows
 from tests.times import untimed
 

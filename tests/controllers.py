@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from meta_lr.baselines.autolrs import AutoLRS
+from meta_lr.methods.autolrs.method import AutoLRS
 from meta_lr.protocol import Average, Need, NoState
 
 SHORT = AutoLRS(  # stages of 20 and 40 steps, four short trials each

@@ -12,8 +12,8 @@ import shutil
 import torch
 from PIL import Image
 
-from meta_lr.baselines.policies import Constant
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.tasks import Quadratic, text_file
 from meta_lr.training.loop import STATE, train
 from meta_lr.training.record import NAME, locked

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from meta_lr import rules
 from meta_lr.bilevel.look_ahead import Reads
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.optim import rules
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.learned import Learned
 from meta_lr.seeds import derive, generator, seed_model
 from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.step import gradient

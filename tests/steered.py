@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import meta_lr
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from meta_lr.seeds import generator
 
 STEPS = 30

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from meta_lr.training.scheduler import ControlledLR
+from meta_lr.drop_in.scheduler import ControlledLR
 from tests.controllers import Tenth
 
 NAN, INF = math.nan, math.inf

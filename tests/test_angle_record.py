@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.autodrop import AutoDrop
-from meta_lr.baselines.policies import Cosine
+from meta_lr.methods.autodrop.windows import AutoDrop
+from meta_lr.methods.basic import Cosine
 from meta_lr.testing.compare import difference
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows

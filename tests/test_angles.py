@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from meta_lr import vectors
-from meta_lr.baselines.angles import buffers, follow, has_angle, turn
+from meta_lr.optim.angles import buffers, follow, has_angle, turn
 from tests.cases import slow_case
 from tests.reference import autodrop as slow
 

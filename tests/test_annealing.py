@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from meta_lr import checkpoint
-from meta_lr.baselines.policies import Cosine
 from meta_lr.checkpoint import CheckpointError
+from meta_lr.methods.basic import Cosine
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
 from meta_lr.testing import check_controller
 
 STEPS = 40

@@ -8,10 +8,10 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.autodrop import AutoDrop, smooth
-from meta_lr.baselines.autodrop_epochs import AutoDropEpochs
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policy_text import from_text
+from meta_lr.methods.autodrop.epochs import AutoDropEpochs
+from meta_lr.methods.autodrop.windows import AutoDrop, smooth
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.text import from_text
 from meta_lr.protocol import Average, Need, StepView
 from meta_lr.testing import check_controller
 from meta_lr.testing.compare import difference, leaves

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from benchmarks.fits import Watched
-from meta_lr.baselines.autolr import AutoLR
-from meta_lr.baselines.autolr_fit import fit
-from meta_lr.baselines.autolr_seed import sweep
-from meta_lr.baselines.knee import Knee
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.autolr.fit import fit
+from meta_lr.methods.autolr.method import AutoLR
+from meta_lr.methods.autolr.seed import sweep
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.knee import Knee
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.testing.compare import difference, leaves

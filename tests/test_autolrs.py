@@ -10,18 +10,18 @@ import pytest
 import torch
 import yaml
 
-from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS, AutoLRSState
-from meta_lr.baselines.autolrs_round import Round
-from meta_lr.baselines.autolrs_search import Told
-from meta_lr.baselines.autolrs_stages import Stage
-from meta_lr.baselines.autolrs_trials import Start
-from meta_lr.baselines.policies import Constant
 from meta_lr.cli.places import conf_dir
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS, AutoLRSState
+from meta_lr.methods.autolrs.round import Round
+from meta_lr.methods.autolrs.search import Told
+from meta_lr.methods.autolrs.stages import Stage
+from meta_lr.methods.autolrs.trials import Start
+from meta_lr.methods.basic import Constant
 from meta_lr.protocol import Need, StepView
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Trial
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import SHORT
 from tests.toys import Toy
 from tests.training import SGD

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from meta_lr.baselines import autolrs_round
-from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS
-from meta_lr.baselines.autolrs_stages import Stage
+from meta_lr.methods.autolrs import round as autolrs_round
+from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS
+from meta_lr.methods.autolrs.stages import Stage
 from meta_lr.protocol import HostLoss, StepView
 from tests.reference import autolrs as twin
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from meta_lr.baselines import autolrs_search
-from meta_lr.baselines.autolrs_search import (
+from meta_lr.methods.autolrs import search as autolrs_search
+from meta_lr.methods.autolrs.search import (
     ALIKE,
     Told,
     by_bound,
@@ -15,7 +15,7 @@ from meta_lr.baselines.autolrs_search import (
     standardised,
     with_errors,
 )
-from meta_lr.baselines.autolrs_trials import Seen
+from meta_lr.methods.autolrs.trials import Seen
 
 BEST = 0.43  # place of the least loss: 0.02 in [0.001, 1]
 

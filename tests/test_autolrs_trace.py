@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from meta_lr.baselines.compose import Wrapper
-from meta_lr.baselines.policies import Constant
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.wrappers import Wrapper
 from meta_lr.protocol import Controller
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import finished, read_rows
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox, Trial
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import SHORT
 from tests.killing import kill, record, start, timeless
 from tests.times import untimed_state

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from meta_lr.baselines.autolrs import PUBLISHED, AutoLRS
-from meta_lr.baselines.autolrs_forecast import published
-from meta_lr.baselines.autolrs_stages import stage
-from meta_lr.baselines.compose import Wrapper
+from meta_lr.methods.autolrs.forecast import published
+from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS
+from meta_lr.methods.autolrs.stages import stage
+from meta_lr.methods.wrappers import Wrapper
 from meta_lr.protocol import Controller
 from meta_lr.seeds import derive
 from meta_lr.tasks.quadratic import Quadratic

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from meta_lr import polynomial_average, train
-from meta_lr.baselines.policies import Cosine
 from meta_lr.lrbench.folders import result_of
+from meta_lr.methods.basic import Cosine
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training import loop
 from meta_lr.training.average import RunningAverage

@@ -18,9 +18,9 @@ from benchmarks.interleaved import ratio, summary
 from benchmarks.memory import peak_of
 from benchmarks.meta_gradient import MODELS, Problem, kept
 from benchmarks.self_tuning_step import WARM_UP, host_seconds, ratios
-from meta_lr.baselines.autodrop import AutoDrop
-from meta_lr.baselines.formula import Policy
 from meta_lr.bilevel.look_ahead import LookAhead, Reads, mapped
+from meta_lr.methods.autodrop.windows import AutoDrop
+from meta_lr.methods.policies.formula import Policy
 from meta_lr.protocol import Need, StepView
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train

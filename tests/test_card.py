@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli.card import card
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.mlp import MLP
 
 ROWS = [
     {"kind": "header", "task": "digits", "model": "CNN3", "optimizer": "sgd", "seed": 0}

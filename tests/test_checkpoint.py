@@ -11,12 +11,12 @@ import torch
 
 from meta_lr import checkpoint
 from meta_lr.checkpoint import CheckpointError
+from meta_lr.methods.features.features import FEATURES, Features
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import StepView, pack, unpack
-from meta_lr.schedulers.features import FEATURES, Features
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
 
 
 class Elsewhere(NamedTuple):

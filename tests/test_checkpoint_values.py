@@ -12,10 +12,10 @@ from safetensors.torch import save as save_tensors
 
 from meta_lr import checkpoint
 from meta_lr.checkpoint import CheckpointError
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.network import is_number
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.networks.network import is_number
 from tests.commands import write_checkpoint
 
 

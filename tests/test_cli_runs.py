@@ -281,6 +281,21 @@ def test_runs_without_an_average_keep_their_names_from_before_that_option():
     assert name(lr={}) != name()
 
 
+def test_a_class_that_moves_to_another_module_keeps_the_names_of_its_runs():
+    from omegaconf import OmegaConf
+
+    hydra = {"job": {"config": {"override_dirname": {"exclude_keys": ["logger"]}}}}
+
+    def name(target):
+        lr = {"_target_": target, "peak": 0.1}
+        return places.fingerprint(_root_=OmegaConf.create({"lr": lr, "hydra": hydra}))
+
+    moved = name("meta_lr.methods.basic.Cosine")
+    assert moved == name("meta_lr.baselines.policies.Cosine")
+    assert moved != name("meta_lr.methods.basic.Constant")
+    assert moved != name("own.methods.basic.Cosine") != name("own.basic.Cosine")
+
+
 def test_a_transfer_is_named_by_the_content_of_its_checkpoint(tmp_path):
     named = [f"checkpoint={write_checkpoint(tmp_path / 'c', seed=seed)}" for seed in (0, 1, 0)]
     names = []

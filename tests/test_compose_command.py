@@ -7,11 +7,6 @@ from functools import partial
 import numpy as np
 import pytest
 
-from meta_lr.baselines.change_on_plateau import ChangeOnPlateau
-from meta_lr.baselines.compose import Composite
-from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.lrbench.compose import (
     CHANGED,
     COMPOSED,
@@ -23,6 +18,11 @@ from meta_lr.lrbench.compose import (
 )
 from meta_lr.lrbench.known import by_policy
 from meta_lr.lrbench.trainer import trainer
+from meta_lr.methods.policies.change_on_plateau import ChangeOnPlateau
+from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.text import from_label, label
+from meta_lr.methods.wrappers import Composite
 from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP
 from meta_lr.training.record import read_rows

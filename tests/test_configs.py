@@ -11,14 +11,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
-from meta_lr.baselines.shapes import SHAPES
 from meta_lr.cli.main import COMMANDS
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir, fingerprint
 from meta_lr.cli.values import refuse_misfits
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.protocol import Need
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
 from tests.cases import slow_case
 
 CONF = conf_dir()

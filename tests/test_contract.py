@@ -16,14 +16,14 @@ import torch
 import yaml
 
 from meta_lr import checkpoint, testing
-from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.baselines.fallback import Fallback
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policies import Constant, Cosine
-from meta_lr.baselines.shapes import SHAPES
 from meta_lr.cli.places import conf_dir
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
+from meta_lr.methods.basic import Constant, Cosine
+from meta_lr.methods.fallback import Fallback
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.shapes import SHAPES
+from meta_lr.methods.wrappers import Composite, Warmup
 from meta_lr.testing.compare import leaves
 from meta_lr.testing.problem import Problem
 from meta_lr.training.loop import StoppedError, train

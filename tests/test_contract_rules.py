@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from meta_lr import testing
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
 from meta_lr.protocol import Need, NoState
 
 

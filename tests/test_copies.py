@@ -9,12 +9,12 @@ import meta_lr
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.problems import DigitsProblems
+from meta_lr.bilevel.seen import Seen
 from meta_lr.bilevel.varied import VariedProblems
-from meta_lr.schedulers.arithmetic import ARRAYS, TENSORS, columns
-from meta_lr.schedulers.seen import Seen
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.features.arithmetic import ARRAYS, TENSORS, columns
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
+from meta_lr.optim.signals import chosen, flat_copies, pieces_of, squares
 from meta_lr.seeds import generator
-from meta_lr.signals import chosen, flat_copies, pieces_of, squares
 from tests.changed import changed, frozen_and_zero, frozen_body, zero, zero_head
 
 COUNT = 3

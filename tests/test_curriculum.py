@@ -13,7 +13,7 @@ from meta_lr.bilevel.objectives import End
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.bilevel.windows import Fixed
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from meta_lr.training.outcome import StoppedError
 
 GROWS = Curriculum(shortest=4, longest=(8, 30), begins=(0.0, 0.5))

@@ -17,11 +17,11 @@ from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.bilevel.windowed import TruncatedBackprop
 from meta_lr.bilevel.windows import Fixed, Growing, LogUniform
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import StepView
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
 from meta_lr.training.outcome import StoppedError
 from meta_lr.training.record import read_rows
 from tests.times import untimed

@@ -9,9 +9,9 @@ import torch
 from meta_lr import vectors
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
 from meta_lr.bilevel.objectives import Final, LogArea, Mean
-from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
 from tests.cases import slow_case
 from tests.smooth import MODELS, Waiting
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from meta_lr import checkpoint
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 PATH = Path(__file__).parents[1] / "examples" / "self_tuning.py"
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from meta_lr import checkpoint
-from meta_lr.baselines.piecewise import Piecewise
 from meta_lr.cli.explain_card import BEGIN, END, with_section
 from meta_lr.explain import loss_schedule as logic
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.piecewise import Piecewise
 from meta_lr.tasks import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.record import read_rows

@@ -14,15 +14,15 @@ from meta_lr.explain.history import AGREES, BLOWS_UP, FALLS, RISES, STUCK, histo
 from meta_lr.explain.readings import outputs, readings
 from meta_lr.explain.replay import CRITICAL, EVENTS, replay
 from meta_lr.explain.sensitivity import effects
+from meta_lr.methods.features.arithmetic import FLOATS
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.self_tuning.integrator import Integrator, Scale
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
+from meta_lr.optim.signals import signals_of
 from meta_lr.report.explain_figure import replay_picture
-from meta_lr.schedulers.arithmetic import FLOATS
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.integrator import Integrator, Scale
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
-from meta_lr.signals import signals_of
 from tests.commands import outcome, write_self_tuning
 
 STEPS = 120

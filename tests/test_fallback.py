@@ -7,12 +7,12 @@ from itertools import groupby
 import pytest
 import torch
 
-from meta_lr.baselines.fallback import Fallback
-from meta_lr.baselines.policies import Constant
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.fallback import Fallback
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.training.scheduler import ControlledLR
 
 INNER, OUTSIDE, HIGH = 0.1, 0.3, 2.0
 SAFE = Fallback(Constant(INNER), Constant(OUTSIDE), HIGH)

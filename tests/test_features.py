@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from meta_lr.bilevel.estimators import Adjoint, Unroll
+from meta_lr.methods.features.features import FEATURES, Features
+from meta_lr.methods.features.loss import LOSS_FEATURES, SCALES
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import Need, StepView, pack, unpack
-from meta_lr.schedulers.features import FEATURES, Features
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.loss_features import LOSS_FEATURES, SCALES
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
 from meta_lr.seeds import generator
 from meta_lr.testing import check_controller
 from tests.reference.features import feature

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from meta_lr.baselines.policies import Cosine
 from meta_lr.files import take_lock, write_atomically
+from meta_lr.methods.basic import Cosine
 from meta_lr.training.loop import train
 from meta_lr.training.record import LOCK, locked
 from tests.toys import Fixed, Toy

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from benchmarks.hopeless import replayed
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policies import Cosine
 from meta_lr.lrbench.forecast import EARLIEST, FEWEST, error_at, lowest_error, rates_of
 from meta_lr.lrbench.metrics import Point
 from meta_lr.lrbench.space import Random, Space
 from meta_lr.lrbench.trainer import trainer
+from meta_lr.methods.basic import Cosine
+from meta_lr.methods.policies.formula import Policy
 from meta_lr.tasks import Quadratic, digits
 from meta_lr.tasks.models import MLP
 from tests.toys import LossRate

@@ -9,14 +9,14 @@ import torch
 import yaml
 from torch.optim import lr_scheduler as theirs
 
-from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policies import Constant, Cosine
-from meta_lr.baselines.shapes import SHAPES
 from meta_lr.cli.places import conf_dir
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Constant, Cosine
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.shapes import SHAPES
+from meta_lr.methods.wrappers import Composite, Warmup
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.record import read_rows
-from meta_lr.training.scheduler import ControlledLR
 from tests.cases import slow_case
 from tests.commands import outcome, own_place, runs
 from tests.reference import compose as slow_compose

@@ -19,9 +19,9 @@ from meta_lr.bilevel.meta_training import final_losses
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.cli.options import above, beside
 from meta_lr.cli.places import conf_dir
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.mlp import MLP
 
 TEXT = (conf_dir() / "held_out.yaml").read_text(encoding="utf-8")
 FAMILIES = yaml.safe_load(TEXT)

@@ -15,8 +15,8 @@ from meta_lr.bilevel.objectives import Mean
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.bilevel.trainer import STATE, meta_train
 from meta_lr.bilevel.windows import Fixed
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.record import NAME, Recorder, finished, read_rows
 from tests.killing import EPISODIC, kill, record, results, start, timeless

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meta_lr.baselines.knee import Knee
+from meta_lr.methods.knee import Knee
 from meta_lr.protocol import StepView
 from tests.reference import knee as slow
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from meta_lr import callers
-from meta_lr.baselines.policies import Cosine
+from meta_lr.drop_in import advice
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Cosine
 from meta_lr.protocol import StepView
-from meta_lr.training import advice
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Momentum, Tenth, Witness
 
 pytestmark = pytest.mark.slow

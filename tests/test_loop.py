@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from meta_lr.baselines.policies import Constant, Cosine
+from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.protocol import Need
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.record import read_rows

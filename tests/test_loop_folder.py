@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from meta_lr.baselines.policies import Cosine
+from meta_lr.methods.basic import Cosine
 from meta_lr.testing.compare import difference
 from meta_lr.training.loop import STATE, StoppedError, train
 from meta_lr.training.record import NAME, LockedError, locked

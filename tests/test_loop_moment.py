@@ -11,9 +11,9 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.policies import Cosine
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli.main import main
+from meta_lr.methods.basic import Cosine
 from meta_lr.testing.compare import difference
 from meta_lr.training import saving
 from meta_lr.training.loop import STATE, StoppedError, train

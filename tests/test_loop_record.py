@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.fallback import Fallback
-from meta_lr.baselines.policies import Cosine
+from meta_lr.methods.basic import Cosine
+from meta_lr.methods.fallback import Fallback
 from meta_lr.testing.compare import difference
 from meta_lr.training import record
 from meta_lr.training.loop import train

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from meta_lr.baselines.policies import Cosine
+from meta_lr.methods.basic import Cosine
 from meta_lr.testing.compare import difference
 from meta_lr.training import loop
 from meta_lr.training.loop import STATE, StoppedError, train

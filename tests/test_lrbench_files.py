@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from meta_lr.baselines.policies import Constant, Cosine
 from meta_lr.lrbench.exchange import read, to_csv, to_json, write
 from meta_lr.lrbench.folders import result_of, run_folders, setting
 from meta_lr.lrbench.metrics import SCALES, Point
 from meta_lr.lrbench.scaled import Scaled
 from meta_lr.lrbench.scored import Scored
+from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.training.loop import train
 from meta_lr.training.record import NAME, read_rows
 from tests.report_runs import write_run

@@ -9,11 +9,11 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.policies import Constant, Cosine
 from meta_lr.lrbench import metrics
 from meta_lr.lrbench.metrics import Point
 from meta_lr.lrbench.scaled import Scaled
 from meta_lr.lrbench.scored import Scored
+from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.protocol import Average, Need, StepView
 from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
-from meta_lr.baselines.formula import Policy
 from meta_lr.lrbench.compose import candidates, compose
 from meta_lr.lrbench.range_test import range_test
 from meta_lr.lrbench.recommend import recommend
@@ -14,6 +12,8 @@ from meta_lr.lrbench.space import Space
 from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import trainer
 from meta_lr.lrbench.verify import verify
+from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
+from meta_lr.methods.policies.formula import Policy
 from meta_lr.tasks import Quadratic
 from tests.cases import slow_case
 from tests.test_configs import build, choices, composing

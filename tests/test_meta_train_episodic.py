@@ -13,7 +13,7 @@ from meta_lr.bilevel.trainer import STATE
 from meta_lr.cli.main import main
 from meta_lr.cli.progress import shown
 from meta_lr.cli.updates import RECENT, Updates
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 from tests.commands import outcome, own_place, runs
 from tests.test_cli_shown import Terminal
 from tests.test_cli_wandb import FakeWandb

@@ -11,11 +11,11 @@ import torch
 
 import meta_lr
 from meta_lr import checkpoint
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.mlr_snet.official import CELL, read, settled
+from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.protocol import StepView
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.official import CELL, read, settled
 from tests.commands import outcome
 from tests.official_files import SHAPES, three, weights, write
 from tests.reference.online import cell

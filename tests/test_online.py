@@ -6,20 +6,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from meta_lr import rules
 from meta_lr.bilevel.estimators import ClosedForm, Unroll
 from meta_lr.bilevel.objectives import Final
-from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.bilevel.unroll import unroll
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned, LearnedState
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.optim import rules
 from meta_lr.protocol import StepView
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned, LearnedState
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
 from meta_lr.seeds import seed_model
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Sandbox
-from meta_lr.training.scheduler import ControlledLR
 from tests.reference.online import reference_run
 from tests.smooth import Stopped
 from tests.toys import Toy

@@ -8,14 +8,14 @@ import torch
 
 from meta_lr import checkpoint, vectors
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
-from meta_lr.bilevel.online import OnlineMLRSNet
+from meta_lr.methods.features.features import FEATURES, Features
+from meta_lr.methods.features.loss import LOSS_FEATURES
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import Need
-from meta_lr.schedulers.features import FEATURES, Features
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.loss_features import LOSS_FEATURES
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
 from meta_lr.testing.compare import leaves
 from meta_lr.training.loop import StoppedError, train
 from tests.commands import outcome, own_place

@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.labpal import LABPAL
-from meta_lr.baselines.pal import PAL
+from meta_lr.methods.autolr.labpal import LABPAL
+from meta_lr.methods.autolr.pal import PAL
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train

@@ -13,22 +13,22 @@ from hydra import compose, initialize_config_dir
 
 from meta_lr import checkpoint
 from meta_lr.bilevel.estimators import Adjoint
-from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli.meta_train import _more
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks import mlp
+from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.protocol import Need
-from meta_lr.schedulers import mlp
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
 from meta_lr.seeds import derive
 from meta_lr.tasks import digits, image_folder, torchvision_set, torchvision_sets
 from meta_lr.tasks.models import MLP
 from meta_lr.testing.problem import OwnLoop
 from meta_lr.training.loop import train
-from meta_lr.training.scheduler import ControlledLR
 from tests.commands import outcome, own_place
 from tests.image_sets import SMALL, numbers, numbers_task, write_images
 from tests.reference.online import is_due, reference_run

@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from meta_lr.baselines.piecewise import Piecewise, piecewise
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.piecewise import Piecewise, piecewise
 from meta_lr.protocol import Need, StepView
-from meta_lr.training.scheduler import ControlledLR
 
 KNOTS = [(0.1, 0.4), (0.35, 0.1), (0.6, 0.1), (0.9, 0.8)]
 

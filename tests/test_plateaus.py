@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines import plateaus
-from meta_lr.baselines.change_on_plateau import ChangeOnPlateau
-from meta_lr.baselines.compose import Composite
-from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
-from meta_lr.baselines.formula import Policy
 from meta_lr.lrbench.compose import composite_of
+from meta_lr.methods.policies import plateaus
+from meta_lr.methods.policies.change_on_plateau import ChangeOnPlateau
+from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Need
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import train

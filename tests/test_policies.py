@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
 
-from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.baselines.policies import Constant, Cosine, MultiStep, OneCycle
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Constant, Cosine, MultiStep, OneCycle
+from meta_lr.methods.wrappers import Composite, Warmup
 from meta_lr.protocol import Average, Need, StepView, UndeclaredError
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Momentum, Says, Stepped, Tenth
 from tests.reference import compose as slow_compose
 from tests.reference import policies as slow

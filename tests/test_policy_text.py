@@ -6,13 +6,13 @@ import random
 import pytest
 from hydra import compose, initialize_config_dir
 
-from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policies import Constant
-from meta_lr.baselines.policy_text import from_json, from_text, to_json, to_text
-from meta_lr.baselines.shapes import SHAPES
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.shapes import SHAPES
+from meta_lr.methods.policies.text import from_json, from_text, to_json, to_text
+from meta_lr.methods.wrappers import Composite, Warmup
 
 
 def drawn(draw, kind=None, **options):

@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from meta_lr.baselines.sweep import Sweep, smooth
 from meta_lr.lrbench.range_test import range_test, suggest
+from meta_lr.methods.sweep import Sweep, smooth
 from meta_lr.tasks import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError

@@ -10,13 +10,13 @@ from itertools import count
 import numpy as np
 import pytest
 
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policy_text import from_label, label, overrides
-from meta_lr.baselines.shapes import SHAPES
 from meta_lr.lrbench.recommend import recommend
 from meta_lr.lrbench.search import search
 from meta_lr.lrbench.space import KINDS, Random, Space
 from meta_lr.lrbench.trainer import trainer, trainer_of
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.shapes import SHAPES
+from meta_lr.methods.policies.text import from_label, label, overrides
 from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP
 from meta_lr.training import loop

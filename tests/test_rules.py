@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from meta_lr import rules, vectors
+from meta_lr import vectors
+from meta_lr.optim import rules
 
 CASES = [
     (torch.optim.SGD, {}),

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.compose import Composite
+from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.protocol import Need
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Restart, Says, Tenth, Witness
 from tests.steering import build, drive, rates
 

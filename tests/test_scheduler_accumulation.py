@@ -6,7 +6,7 @@ import pickle
 import pytest
 import torch
 
-from meta_lr.training import advice
+from meta_lr.drop_in import advice
 from tests.steering import build, rates
 from tests.warned import Warned, one
 

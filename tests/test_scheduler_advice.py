@@ -8,11 +8,11 @@ import torch
 from torch.optim.lr_scheduler import LinearLR, SequentialLR
 
 import meta_lr
-from meta_lr.baselines.compose import Composite, Warmup
-from meta_lr.baselines.policies import Constant, Cosine
+from meta_lr.drop_in import advice, losses
+from meta_lr.drop_in.scheduler import PATIENCE, ControlledLR
+from meta_lr.methods.basic import Constant, Cosine
+from meta_lr.methods.wrappers import Composite, Warmup
 from meta_lr.protocol import Need
-from meta_lr.training import advice, losses
-from meta_lr.training.scheduler import PATIENCE, ControlledLR
 from tests.controllers import Says, Stepped, Tenth
 from tests.steering import build, drive, rates
 from tests.warned import Warned, one
@@ -150,7 +150,7 @@ def test_an_optimizer_that_is_never_stepped_is_warned_of_once():
 def test_observe_alone_without_a_step_is_warned_of_and_needs_bounded_memory(
     controller, monkeypatch
 ):
-    monkeypatch.setattr("meta_lr.training.scheduler.MOST", 8)
+    monkeypatch.setattr("meta_lr.drop_in.scheduler.MOST", 8)
     scheduler, optimizer = build(controller)
     with Warned() as warned:
         for loss in range(50):
@@ -175,7 +175,7 @@ def test_many_losses_have_the_same_mean_as_few(monkeypatch):
 
 
 def test_losses_that_were_added_up_are_saved_and_loaded(monkeypatch):
-    monkeypatch.setattr("meta_lr.training.scheduler.MOST", 4)
+    monkeypatch.setattr("meta_lr.drop_in.scheduler.MOST", 4)
     scheduler, _ = build()
     with Warned():
         for loss in range(6):

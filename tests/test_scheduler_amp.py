@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from meta_lr.training.scheduler import ControlledLR
+from meta_lr.drop_in.scheduler import ControlledLR
 from tests.controllers import Restart, Stepped, Tenth, Witness
 
 SCALE = 1024.0

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from meta_lr.drop_in.losses import as_loss, summarise
+from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.protocol import Need
-from meta_lr.training.losses import as_loss, summarise
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Says, Tenth
 
 NAN, INF = math.nan, math.inf

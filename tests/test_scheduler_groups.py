@@ -5,10 +5,10 @@ import copy
 import pytest
 import torch
 
-from meta_lr.baselines.policies import Constant
-from meta_lr.training.groups import separate
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Constant
+from meta_lr.optim.groups import separate
 from meta_lr.training.loop import train
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Stepped, Tenth
 from tests.steering import rates
 from tests.toys import Toy

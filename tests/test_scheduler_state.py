@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ExponentialLR, SequentialLR
 
+from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.protocol import Average
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Momentum, Says, Stepped, Tenth, Witness
 from tests.steering import build, drive, grouped, rates
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ChainedScheduler, ExponentialLR, LinearLR, SequentialLR
 
-from meta_lr.training.scheduler import ControlledLR
+from meta_lr.drop_in.scheduler import ControlledLR
 from tests.controllers import Says, Stepped, Tenth
 from tests.steering import build, drive, grouped, rates
 

@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from meta_lr import rules
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.optim import rules
 from meta_lr.protocol import Need, UndeclaredError
-from meta_lr.training.scheduler import ControlledLR
 from tests.controllers import Restart, Says, Tenth, Witness
 from tests.steering import build, drive, rates
 

@@ -7,9 +7,9 @@ import torch
 
 import meta_lr
 from meta_lr import checkpoint
-from meta_lr.baselines.policies import Constant, Cosine
 from meta_lr.checkpoint import CheckpointError, load_pretrained
-from meta_lr.training.scheduler import ControlledLR
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.methods.basic import Constant, Cosine
 from tests.controllers import Restart, Tenth, Witness
 from tests.steering import build, rates
 

@@ -16,12 +16,12 @@ from benchmarks.scorecard.store import Store
 from benchmarks.scorecard.tuned import AVERAGED, CURVES, Tuned
 from meta_lr import checkpoint, polynomial_average
 from meta_lr.bilevel.copies import Copies
+from meta_lr.bilevel.seen import Seen
 from meta_lr.bilevel.varied import VariedProblems
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.seen import Seen
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
-from meta_lr.signals import pieces_of
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
+from meta_lr.optim.signals import pieces_of
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from benchmarks.scorecard.finals import bound
 from benchmarks.scorecard.learned import Replayed, misled, recorded, steered
 from benchmarks.scorecard.scores import GLOBAL, ORACLE, SAME_SEED, Scores
 from benchmarks.scorecard.tuned import AVERAGED
-from meta_lr.schedulers.arithmetic import columns
-from meta_lr.schedulers.feature import Moment
-from meta_lr.schedulers.self_tuning import FEATURES, NETWORK, SelfTuning
+from meta_lr.methods.features.arithmetic import columns
+from meta_lr.methods.features.feature import Moment
+from meta_lr.methods.self_tuning.schedule import FEATURES, NETWORK, SelfTuning
 
 
 @pytest.fixture

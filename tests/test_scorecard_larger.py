@@ -11,7 +11,7 @@ from benchmarks.scorecard.larger_runs import DEFAULT, Fixed, decades, missing, n
 from benchmarks.scorecard.larger_tasks import Files
 from benchmarks.scorecard.store import Store
 from meta_lr import checkpoint
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 
 FILES = Files(Path("a"), Path("b"), Path("c"))
 

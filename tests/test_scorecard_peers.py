@@ -13,8 +13,8 @@ from benchmarks.scorecard.finals import finals
 from benchmarks.scorecard.greedy import Greedy, follow
 from benchmarks.scorecard.plain import Training
 from benchmarks.scorecard.tuned import Tuned
+from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.varied import KINDS
-from meta_lr.schedulers.annealing import cosine_share
 
 PACKAGED = [name for name, peer in peers.PEERS.items() if peer.package]
 

@@ -10,15 +10,15 @@ from torch import nn
 import meta_lr
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import DigitsProblems
+from meta_lr.methods.features.arithmetic import FLOATS
+from meta_lr.methods.features.feature import Moment
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.self_tuning.integrator import Integrator
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
+from meta_lr.optim.signals import Signals, signals_of
 from meta_lr.protocol import StepView
-from meta_lr.schedulers.arithmetic import FLOATS
-from meta_lr.schedulers.feature import Moment
-from meta_lr.schedulers.integrator import Integrator
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
 from meta_lr.seeds import generator
-from meta_lr.signals import Signals, signals_of
 from meta_lr.testing import check_controller
 
 STEPS = 60

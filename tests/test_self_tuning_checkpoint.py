@@ -9,11 +9,11 @@ import torch
 import meta_lr
 from meta_lr import checkpoint
 from meta_lr.checkpoint import CheckpointError
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.integrator import Integrator
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.self_tuning.integrator import Integrator
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from tests.test_checkpoint_values import edit, refused
 
 FEW = Features(("progress", "level", "alignment_5"))

@@ -10,8 +10,8 @@ from torch import nn
 import meta_lr
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import DigitsProblems
-from meta_lr.schedulers.integrator import Integrator
-from meta_lr.schedulers.self_tuning import INPUTS
+from meta_lr.methods.self_tuning.integrator import Integrator
+from meta_lr.methods.self_tuning.schedule import INPUTS
 from meta_lr.seeds import seed_model
 from meta_lr.training.loop import train
 from tests.reference import features as of_losses

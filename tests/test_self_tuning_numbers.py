@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from meta_lr import ControlledLR, host
+from meta_lr.drop_in.losses import summarise
+from meta_lr.methods.self_tuning.integrator import Integrator
 from meta_lr.protocol import HostLoss
-from meta_lr.schedulers.integrator import Integrator
-from meta_lr.training.losses import summarise
 from tests.steered import STEPS, Steered
 from tests.warned import Warned, one
 

@@ -17,9 +17,9 @@ from meta_lr.bilevel.varied import VariedProblems
 from meta_lr.bilevel.windowed import TruncatedBackprop
 from meta_lr.bilevel.windowed_unroll import TruncatedUnroll
 from meta_lr.bilevel.windows import Fixed
-from meta_lr.schedulers.arithmetic import TENSORS
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.features.arithmetic import TENSORS
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from meta_lr.seeds import generator
 from meta_lr.training.outcome import StoppedError
 from tests.changed import changed, frozen_and_zero, zero_head

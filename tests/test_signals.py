@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.signal_features import SIGNAL_FEATURES
-from meta_lr.seeds import generator
-from meta_lr.signals import (
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.features.signals import SIGNAL_FEATURES
+from meta_lr.optim.signals import (
     chosen,
     flat,
     flat_copies,
@@ -18,6 +17,7 @@ from meta_lr.signals import (
     sums,
     totals,
 )
+from meta_lr.seeds import generator
 from tests.reference.signals import feature
 
 NAMES = tuple(SIGNAL_FEATURES)

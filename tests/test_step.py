@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from meta_lr import rules
-from meta_lr.baselines.policies import Cosine
 from meta_lr.bilevel.look_ahead import LookAhead, Reads, as_leaves, detached
+from meta_lr.methods.basic import Cosine
+from meta_lr.optim import rules
 from meta_lr.protocol import Need, StepView, params_of
 from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.step import gradient

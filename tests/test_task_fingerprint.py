@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 import torch
 
-from meta_lr.baselines.policies import Constant
 from meta_lr.lrbench.folders import result_of
 from meta_lr.lrbench.scored import Scored
+from meta_lr.methods.basic import Constant
 from meta_lr.tasks import Quadratic, digits, image_folder, text_file
 from meta_lr.tasks.fingerprint import checksum, fingerprint_of
 from meta_lr.tasks.models import MLP

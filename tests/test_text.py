@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
 from meta_lr.tasks.models import MLP, LSTMLanguageModel
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import STATE, train

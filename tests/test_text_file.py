@@ -8,7 +8,7 @@ import functools
 import pytest
 import torch
 
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
 from meta_lr.tasks import SPLITS, text_file
 from meta_lr.tasks.models import LSTMLanguageModel
 from meta_lr.tasks.vocabulary import encode, tokenise, vocabulary

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from meta_lr import vectors
-from meta_lr.baselines.policies import Constant
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, FirstOrder, Unroll
 from meta_lr.bilevel.objectives import Final
-from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.schedulers.lstm import LSTM
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.models import LSTMLanguageModel
 from meta_lr.training.loop import train

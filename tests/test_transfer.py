@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meta_lr import transfer
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
 from meta_lr.protocol import StepView
 from meta_lr.training.outcome import Outcome
 

@@ -8,16 +8,16 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from meta_lr import checkpoint as checkpoints
-from meta_lr import rules
 from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.main import main
 from meta_lr.cli.parts import build
 from meta_lr.cli.places import conf_dir
 from meta_lr.cli.transfer import _gamma
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.lstm import LSTM
-from meta_lr.schedulers.mlp import MLP
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.optim import rules
 from meta_lr.training.record import read_rows
 from tests.cases import slow_case
 from tests.commands import own_place

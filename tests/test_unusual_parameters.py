@@ -7,12 +7,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from meta_lr import AutoDrop, AutoDropEpochs, ControlledLR, Cosine, Sandbox, rules
-from meta_lr.baselines.autolr import AutoLR
-from meta_lr.baselines.autolr_fit import fit
-from meta_lr.baselines.labpal import LABPAL
-from meta_lr.baselines.pal import PAL
-from meta_lr.baselines.policies import Constant
+from meta_lr import AutoDrop, AutoDropEpochs, ControlledLR, Cosine, Sandbox
+from meta_lr.methods.autolr.fit import fit
+from meta_lr.methods.autolr.labpal import LABPAL
+from meta_lr.methods.autolr.method import AutoLR
+from meta_lr.methods.autolr.pal import PAL
+from meta_lr.methods.basic import Constant
+from meta_lr.optim import rules
 from meta_lr.protocol import Need
 from tests.controllers import Says, Tenth
 

@@ -14,7 +14,7 @@ from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.bilevel.varied import KINDS, LOSSES, VariedProblems, squared, varied_network
 from meta_lr.bilevel.windows import Fixed
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
 from meta_lr.tasks.models.mlp import MLP
 from meta_lr.tasks.models.small import RowAttention, SmallConv
 from meta_lr.training.outcome import StoppedError

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 
-from meta_lr.baselines.formula import Policy
 from meta_lr.lrbench.known import by_policy, stored
 from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import trainer, trainer_of
 from meta_lr.lrbench.verify import UntilDecided, verify
+from meta_lr.methods.policies.formula import Policy
 from meta_lr.tasks import Quadratic, digits
 from meta_lr.tasks.models import MLP
 from meta_lr.training import loop

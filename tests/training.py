@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from meta_lr.bilevel.online import OnlineMLRSNet
-from meta_lr.schedulers.lstm import LSTM
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.testing.compare import leaves
 from meta_lr.training.record import NAME, read_rows
 from tests.times import SECONDS

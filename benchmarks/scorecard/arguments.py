@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.scorecard import peers
 from meta_lr import checkpoint
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 CONTROL = "no network"  # the schedule's bounds alone
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.look_ahead import Point
-from meta_lr.schedulers.network import Tensors
 from meta_lr.training.average import share
+from meta_lr.vectors import Tensors
 
 
 def run(copies: Copies, phi: Sequence[Tensor]) -> tuple[Point, Point]:

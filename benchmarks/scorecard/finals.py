@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.scorecard import average
 from meta_lr.bilevel.copies import Copies, Schedule
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.network import Tensors
 from meta_lr.tasks.base import Task
+from meta_lr.vectors import Tensors
 
 WORST = 3.0  # nats above the loss at the start: what a diverged run counts as
 

@@ -32,7 +32,7 @@ from benchmarks.scorecard.fine_tuning_tables import TABLES
 from benchmarks.scorecard.learned import silent
 from benchmarks.scorecard.runs import TUNED
 from benchmarks.scorecard.store import Key, Row, Store
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ from benchmarks.scorecard.steering import Outcome, Steering
 from benchmarks.scorecard.store import Key, Row, Rows
 from benchmarks.scorecard.tuned import tuned
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 SCRATCH = "scratch"  # the family in which the first tasks of fine-tuning are tuned
 ORACLE, USUAL, GLOBAL = "tuned cosine", "cosine, 0.1 x usual peak", "cosine, usual peak"

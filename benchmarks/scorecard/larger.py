@@ -38,7 +38,7 @@ from benchmarks.scorecard.larger_tasks import Files
 from benchmarks.scorecard.store import Store
 from benchmarks.scorecard.table import interval, markdown
 from benchmarks.scorecard.tuned import AVERAGED
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,9 +14,9 @@ from benchmarks.scorecard.finals import bound, bounded, val_loss
 from benchmarks.scorecard.larger_tasks import OPTIMIZERS, TASKS, Files, problem
 from benchmarks.scorecard.peers import PEERS
 from benchmarks.scorecard.tuned import WARM_UP
+from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.annealing import cosine_share
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 DEFAULT = "torch's default"  # a cosine from the learning rate that torch gives the optimizer
 GRID = tuple(-2.5 + 0.5 * place for place in range(8))  # decades of the first seed's peaks

@@ -14,11 +14,11 @@ from benchmarks.scorecard.problems import made
 from benchmarks.scorecard.runs import Method
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.arithmetic import Columns
-from meta_lr.schedulers.feature import Moment
-from meta_lr.schedulers.features import Features
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.self_tuning import NETWORK, SelfTuning
+from meta_lr.methods.features.arithmetic import Columns
+from meta_lr.methods.features.feature import Moment
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
+from meta_lr.vectors import Tensors
 
 
 def untuned(schedule: SelfTuning) -> Method:

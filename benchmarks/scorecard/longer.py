@@ -23,7 +23,7 @@ from benchmarks.scorecard.scores import GLOBAL
 from benchmarks.scorecard.store import Key, Rows
 from benchmarks.scorecard.table import FAILED, interval, markdown
 from benchmarks.scorecard.tuned import SHAPES, Tuned
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 STEPS = 3000
 _MARK = f", {STEPS} steps"  # follows the name of a method

@@ -25,7 +25,7 @@ from benchmarks.scorecard.runs import Method
 from benchmarks.scorecard.store import Rows
 from benchmarks.scorecard.table import interval, markdown
 from benchmarks.scorecard.tasks import ArrayTask
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 CLOSE = 0.03  # nats: what counts as the same result
 TEXTS = frozenset({"transformer", "recurrent"})  # families whose inputs are no numbers to multiply

@@ -14,8 +14,8 @@ from benchmarks.scorecard.tuned import AVERAGED
 from meta_lr.bilevel.copies import Copies, Schedule
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.seen import Seen
+from meta_lr.bilevel.seen import Seen
+from meta_lr.vectors import Tensors
 
 FAMILIES = ("wide", "residual", "transformer", "regression")
 PLANS: dict[float, tuple[float, ...]] = {  # lengths that are planned: where the run is measured

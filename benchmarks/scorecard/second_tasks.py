@@ -23,10 +23,10 @@ from benchmarks.scorecard.tuned import AVERAGED
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.draw import Draw
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.network import Tensors
 from meta_lr.seeds import derive, generator
 from meta_lr.tasks.models.mlp import MLP
 from meta_lr.tasks.models.small import SmallConv
+from meta_lr.vectors import Tensors
 
 FIRST_STEPS, FIRST_DECADE = 400, 0.0  # of the first task: a cosine with this peak
 LENGTHS, EXAMPLES = (60, 240), (100, 400)  # of the second task: steps, training examples

@@ -9,8 +9,8 @@ import torch
 from benchmarks.scorecard.learned import phi_of
 from benchmarks.scorecard.tuned import Tuned
 from meta_lr.bilevel.copies import Schedule
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
+from meta_lr.vectors import Tensors
 
 Outcome = dict[str, float]  # log of a validation loss, nats, by the place where it is measured
 

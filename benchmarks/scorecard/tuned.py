@@ -10,11 +10,11 @@ from torch import Tensor
 
 from benchmarks.scorecard.finals import bound, finals
 from benchmarks.scorecard.problems import CHOOSING
+from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.annealing import cosine_share
-from meta_lr.schedulers.learned import LearnedState
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.seen import Seen
+from meta_lr.bilevel.seen import Seen
+from meta_lr.protocol import NoState
+from meta_lr.vectors import Tensors
 
 WARM_UP = 0.05  # share of the run in which the schedules rise from zero
 SHAPES = ("cosine", "line")
@@ -27,13 +27,11 @@ _LOWEST, _MOST = -2.5, 8  # decade of the first peak, in plain SGD's unit; exten
 class Tuned:
     """A warm-up, then a cosine or a line to zero: weights are the peak and 1 for a line."""
 
-    def init(self) -> LearnedState:
-        """Return an empty memory."""
-        return LearnedState(())
+    def init(self) -> NoState:
+        """Return an empty state."""
+        return NoState()
 
-    def side_by_side(
-        self, weights: Tensors, seen: Seen, state: LearnedState
-    ) -> tuple[Tensor, LearnedState]:
+    def side_by_side(self, weights: Tensors, seen: Seen, state: NoState) -> tuple[Tensor, NoState]:
         """Return the learning rates (copies,)."""
         step, total = seen.step, seen.total_steps
         cosine, line = cosine_share(step, total), 1 - step / total

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
-from meta_lr.schedulers.annealing import cosine_share
-from meta_lr.schedulers.learned import LearnedState
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.seen import Seen
+from meta_lr.bilevel.seen import Seen
+from meta_lr.protocol import NoState
+from meta_lr.vectors import Tensors
 
 PEAKS = tuple(0.08 * 2.0**k for k in range(8))  # 0.08 to 10.24, in units of plain SGD's rate
 
@@ -24,13 +24,11 @@ PEAKS = tuple(0.08 * 2.0**k for k in range(8))  # 0.08 to 10.24, in units of pla
 class PeakedCosine:
     """A cosine whose peak is its weight, so that copies side by side can have one each."""
 
-    def init(self) -> LearnedState:
-        """Return an empty memory."""
-        return LearnedState(())
+    def init(self) -> NoState:
+        """Return an empty state."""
+        return NoState()
 
-    def side_by_side(
-        self, weights: Tensors, seen: Seen, state: LearnedState
-    ) -> tuple[Tensor, LearnedState]:
+    def side_by_side(self, weights: Tensors, seen: Seen, state: NoState) -> tuple[Tensor, NoState]:
         """Return the learning rates of this step."""
         return weights[0] * cosine_share(seen.step, seen.total_steps), state
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from meta_lr import rules, vectors
+from meta_lr import vectors
+from meta_lr.bilevel.differentiable import Learner
 from meta_lr.bilevel.estimators import Estimate, Estimator
 from meta_lr.bilevel.look_ahead import Reads
+from meta_lr.optim import rules
 from meta_lr.protocol import Need, StepView, group_scales, params_of, set_rate
-from meta_lr.schedulers.learned import Learned, LearnedState
-from meta_lr.schedulers.network import Tensors
 from meta_lr.seeds import generator, seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.step import gradient, update
+from meta_lr.vectors import Tensors
 
 
 class Row(NamedTuple):
@@ -52,15 +52,15 @@ class Waiting:
         self,
         task: Task,
         make_optimizer: Callable[[list[nn.Parameter]], Optimizer],
-        learner: Learned,
+        learner: Learner,
         *,
         clip: float | None = None,
     ) -> None:
         self.task, self.model = task, task.model().double().train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
         self.sandbox = Sandbox(self.model, self.optimizer, task.loss, self.batch, clip=clip, seed=0)
-        self.phi = tuple(weight.double() for weight in learner.stages[0])
-        self.learner = replace(learner, stages=(self.phi,))
+        self.phi = tuple(weight.double() for weight in learner.phi)
+        self.learner = learner.differentiable(self.phi)
         set_rate(self.optimizer, 0.5 * learner.highest, group_scales(self.optimizer))
         for step in range(4):
             if step > 0:
@@ -89,7 +89,7 @@ class Waiting:
             direction=lambda: rules.direction(self.optimizer),
             sandbox=self.sandbox,
         )
-        learner = replace(self.learner, stages=(phi,))
+        learner = self.learner.differentiable(phi)
         return estimator(learner, _double(learner.init()), view, weights)
 
     def slopes(
@@ -159,5 +159,5 @@ def _direction(phi: Tensors, seed: int, index: int) -> Tensors:
     return tuple(torch.randn(w.shape, generator=g, dtype=w.dtype) for w in phi)
 
 
-def _double(state: LearnedState) -> LearnedState:
+def _double(state: Any) -> Any:
     return state._replace(memory=tuple(tensor.double() for tensor in state.memory))

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from meta_lr import rules
 from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.look_ahead import Point, mapped
 from meta_lr.bilevel.problems import Problem
+from meta_lr.bilevel.seen import Seen
+from meta_lr.optim import rules
 from meta_lr.protocol import group_scales
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.seen import Seen
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import LossModule
+from meta_lr.vectors import Tensors
 
 
 class Schedule(Protocol):

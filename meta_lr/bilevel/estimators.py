@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from meta_lr import vectors
-from meta_lr.baselines.line import line
 from meta_lr.bilevel.adjoint import adjoint
+from meta_lr.bilevel.differentiable import Learner
 from meta_lr.bilevel.look_ahead import LookAhead
 from meta_lr.protocol import Need, StepView
-from meta_lr.schedulers.learned import Learned, LearnedState
+from meta_lr.training.line import line
 
 
 class Estimate(NamedTuple):
@@ -39,12 +39,12 @@ class Estimator(Protocol):
         ...
 
     def __call__(
-        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+        self, learner: Learner, state: Any, view: StepView, weights: Sequence[float]
     ) -> Estimate:
         """Return the objective and its gradient.
 
         Args:
-            learner: With one stage of weights, phi.
+            learner: Of the meta-parameters phi.
             state: The learner's, before the present step.
             view: Of the present step.
             weights: Of the meta losses after each step of the look-ahead; their number is K.
@@ -78,7 +78,7 @@ class ClosedForm:
         return Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META
 
     def __call__(
-        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+        self, learner: Learner, state: Any, view: StepView, weights: Sequence[float]
     ) -> Estimate:
         """Return the meta loss after one step, and its gradient."""
         if len(weights) != 1:
@@ -94,7 +94,7 @@ class ClosedForm:
             virtual = [p.requires_grad_() for p in virtual]
             loss = weights[0] * view.sandbox.meta_loss(virtual)
         slopes = torch.autograd.grad(loss, virtual, materialize_grads=True)
-        grads = torch.autograd.grad(rate, learner.stages[0], -vectors.dot(slopes, directions))
+        grads = torch.autograd.grad(rate, learner.phi, -vectors.dot(slopes, directions))
         return Estimate(loss.item(), grads)
 
 
@@ -123,7 +123,7 @@ class Unroll:
         return Need.LOSS | Need.TRIALS
 
     def __call__(
-        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+        self, learner: Learner, state: Any, view: StepView, weights: Sequence[float]
     ) -> Estimate:
         """Return the objective and its gradient."""
         from meta_lr.bilevel.unroll import unroll  # `higher` is only loaded where it is used
@@ -131,7 +131,7 @@ class Unroll:
         refuse_cudnn(view.sandbox.model)
         with torch.enable_grad(), view.sandbox.trial() as trial:
             loss = unroll(trial, learner, state, view, weights)
-            return Estimate(loss.item(), torch.autograd.grad(loss, learner.stages[0]))
+            return Estimate(loss.item(), torch.autograd.grad(loss, learner.phi))
 
 
 class _WalkedBack:
@@ -143,12 +143,12 @@ class _WalkedBack:
         return Need.LOSS | Need.META
 
     def __call__(
-        self, learner: Learned, state: LearnedState, view: StepView, weights: Sequence[float]
+        self, learner: Learner, state: Any, view: StepView, weights: Sequence[float]
     ) -> Estimate:
         """Return the objective and its gradient."""
         if self.second_order:
             refuse_cudnn(view.sandbox.model)
-        run, phi = LookAhead(learner, view), learner.stages[0]
+        run, phi = LookAhead(learner, view), learner.phi
         with torch.enable_grad():
             start = run.start(state)
             loss, grads, _ = adjoint(run, start, phi, weights, second_order=self.second_order)

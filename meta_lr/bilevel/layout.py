@@ -9,7 +9,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from meta_lr.signals import Pieces, chosen, flat_copies, pieces_of
+from meta_lr.optim.signals import Pieces, chosen, flat_copies, pieces_of
 
 Slot = Mapping[str, Tensor]  # the optimizer's state of one tensor, without its count of steps
 

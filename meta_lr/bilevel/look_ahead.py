@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from meta_lr import rules, vectors
+from meta_lr import vectors
+from meta_lr.optim import rules
+from meta_lr.optim.rules import PureStep
 from meta_lr.protocol import Average, Controller, Need, StepView, groups_of_params, params_of
-from meta_lr.rules import PureStep
 
 T = TypeVar("T")
 

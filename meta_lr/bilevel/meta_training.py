@@ -18,10 +18,9 @@ from meta_lr.bilevel.episodes import WORST, Episode, WindowEstimator
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem, Problems
-from meta_lr.bilevel.processes import add_over_processes, rank
 from meta_lr.bilevel.windows import Window
+from meta_lr.processes import add_over_processes, num_ranks, rank
 from meta_lr.seeds import derive
-from meta_lr.training.losses import num_ranks
 
 
 @dataclass(frozen=True)

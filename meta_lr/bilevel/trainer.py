@@ -13,11 +13,10 @@ from torch import Tensor
 
 from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
-from meta_lr.bilevel.processes import any_of, from_first, gathered, rank
 from meta_lr.bilevel.shares import share
+from meta_lr.processes import any_of, from_first, gathered, num_ranks, rank
 from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training import saving
-from meta_lr.training.losses import num_ranks
 from meta_lr.training.outcome import StoppedError
 from meta_lr.training.record import Listener, Recorder, locked, provenance
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment

@@ -11,14 +11,14 @@ import torch
 from higher.optim import DifferentiableOptimizer
 from torch import Tensor, nn
 
-from meta_lr import rules
 from meta_lr.bilevel.look_ahead import Point, ask, clipped
+from meta_lr.optim import rules
 from meta_lr.protocol import Controller, StepView, group_scales
 from meta_lr.training.sandbox import HVP, Trial
 
 
 class _RuleOptimizer(DifferentiableOptimizer):
-    """The optimizers of `meta_lr.rules` in `higher`'s frame.
+    """The optimizers of `meta_lr.optim.rules` in `higher`'s frame.
 
     `higher`'s own Adam differs from torch's in the place of epsilon, AdamW is missing, and options
     such as `maximize` are ignored; these rules equal torch's bit for bit.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from meta_lr.bilevel.online import OnlineMLRSNet, OnlineState
-from meta_lr.schedulers.learned import Learned
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet, OnlineState
 from meta_lr.training.record import Row
 
 FEW_UPDATES = 20  # with fewer, Adam at 1e-3 has hardly moved phi from its first values

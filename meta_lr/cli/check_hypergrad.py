@@ -11,7 +11,7 @@ from meta_lr.bilevel.check import Row, Waiting, check
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, Estimator, FirstOrder, Unroll
 from meta_lr.cli import parts
 from meta_lr.cli.job_result import JobResult
-from meta_lr.schedulers.learned import Learned
+from meta_lr.methods.mlr_snet.learned import Learned
 
 ESTIMATORS: dict[str, Estimator] = {
     "closed_form": ClosedForm(),

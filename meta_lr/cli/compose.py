@@ -7,14 +7,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policy_text import label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.plain import counted
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.compose import Composition, candidates, compose
+from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.text import label, overrides
 from meta_lr.report import write_report
 from meta_lr.training.record import Row
 

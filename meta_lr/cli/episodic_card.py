@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from meta_lr.bilevel.meta_training import MetaTraining
 from meta_lr.bilevel.problems import OPTIMIZERS
-from meta_lr.schedulers.contract import Scheduler
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.mlp import MLP
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.contract import Scheduler
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 def card(done: MetaTraining, best: Scheduler, name: str) -> str:

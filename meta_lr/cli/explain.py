@@ -24,8 +24,8 @@ from meta_lr.cli.plain import Parser
 
 if TYPE_CHECKING:
     from meta_lr.explain.loss_schedule import Array, Curves, Explanation
+    from meta_lr.methods.mlr_snet.learned import Learned
     from meta_lr.report.figures import Picture
-    from meta_lr.schedulers.learned import Learned
 
 STEPS = 2000  # of a run of synthetic losses, for a schedule of the loss
 POLICY = "policy.json"
@@ -44,7 +44,7 @@ def explain(arguments: list[str]) -> int:
     """Explain a checkpoint as `arguments` say; write its figure, and its policy if it has one."""
     options = _options(arguments)
     from meta_lr import checkpoint
-    from meta_lr.schedulers.self_tuning import SelfTuning
+    from meta_lr.methods.self_tuning.schedule import SelfTuning
 
     folder = checkpoint.find(options.checkpoint)
     learned, contract = checkpoint.load(folder)
@@ -146,7 +146,7 @@ def _section(found: Explanation, fitted: Array, picture: Picture, family: str) -
         table=markdown(_table(found, fitted)),
         effects=markdown(effects),
         policy=f"{_policy(found)} It is in `{OUT}/{POLICY}`; use it with\n"
-        f"`meta_lr.baselines.piecewise.Piecewise.load(path)`, which needs no network{bound}.",
+        f"`meta_lr.methods.piecewise.Piecewise.load(path)`, which needs no network{bound}.",
     )
     return section(picture, text)
 

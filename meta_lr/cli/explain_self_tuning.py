@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from meta_lr.explain.facts import Fact
     from meta_lr.explain.replay import Replay
     from meta_lr.explain.sensitivity import Effect
-    from meta_lr.schedulers.self_tuning import SelfTuning
+    from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 STEPS = 1000  # of the replayed runs
 LEAST = 1e-5  # a smaller effect counts as none

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from omegaconf import DictConfig
 
-from meta_lr import rules
-from meta_lr.baselines.piecewise import Piecewise
 from meta_lr.cli import parts
 from meta_lr.cli.places import conf_dir
+from meta_lr.methods.piecewise import Piecewise
+from meta_lr.optim import rules
 from meta_lr.protocol import Controller
 
 _CHOICES = {"sgd": "sgd_plain", "sgd_momentum": "sgd"}  # of files not named as their family

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from meta_lr.cli.plain import Parser
 
 if TYPE_CHECKING:
-    from meta_lr.schedulers.learned import Learned
+    from meta_lr.methods.mlr_snet.learned import Learned
 
 LOSSES = (0.01, 0.3, 2.3, 4.6)  # nats, at which the card shows each stage
 CLASSES = 10  # of CIFAR-10, on which the authors' tables are
@@ -74,9 +74,9 @@ def import_official(arguments: list[str]) -> int:
     """Write the checkpoint as `arguments` say; print what it does and how to use it."""
     options = _options(arguments)
     from meta_lr import checkpoint
-    from meta_lr.schedulers.gamma import InitialLossGamma
-    from meta_lr.schedulers.learned import Learned
-    from meta_lr.schedulers.official import CELL, read
+    from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+    from meta_lr.methods.mlr_snet.learned import Learned
+    from meta_lr.methods.mlr_snet.official import CELL, read
 
     gamma = options.gamma
     if gamma is None:
@@ -170,7 +170,7 @@ def _card(options: argparse.Namespace, learned: Learned) -> str:
 
 def _responses(learned: Learned) -> list[list[float]]:
     """Return the settled output of each stage at each of `LOSSES`."""
-    from meta_lr.schedulers.official import settled
+    from meta_lr.methods.mlr_snet.official import settled
 
     return [[settled(weights, loss) for loss in LOSSES] for weights in learned.stages]
 

@@ -10,7 +10,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from meta_lr import checkpoint
-from meta_lr.bilevel.online import OnlineMLRSNet
 from meta_lr.cli import pages, parts
 from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.family import optimizer_choice
@@ -18,6 +17,7 @@ from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.values import target_of
+from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.training.outcome import Outcome
 from meta_lr.training.record import read_rows
 

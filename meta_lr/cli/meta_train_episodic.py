@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
-from meta_lr.bilevel.processes import rank
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import pages, parts
 from meta_lr.cli.episodic_card import card
@@ -21,10 +20,11 @@ from meta_lr.cli.progress import shown
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.updates import Updates
-from meta_lr.schedulers.contract import Scheduler
-from meta_lr.schedulers.learned import Learned
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.contract import Scheduler
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.self_tuning.schedule import SelfTuning
+from meta_lr.processes import rank
+from meta_lr.vectors import Tensors
 
 UNIT = "sgd"  # the optimizer whose rates are the unit of gamma
 

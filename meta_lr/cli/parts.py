@@ -15,11 +15,11 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from meta_lr.baselines.policy_text import label
 from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.progress import watched
 from meta_lr.cli.values import refuse_misfits
+from meta_lr.methods.policies.text import label
 from meta_lr.protocol import Controller, Need
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Until, train

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+_OWN = "meta_lr."  # begins the path of each class and function of this package
+
 
 def conf_dir() -> Path:
     """Return the folder of config files: inside an installed package, else beside it."""
@@ -38,8 +40,9 @@ def fingerprint(*, _root_: DictConfig) -> str:
 
     What says how Hydra runs or where the results go has no part in it: `hydra` itself and the keys
     in `hydra.job.config.override_dirname.exclude_keys`. A checkpoint counts by what is in it, not
-    by its name, so a run never passes for one with an older checkpoint. The option `average` counts
-    only where it is set, so that runs without it keep their names from before there was one.
+    by its name, so a run never passes for one with an older checkpoint. Of what this package makes,
+    the class or function counts, not its module, so that modules can move. The option `average`
+    counts only where it is set, so that runs without it keep their names from before there was one.
     """
     excluded = OmegaConf.select(_root_, "hydra.job.config.override_dirname.exclude_keys")
     keys = [str(key) for key in _root_ if key not in ("hydra", *excluded)]
@@ -51,11 +54,16 @@ def fingerprint(*, _root_: DictConfig) -> str:
 
 
 def _content(value: Any) -> Any:
-    """Return `value` with the names of checkpoints in it replaced by a hash of their files."""
+    """Return `value` with names of checkpoints replaced by a hash of their files.
+
+    Paths of our own classes and functions lose their modules.
+    """
     if isinstance(value, dict):
         return {str(key): _content(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_content(item) for item in value]
+    if isinstance(value, str) and value.startswith(_OWN):
+        return _OWN + value.rpartition(".")[2]
     if isinstance(value, str) and value:
         for folder in (Path(value), conf_dir().parent / "checkpoints" / value):
             files = (folder / "config.json", folder / "model.safetensors")

@@ -13,8 +13,6 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from meta_lr import rules
-from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.cli import asked, parts
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.range_test import swept
@@ -26,6 +24,8 @@ from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.scored import Scored
 from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import Trainer, trainer_of
+from meta_lr.methods.policies.text import from_label, label
+from meta_lr.optim import rules
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.fingerprint import fingerprint_of

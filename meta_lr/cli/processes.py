@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from meta_lr.bilevel.processes import ElsewhereError
+from meta_lr.processes import ElsewhereError
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from meta_lr.baselines.sweep import Sweep
 from meta_lr.cli import parts
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.lrbench.range_test import SHORTEST, RangeTest, highest, refuse, suggest
+from meta_lr.methods.sweep import Sweep
 from meta_lr.report.files import write_file, write_pictures
 from meta_lr.report.range_figure import range_picture
 from meta_lr.training.record import Row, read_rows
@@ -70,7 +70,7 @@ def _sweep(cfg: DictConfig) -> Sweep:
     values = {name: cfg[name] for name in ("low", "high", "smoothing")}
     if values["high"] is None:
         values["high"] = highest(parts.build(cfg.optimizer))
-    return parts.build(OmegaConf.create({"_target_": "meta_lr.baselines.sweep.Sweep", **values}))
+    return parts.build(OmegaConf.create({"_target_": "meta_lr.methods.sweep.Sweep", **values}))
 
 
 def _records(

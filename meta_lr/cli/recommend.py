@@ -8,7 +8,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from meta_lr.baselines.policy_text import from_label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.plain import counted
@@ -20,6 +19,7 @@ from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.robust import robustness_of
 from meta_lr.lrbench.search import loaded
 from meta_lr.lrbench.space import Space
+from meta_lr.methods.policies.text import from_label, overrides
 from meta_lr.report import write_report
 
 KNOWN = "known.json"  # what the store knew at first

@@ -12,14 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint, transfer
-from meta_lr.baselines.fallback import Fallback
 from meta_lr.cli import asked, pages, parts
 from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.job_result import JobResult, mean
 from meta_lr.cli.signals import StopFlag, graceful_stop
+from meta_lr.methods.fallback import Fallback
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
+from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.protocol import Controller
-from meta_lr.schedulers.gamma import InitialLossGamma
-from meta_lr.schedulers.learned import Learned
 from meta_lr.tasks.base import Task
 from meta_lr.training.outcome import Outcome
 

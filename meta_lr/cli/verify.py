@@ -9,7 +9,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from meta_lr.baselines.policy_text import label, overrides
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.job_result import JobResult
@@ -18,6 +17,7 @@ from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.known import Known
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.verify import Verdict, verify
+from meta_lr.methods.policies.text import label, overrides
 from meta_lr.report.files import write_pictures
 from meta_lr.report.target_figure import target_picture
 

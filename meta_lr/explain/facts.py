@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from meta_lr.explain.history import BLOWS_UP, FALLS, PLATEAU, RECOVERED, RISES, STUCK
 from meta_lr.explain.replay import Replay
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 class Fact(NamedTuple):

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from meta_lr import seeds
-from meta_lr.baselines.piecewise import Piecewise
+from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.methods.piecewise import Piecewise
 from meta_lr.protocol import HostLoss, StepView, check_rate
-from meta_lr.schedulers.learned import Learned
 from meta_lr.training.record import NAME, read_rows
 from meta_lr.training.rows import Row, rows_from
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.func import vmap
 
 from meta_lr.explain.replay import Replay
-from meta_lr.schedulers.feature import Moment
-from meta_lr.schedulers.network import Tensors
-from meta_lr.schedulers.self_tuning import SelfTuning
-from meta_lr.signals import signals_of
+from meta_lr.methods.features.feature import Moment
+from meta_lr.methods.self_tuning.schedule import SelfTuning
+from meta_lr.optim.signals import signals_of
+from meta_lr.vectors import Tensors
 
 
 @dataclass(frozen=True)

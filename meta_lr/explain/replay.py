@@ -13,8 +13,8 @@ from torch import Tensor
 from meta_lr import seeds
 from meta_lr.explain.history import AGREES, History
 from meta_lr.explain.loss_schedule import Array
+from meta_lr.methods.self_tuning.schedule import SelfTuning, SelfTuningState
 from meta_lr.protocol import HostLoss, StepView, check_rate
-from meta_lr.schedulers.self_tuning import SelfTuning, SelfTuningState
 
 SHAPE = (32, 32)  # of the weights
 CRITICAL = 0.03  # relative update after which gradients in a row no longer agree

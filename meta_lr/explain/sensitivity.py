@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from meta_lr.explain.readings import Reading, outputs, steps_of
-from meta_lr.schedulers.arithmetic import TENSORS
-from meta_lr.schedulers.integrator import Scale
-from meta_lr.schedulers.self_tuning import SelfTuning
+from meta_lr.methods.features.arithmetic import TENSORS
+from meta_lr.methods.self_tuning.integrator import Scale
+from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 STEPS = 100  # of each replay at which the features are varied
 ALIKE = 0.8  # share of effects in one direction, less those in the other, that makes a sign

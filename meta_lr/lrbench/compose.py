@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from meta_lr.baselines.change_on_plateau import ChangeOnPlateau
-from meta_lr.baselines.compose import Composite
-from meta_lr.baselines.compose_on_plateau import ComposeOnPlateau
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.lrbench.known import by_policy
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.trainer import Trainer
+from meta_lr.methods.policies.change_on_plateau import ChangeOnPlateau
+from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.text import from_label, label
+from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Controller
 from meta_lr.training.record import Row, read_rows
 

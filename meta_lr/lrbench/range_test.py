@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
-from meta_lr import rules
-from meta_lr.baselines.sweep import Sweep, smooth, start_of
+from meta_lr.methods.sweep import Sweep, smooth, start_of
+from meta_lr.optim import rules
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import train
 from meta_lr.training.record import Row, read_rows

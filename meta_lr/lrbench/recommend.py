@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meta_lr.baselines.policy_text import from_label, label
 from meta_lr.lrbench.known import Known, by_policy
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.search import search
 from meta_lr.lrbench.space import Space
 from meta_lr.lrbench.trainer import Trainer
+from meta_lr.methods.policies.text import from_label, label
 from meta_lr.protocol import Controller
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from meta_lr.baselines.compose import Composite
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.policy_text import label
 from meta_lr.lrbench.metrics import SCALES, robustness
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.scaled import Scaled
 from meta_lr.lrbench.trainer import Trainer
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.text import label
+from meta_lr.methods.wrappers import Composite
 
 
 def robustness_of(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from meta_lr.baselines.compose import Wrapper, times
+from meta_lr.methods.wrappers import Wrapper, times
 from meta_lr.protocol import Controller, Rate, StepView
 
 
@@ -23,7 +23,7 @@ class Scaled(Wrapper):
     Cost:
         that of the inner controller
 
-    >>> from meta_lr.baselines.policies import Constant
+    >>> from meta_lr.methods.basic import Constant
     >>> scaled = Scaled(Constant(0.2), 5.0)
     >>> scaled(StepView(scaled, 0), scaled.init())[0]
     1.0

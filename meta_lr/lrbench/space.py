@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from meta_lr.baselines.formula import Policy
-from meta_lr.baselines.shapes import SHAPES
+from meta_lr.methods.policies.formula import Policy
+from meta_lr.methods.policies.shapes import SHAPES
 
 KINDS = (
     *("fix", "step", "exp", "inv", "poly"),

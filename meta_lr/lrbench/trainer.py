@@ -10,11 +10,11 @@ from typing import Protocol
 from torch import nn
 from torch.optim import Optimizer
 
-from meta_lr.baselines.policy_text import label
 from meta_lr.lrbench.folders import result_of
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.scored import Scored
 from meta_lr.lrbench.store import Store
+from meta_lr.methods.policies.text import label
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Until, train

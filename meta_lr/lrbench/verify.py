@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from meta_lr.baselines.policy_text import from_label
 from meta_lr.lrbench import forecast
 from meta_lr.lrbench.known import Known, by_policy, stored
 from meta_lr.lrbench.metrics import Point, curve_of, to_target
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.trainer import Trainer
+from meta_lr.methods.policies.text import from_label
 from meta_lr.protocol import Controller
 from meta_lr.training.record import Row
 

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from meta_lr.baselines.compose import Wrapper
-from meta_lr.baselines.policies import Constant
+from meta_lr.methods.basic import Constant
+from meta_lr.methods.wrappers import Wrapper
 from meta_lr.protocol import Controller, Need, StepView, UndeclaredError
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.testing.compare import difference, first_change, leaves

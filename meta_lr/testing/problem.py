@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from meta_lr import rules
+from meta_lr.drop_in.scheduler import ControlledLR
+from meta_lr.optim import rules
 from meta_lr.protocol import Controller
 from meta_lr.seeds import generator, seed_model
 from meta_lr.tasks.base import Batch
 from meta_lr.training.sandbox import Sandbox
-from meta_lr.training.scheduler import ControlledLR
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Any
 
-from meta_lr.baselines.compose import Wrapper
+from meta_lr.methods.wrappers import Wrapper
 from meta_lr.protocol import Controller, Rate, StepView, UndeclaredError
 from meta_lr.testing import faults
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from torch import Tensor
 
-from meta_lr.baselines.angles import Trail, follow
+from meta_lr.optim.angles import Trail, follow
 
 
 class RunningAngle:
     """The angle between moves of the mean weights, over blocks of `every` steps.
 
-    It is what `baselines.autodrop` decides by; see there. It costs three copies of the parameters.
+    AutoDrop decides by it. It costs three copies of the parameters.
 
     Args:
         every: Steps per block; 0 is none at all.

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from meta_lr import protocol, rules
+from meta_lr import protocol
+from meta_lr.optim import rules
 from meta_lr.protocol import Average, Controller, HostLoss, StepView
 
 if TYPE_CHECKING:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from meta_lr import protocol, rules
+from meta_lr import protocol
+from meta_lr.optim import rules
+from meta_lr.optim.groups import refuse_complex, separate
 from meta_lr.protocol import Controller, Need
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.tasks.fingerprint import fingerprint_of
-from meta_lr.training.groups import refuse_complex, separate
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 from meta_lr.training.step import ask, gradient, update
 

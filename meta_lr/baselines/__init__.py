@@ -1,1 +1,0 @@
-"""The methods to compare with, and controllers made of controllers."""

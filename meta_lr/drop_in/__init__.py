@@ -1,0 +1,1 @@
+"""`ControlledLR`, the scheduler for training loops of your own."""

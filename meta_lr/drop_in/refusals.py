@@ -1,0 +1,107 @@
+"""What `ControlledLR` refuses, each in one line: what came, what is needed, what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch.optim import LBFGS, Optimizer
+
+from meta_lr import checkpoint, protocol
+from meta_lr.drop_in import hooks
+from meta_lr.optim import rules
+from meta_lr.optim.groups import refuse_complex
+from meta_lr.processes import num_ranks
+from meta_lr.protocol import Controller, Need
+
+_EXPERIMENTS = Need.META | Need.TRIALS
+
+
+def watched(optimizer: Optimizer) -> Optimizer:
+    """Return the optimizer whose steps are watched: `optimizer`, or the one that it wraps."""
+    if _is_controller(optimizer) or isinstance(optimizer, str | os.PathLike):
+        raise TypeError(
+            f"the first argument is {_short(optimizer)}, which is no optimizer; call "
+            "ControlledLR(optimizer, controller)"
+        )
+    found = hooks.watched(optimizer)
+    if isinstance(found, LBFGS):
+        raise TypeError(
+            "LBFGS evaluates its closure many times per step, so a step has no one loss; "
+            "use another optimizer"
+        )
+    return found
+
+
+def controller(given: Controller | str | os.PathLike[str]) -> Controller:
+    """Return the controller that was given, or the checkpoint of that name."""
+    if isinstance(given, str | os.PathLike):
+        return checkpoint.load_pretrained(given)
+    if _is_controller(given):
+        return given
+    raise TypeError(
+        f"the controller is {_short(given)}; pass a policy such as meta_lr.Cosine(0.1), another "
+        'controller, or the name of a checkpoint such as "meta-lr-digits"'
+    )
+
+
+def length(name: str, steps: float) -> int:
+    """Return a number of steps as an int, if it is whole and not negative."""
+    try:
+        if (whole := int(steps)) == steps and whole >= 0:
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(
+        f"{name} is {_short(steps)}; pass a whole number of optimizer steps, or 0 if it is unknown"
+    )
+
+
+def unserved(optimizer: Optimizer, controller: Controller, served: Need) -> None:
+    """Raise a ValueError if the controller needs what is not given, or another optimizer."""
+    protocol.refuse_unserved(controller, served)
+    if controller.needs & _EXPERIMENTS and num_ranks() > 1:
+        raise ValueError(
+            f"{type(controller).__name__} makes experiments, which differ between the "
+            f"{num_ranks()} ranks of the process group; run it in one process"
+        )
+    rules.refuse_other_family(controller, optimizer)
+    refuse_complex(controller, optimizer)
+
+
+def state(
+    state: Mapping[str, Any], version: int, controller: Controller, optimizer: Optimizer
+) -> None:
+    """Raise a ValueError if a state dict is of another version, controller or optimizer."""
+    if state.get("format") != version:
+        raise ValueError(
+            f"the state has format {state.get('format')}, but this version reads "
+            f"{version}; it is from a newer meta_lr, or from another scheduler"
+        )
+    if state["controller"] != repr(controller):
+        raise ValueError(
+            f"the state was saved with {state['controller']}, but this scheduler has "
+            f"{controller!r}; build it with the controller that was saved"
+        )
+    if len(state["lrs"]) != len(optimizer.param_groups):
+        raise ValueError(
+            f"the state was saved with {len(state['lrs'])} parameter groups, but the "
+            f"optimizer has {len(optimizer.param_groups)}; add the groups before loading"
+        )
+
+
+def _is_controller(value: object) -> bool:
+    named = hasattr(value, "needs") and hasattr(value, "init") and callable(value)
+    return named and not isinstance(value, type)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text and " at 0x" not in text else _kind(value)
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""AutoLR (LRTuner) and its relatives: the loss is probed along the step."""

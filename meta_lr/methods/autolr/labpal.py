@@ -1,0 +1,165 @@
+"""LABPAL: now and then a parabola through the loss of many batches; its rate serves for long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from meta_lr.methods.checks import refuse_counts, refuse_not_positive
+from meta_lr.protocol import Need, StepView
+from meta_lr.training.line import Line, line
+
+SLOPE, CURVATURE = 1.77e-4, 0.01  # where, along a unit direction, the loss is measured besides 0
+
+
+class LABPALState(NamedTuple):
+    """The rate, the steps at which it is measured again, and the rates that are averaged.
+
+    Attributes:
+        lr: The present rate, 0 before the first.
+        due: The step from which on it is measured again.
+        measured: The last rates that were measured, without those of the start.
+        num_measured: How often the loss was measured.
+        num_accepted: How often a rate came of it.
+    """
+
+    lr: float = 0.0
+    due: int = 0
+    measured: tuple[float, ...] = ()
+    num_measured: int = 0
+    num_accepted: int = 0
+
+
+@dataclass(frozen=True)
+class LABPAL:
+    """Every thousand steps, step lengths to the minimum along the direction, averaged over the run.
+
+    Update:
+        with u what the optimizer subtracts per unit of rate, L(s) the mean loss over `batches` at
+        w - s u / |u|, and a s^2 + b s + c through L(0), L(1.77e-4) and L(0.01):
+        r = kappa min(-b / (2 a), max_step) / |u|, if a > 0 > b and |u| is within its bounds;
+        rate = the mean of the last `average` r, of those after step `skipped`; before it r itself.
+        Measured at step 0, at step skipped + 1, and each time `reuse` steps later
+    Reference:
+        Mutschler & Zell 2021, arXiv 2108.13880, the variant with SGD, and its published code
+    Deviations:
+        1. the code takes the difference of differences at the edge for the curvature, which halves
+        it: to step as far as the code does, set kappa=3.6 and max_step=0.5;
+        2. the step at a measurement is at the new rate too, not of the averaged length;
+        3. u is the optimizer's, and the batch size of the run stays, where the code doubles it at
+        75,000 and 112,500 steps; there, ten times its batches are measured;
+        4. while there is no rate, it is 0 and each step measures; if the first |u| is already out
+        of bounds, that is an error. Where |u| = 0 the rate is kept, and the next step measures.
+    Cost:
+        3 x `batches` forward passes per measurement: by default 1 % of the run's steps
+
+    Losses so close to each other are near the rounding of float32, in which a curvature may be
+    wrong by half. Made for classification; its authors say that it tends to fail where losses are
+    sums of many.
+
+    Args:
+        batches: Over which a loss is measured: the run's own and fresh ones.
+        reuse: Steps for which a rate is used.
+        skipped: Steps of the start whose rates are not averaged.
+        average: How many of the last rates are averaged.
+        max_step: The longest step to a minimum.
+        kappa: Factor on it.
+        min_norm: Of u; below it nothing is measured.
+        max_norm: Of u; above it nothing is measured. Adam's directions are longer than SGD's.
+
+    Raises:
+        ValueError: An argument is out of range; in a run, if the first |u| is.
+
+    >>> method = LABPAL(skipped=400, reuse=1000)
+    >>> [method.next_due(step) for step in (0, 401, 1401)]
+    [401, 1401, 2401]
+    """
+
+    batches: int = 10
+    reuse: int = 1000
+    skipped: int = 400
+    average: int = 25
+    max_step: float = 1.0
+    kappa: float = 1.8
+    min_norm: float = 1e-3
+    max_norm: float = 100.0
+    needs = Need.PARAMS | Need.DIRECTION | Need.TRIALS
+
+    def __post_init__(self) -> None:
+        refuse_counts(self, 1, "batches", "reuse", "average")
+        refuse_counts(self, 0, "skipped")
+        refuse_not_positive(self, "max_step", "kappa")
+        if not 0 <= self.min_norm < self.max_norm:
+            bounds = f"min_norm={self.min_norm}, max_norm={self.max_norm}"
+            raise ValueError(f"LABPAL got {bounds}; it needs 0 <= min_norm < max_norm")
+
+    def init(self) -> LABPALState:
+        """Return the state before the first step."""
+        return LABPALState()
+
+    def __call__(self, view: StepView, state: LABPALState) -> tuple[float, LABPALState]:
+        """Return the rate of this step, and the next state."""
+        if view.step >= state.due:
+            state = self._measured(view, state)
+        return state.lr, state
+
+    def next_due(self, step: int) -> int:
+        """Return the step of the measurement that follows the one at `step`."""
+        later = step + self.reuse
+        return min(later, self.skipped + 1) if step <= self.skipped else later
+
+    def _measured(self, view: StepView, state: LABPALState) -> LABPALState:
+        ahead = line(view)
+        length = ahead.norm()
+        if length == 0.0:  # the step changes nothing at any learning rate
+            return state._replace(due=view.step + 1)
+        if not self.min_norm <= length <= self.max_norm:
+            return self._out_of_bounds(view, state, length)
+        losses = self._losses(ahead, length)
+        b, a = parabola(losses)
+        accepted = a > 0 > b
+        found = self.kappa * min(-b / (2 * a), self.max_step) / length if accepted else None
+        state = self._told(view.step, state, found)
+        view.sandbox.note(what="fit", lr=state.lr, found=found, slope=b, curvature=a, losses=losses)
+        return state
+
+    def _losses(self, ahead: Line, length: float) -> list[float]:
+        draws = (None, *range(self.batches - 1))
+        return ahead.mean_losses([0.0, SLOPE / length, CURVATURE / length], draws)
+
+    def _told(self, step: int, state: LABPALState, found: float | None) -> LABPALState:
+        """Return the state after a measurement that found a rate, or none."""
+        state = state._replace(num_measured=state.num_measured + 1)
+        if found is None:  # without a rate to keep, the next step measures
+            due = self.next_due(step) if state.num_accepted else step + 1
+            return state._replace(due=due)
+        measured = state.measured
+        if step > self.skipped:
+            measured = (*measured, found)[-self.average :]
+        lr = math.fsum(measured) / len(measured) if measured else found
+        return LABPALState(
+            lr, self.next_due(step), measured, state.num_measured, state.num_accepted + 1
+        )
+
+    def _out_of_bounds(self, view: StepView, state: LABPALState, length: float) -> LABPALState:
+        if view.step == 0:
+            raise ValueError(
+                f"the optimizer's direction has the norm {length:.3g}, and LABPAL needs one from "
+                f"min_norm={self.min_norm:g} to max_norm={self.max_norm:g}; widen these"
+            )
+        return state._replace(due=view.step + 1)
+
+
+def parabola(losses: Sequence[float]) -> tuple[float, float]:
+    """Return b and a of the parabola a s^2 + b s + c through three losses, by divided differences.
+
+    >>> b, a = parabola([2 * s**2 - 3 * s for s in (0, SLOPE, CURVATURE)])
+    >>> round(b, 6), round(a, 6)
+    (-3.0, 2.0)
+    """
+    first, second, third = losses
+    near, far = (second - first) / SLOPE, (third - first) / CURVATURE
+    a = (far - near) / (CURVATURE - SLOPE)
+    return near - a * SLOPE, a

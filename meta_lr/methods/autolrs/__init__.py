@@ -1,0 +1,1 @@
+"""AutoLRS: Bayesian optimisation of the learning rate along the run."""

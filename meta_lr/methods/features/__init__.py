@@ -1,0 +1,1 @@
+"""What a scheduler network reads of the training history."""

@@ -1,0 +1,1 @@
+"""MLR-SNet: a network reads the loss and gives the learning rate."""

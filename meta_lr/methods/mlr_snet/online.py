@@ -1,0 +1,259 @@
+"""MLR-SNet, online: the network learns along the one run that it steers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from meta_lr.bilevel.estimators import ClosedForm, Estimator, Unroll, refuse_cudnn
+from meta_lr.bilevel.objectives import Final
+from meta_lr.methods.features.features import Features
+from meta_lr.methods.mlr_snet.gamma import InitialLossGamma, refuse_useless
+from meta_lr.methods.mlr_snet.learned import RAW, Learned, LearnedState
+from meta_lr.methods.networks.network import Network, Start
+from meta_lr.optim import rules
+from meta_lr.protocol import Need, StepView
+from meta_lr.seeds import derive
+from meta_lr.tasks.base import Batch, Split
+from meta_lr.training.sandbox import Sandbox
+from meta_lr.vectors import Tensors
+
+
+class OnlineState(NamedTuple):
+    """All that the method changes: phi, Adam's moments, the memory, and what it has kept."""
+
+    phi: Tensors
+    means: Tensors  # Adam's first moments, shaped like phi
+    squares: Tensors  # Adam's second moments
+    updates: Tensor  # () number of updates of phi
+    memory: Tensors  # the network's, then the features'
+    gamma: float  # 0.0 before the first step
+    snapshots: tuple[Tensors, ...]
+    low: float  # smallest and largest loss seen
+    high: float
+
+
+@dataclass(frozen=True)
+class OnlineMLRSNet:
+    """MLR-SNet: each T-th step, phi descends the meta loss after a look-ahead of K steps.
+
+    Update:
+        every T steps: w_K(phi) = K training steps from w at the rates of the network;
+        phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
+        each step: rate = gamma p(phi, features of the loss, memory).
+    Reference:
+        Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
+    Deviations:
+        1. K may exceed 1. 2. The memory advances once per step; the published code advances it
+        twice at an update (`double_tick`). 3. Weight decay on phi is coupled L2, as published.
+        4. Meta data are disjoint from the training data; as published they are nearly all of them
+        training data too (a task's `meta_overlap`). 5. Steps are counted over the whole run; the
+        published count starts anew each epoch (`counts`, `fires`). 6. Each update draws its meta
+        batch anew; the published image experiments read them pass by pass (`meta_batches`).
+        7. Features other than the raw loss are ours.
+    Cost:
+        per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
+        K > 1; the network's pass each step.
+
+    Args:
+        net: The network.
+        gamma: The rate at full output, or a formula for it.
+        period: T, in steps; the paper's 300 is about one epoch of CIFAR-10.
+        look_ahead: K, in steps.
+        meta_lr: Rate of Adam on phi.
+        meta_weight_decay: L2 decay of phi.
+        seed: Of phi's first values.
+        snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
+            paper keeps those after epochs 1, 100 and 200 of 200.
+        estimator: Of the meta-gradient; None is `ClosedForm` for K = 1, `Unroll` for more.
+        double_tick: Whether an update first advances the memory on its own loss, with the old phi,
+            as the published code does: the memory then sees that loss twice.
+        counts: What the steps of a period are counted in: the whole "run", or each "epoch" anew,
+            as published; what an epoch has beyond its last whole period is then without an update.
+        fires: Whether the update is at the "end" of a period, its last step, as in the published
+            image experiments, or at its "start", as in those on language.
+        meta_batches: Whether each meta batch is "drawn" from the whole split, or they come in
+            "passes" over it, each in a new order, as published for images.
+        start: Of phi's first values, see `meta_lr.methods.networks.network.begin`.
+        features: What the network reads of the loss history; the paper's one is the loss itself.
+
+    >>> from meta_lr.methods.networks.lstm import LSTM
+    >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
+    tensor(0.)
+    """
+
+    net: Network
+    gamma: float | InitialLossGamma = 1.0
+    period: int = 100
+    look_ahead: int = 1
+    meta_lr: float = 1e-3
+    meta_weight_decay: float = 1e-4
+    seed: int = 0
+    snapshots: tuple[float, ...] = (1.0,)
+    estimator: Estimator | None = None
+    double_tick: bool = False
+    counts: Literal["run", "epoch"] = "run"
+    fires: Literal["end", "start"] = "end"
+    meta_batches: Literal["drawn", "passes"] = "drawn"
+    start: Start = "linear"
+    features: Features = RAW
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "snapshots", tuple(self.snapshots))  # configurations give lists
+        if self.period < 1 or self.look_ahead < 1:
+            raise ValueError(
+                f"OnlineMLRSNet got period={self.period}, look_ahead={self.look_ahead}; "
+                "both are at least 1 step"
+            )
+        if not callable(self._estimator):
+            raise ValueError(
+                f"{type(self._estimator).__name__} is for windows of inner problems, not for a "
+                "look-ahead along a run; choose closed_form, unroll, adjoint or first_order"
+            )
+        if self.look_ahead > 1 and isinstance(self.estimator, ClosedForm):
+            raise ValueError(
+                f"ClosedForm looks 1 step ahead, not look_ahead={self.look_ahead}; "
+                "choose unroll or adjoint"
+            )
+        refuse_useless(self.gamma)
+        if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
+            raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
+        if self.counts not in ("run", "epoch") or self.fires not in ("end", "start"):
+            raise ValueError(
+                f"OnlineMLRSNet got counts={self.counts!r}, fires={self.fires!r}; "
+                "counts is 'run' or 'epoch', fires is 'end' or 'start'"
+            )
+        if self.meta_batches not in ("drawn", "passes"):
+            raise ValueError(f"meta_batches is {self.meta_batches!r}; it is 'drawn' or 'passes'")
+        _ = self._learner  # refuses another start, or features that are not what the network reads
+
+    @property
+    def needs(self) -> Need:
+        """The run's length, a sandbox, and what features, trigger and estimator read."""
+        return self._needs  # asked at every step
+
+    @cached_property
+    def _needs(self) -> Need:
+        trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
+        return Need.META | Need.HORIZON | trigger | self.features.needs | self._estimator.needs
+
+    @property
+    def _estimator(self) -> Estimator:
+        return self.estimator or (ClosedForm() if self.look_ahead == 1 else Unroll())
+
+    @cached_property
+    def _learner(self) -> Learned:
+        """The network behind its features, at a gamma of 1; the present phi is passed in."""
+        return Learned(self.net, (self.net.init(0, self.start),), 1.0, features=self.features)
+
+    def init(self) -> OnlineState:
+        """Return fresh phi and zero moments."""
+        phi = self.net.init(derive(self.seed, "phi"), self.start)
+        memory = self._learner.init().memory
+        zeros = tuple(torch.zeros_like(weight) for weight in phi)
+        return OnlineState(
+            phi, zeros, zeros, torch.tensor(0.0), memory, 0.0, (), math.inf, -math.inf
+        )
+
+    def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
+        """Update phi if it is due, then return the rate for this loss."""
+        loss = view.loss_item()
+        state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
+        if state.gamma == 0.0:
+            state = self._begin(view, state, loss)
+        if self._is_due(view):
+            state = self._learn(view, state)
+        due = sum(math.ceil(f * view.total_steps) <= view.step + 1 for f in self.snapshots)
+        kept = state.snapshots + (state.phi,) * (due - len(state.snapshots))
+        state = state._replace(snapshots=kept)
+        p, memory = self._output(view, state)
+        return state.gamma * float(p), state._replace(memory=memory)
+
+    def num_updates(self, steps: int, steps_per_epoch: int) -> int:
+        """Return how often phi is updated in a run of so many steps."""
+        ahead = self.period - 1 if self.fires == "start" else 0
+        if self.counts == "run":
+            return (steps + ahead) // self.period
+        epochs, rest = divmod(steps, steps_per_epoch)
+        each = (steps_per_epoch + ahead) // self.period
+        return epochs * each + (rest + ahead) // self.period
+
+    def export(self, state: OnlineState, *, family: str = "") -> Learned:
+        """Return the network that was learned, one stage per snapshot."""
+        stages = state.snapshots or (state.phi,)
+        bounds = (state.low, state.high) if state.low <= state.high else None
+        gamma = state.gamma
+        return replace(self._learner, stages=stages, gamma=gamma, family=family, loss_range=bounds)
+
+    def _output(self, view: StepView, state: OnlineState) -> tuple[Tensor, Tensors]:
+        """Return the network's output () at this step, and the next memory."""
+        total_steps = view.total_steps
+        return self._learner.pure(
+            state.phi, view.loss, state.memory, step=view.step, total_steps=total_steps
+        )
+
+    def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
+        """Fix gamma, and refuse now what a look-ahead would refuse later, or never be noticed."""
+        if self.look_ahead > 1:
+            rules.refuse_unsupported(view.sandbox.optimizer)
+        if self._estimator.second_order:
+            refuse_cudnn(view.sandbox.model)
+        if (self.counts, self.fires) == ("epoch", "end") and view.steps_per_epoch < self.period:
+            raise ValueError(
+                f"the network would never be updated: period={self.period} is longer than an epoch "
+                f"of {view.steps_per_epoch} steps, and counts='epoch' begins anew in each; make "
+                "period smaller, or choose counts='run'"
+            )
+        gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
+        return state._replace(gamma=gamma)
+
+    def _is_due(self, view: StepView) -> bool:
+        step = view.step % view.steps_per_epoch if self.counts == "epoch" else view.step
+        return step % self.period == (self.period - 1 if self.fires == "end" else 0)
+
+    def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
+        phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
+        learner = replace(self._learner, stages=(phi,), gamma=state.gamma)
+        batch = None if self.meta_batches == "drawn" else int(state.updates)
+        with _meta_batch(view.sandbox, batch):
+            weights = Final()(0, self.look_ahead)
+            estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
+        if self.double_tick:  # with the old phi, which `state` still has
+            state = state._replace(memory=self._output(view, state)[1])
+        return self._adam(state, estimate.grads)
+
+    def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
+        group = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": self.meta_weight_decay}
+        n, pairs = len(state.phi), zip(state.means, state.squares, strict=True)
+        moments = [{"step": state.updates, "exp_avg": m, "exp_avg_sq": s} for m, s in pairs]
+        step = rules.PureStep(rules.adam, state.phi, grads, moments, [group] * n)
+        phi, after = step.take([self.meta_lr] * n)
+        means, squares = (tuple(slot[key] for slot in after) for key in ("exp_avg", "exp_avg_sq"))
+        return state._replace(
+            phi=tuple(phi), means=means, squares=squares, updates=state.updates + 1
+        )
+
+
+@contextmanager
+def _meta_batch(sandbox: Sandbox, index: int | None) -> Iterator[None]:
+    """Let meta losses read the index-th batch of passes over the split; None draws one, as ever."""
+    if index is None:
+        yield
+        return
+    own = sandbox.batch
+
+    def batch(split: Split, step: int, draw: int | None) -> Batch:
+        return own(split, index, None) if split == "meta" else own(split, step, draw)
+
+    sandbox.batch = batch
+    try:
+        yield
+    finally:
+        sandbox.batch = own

@@ -1,0 +1,1 @@
+"""Scheduler networks: an MLP and MLR-SNet's LSTM."""

@@ -1,0 +1,172 @@
+"""What a scheduler network is: a pure function of its weights, the features and its memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from numbers import Real
+from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
+
+import torch
+from torch import Tensor
+
+from meta_lr.vectors import Tensors
+
+Layers = Sequence[tuple[int, int]]  # rows and columns of each
+Shapes = tuple[tuple[int, ...], ...]
+Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
+FoldedScores = Callable[[Any, Tensors], Any]  # the same, to what the last layer gives (outputs,)
+Start = Literal["linear", "narrow", "small", "high", "zero"]  # how weights begin, see `begin`
+
+
+class Network(Protocol):
+    """A frozen dataclass of sizes and options; the weights are passed in, named by `names`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def inputs(self) -> int:
+        """Number of features that it reads."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that `scores` returns; a learned schedule of the loss has 1."""
+        ...
+
+    @property
+    def floor(self) -> float:
+        """Least output; 0.0 for a plain sigmoid."""
+        ...
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name per weight, in order."""
+        ...
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each weight, in the same order; nothing is allocated."""
+        ...
+
+    def init(self, seed: int, start: Start = "linear") -> Tensors:
+        """Return fresh weights, a pure function of the arguments; see `begin`."""
+        ...
+
+    def memory(self) -> Tensors:
+        """Return the memory before the first step; () for a network without one."""
+        ...
+
+    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () in (floor, 1) and the next memory; differentiable in everything.
+
+        x has the shape (inputs,); () will do for one.
+        """
+        ...
+
+    def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return what the last layer gives (outputs,) for the features, and the next memory."""
+        ...
+
+    def fold(self, weights: Tensors) -> Folded:
+        """Return the same function in NumPy, for fast inference; it updates the memory in place."""
+        ...
+
+    def fold_scores(self, weights: Tensors) -> FoldedScores:
+        """Return `scores` in NumPy, likewise."""
+        ...
+
+
+def shapes_of(layers: Layers) -> Shapes:
+    """Return the shapes of the weights and biases of layers, as `begin` makes them.
+
+    >>> shapes_of([(8, 1), (1, 8)])
+    ((8, 1), (8,), (1, 8), (1,))
+    """
+    return tuple(shape for rows, columns in layers for shape in ((rows, columns), (rows,)))
+
+
+def begin(layers: Layers, draw: torch.Generator, start: Start = "linear") -> Tensors:
+    """Return the first weights (rows, columns) and biases (rows,) of layers, the head's last.
+
+    Args:
+        layers: Rows and columns of each.
+        draw: Where the numbers come from.
+        start: "linear": all are from U(-b, b) with b = 1 / sqrt(columns), as in torch's Linear and
+            in the image experiments that MLR-SNet's authors published. "narrow": the weights of all
+            layers but the head are from U(-0.1, 0.1), as in those on language. "small": a
+            fifth of "linear". "high": the head's
+            weights are from U(-0.1, 0.1) and its bias is 1, as in the schedulers they published,
+            so that the first outputs are near sigmoid(1) = 0.73, not 0.5. "zero": the head is 0, so
+            that the first outputs are those of z = 0 whatever the network reads.
+
+    Raises:
+        ValueError: There is no such start.
+    """
+    if start not in get_args(Start):
+        raise ValueError(f"start is {start!r}; it is one of {', '.join(get_args(Start))}")
+    weights = []
+    for layer, (rows, columns) in enumerate(layers):
+        head, bound = layer == len(layers) - 1, columns**-0.5
+        near = 0.1 if start == ("high" if head else "narrow") else bound
+        weights.append((2 * torch.rand((rows, columns), generator=draw) - 1) * near)
+        bias = (2 * torch.rand((rows,), generator=draw) - 1) * bound
+        weights.append(torch.ones_like(bias) if head and start == "high" else bias)
+    if start == "zero":
+        weights[-2:] = [torch.zeros_like(weight) for weight in weights[-2:]]
+    if start == "small":
+        weights = [0.2 * weight for weight in weights]
+    return tuple(weights)
+
+
+def output(z: Tensor, floor: float) -> Tensor:
+    """Return the output for the head's value z: sigmoid(z), or evenly in decades above `floor`."""
+    p = torch.sigmoid(z)
+    return floor ** (1 - p) if floor else p
+
+
+def raised(cell: Folded, floor: float) -> Folded:
+    """Return `cell`, whose output is a sigmoid, with its output above `floor`."""
+    if not floor:
+        return cell
+    return lambda x, memory: floor ** (1 - cell(x, memory))
+
+
+def refuse_options(net: Network) -> None:
+    """Raise a ValueError if the options that all networks have are of no use."""
+    if not (is_whole(net.inputs, 1) and is_number(net.floor) and 0.0 <= net.floor < 1.0):
+        raise ValueError(
+            f"{type(net).__name__} got inputs={net.inputs}, floor={net.floor}; "
+            "inputs is at least 1, floor at least 0 and below 1"
+        )
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether it is a real number that fits into a float; True and False are none.
+
+    >>> [is_number(value) for value in (1, 0.5, 10**400, float("nan"), True, "1")]
+    [True, True, False, False, False, False]
+    """
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_whole(value: object, least: int) -> TypeGuard[int]:
+    """Return whether it is a whole number >= `least`; True and False are none."""
+    return type(value) is int and value >= least
+
+
+def options(net: Network) -> dict[str, Any]:
+    """Return what `net` was built with, as its fingerprint and its file name it.
+
+    Options that came later are left out at the values that mean what was before them, so that old
+    files and fingerprints stay as they are.
+    """
+    later = {"inputs": 1, "floor": 0.0, "outputs": 1, "activation": "relu"}
+    kept = asdict(net)
+    return {name: value for name, value in kept.items() if later.get(name, ...) != value}

@@ -1,0 +1,1 @@
+"""Update rules, parameter groups, and signals of the gradient."""
