@@ -14,8 +14,8 @@ from meta_lr.files import take_lock, write_atomically
 from meta_lr.methods.basic import Cosine
 from meta_lr.training.loop import train
 from meta_lr.training.record import LOCK, locked
+from tests.short_runs import SGD
 from tests.toys import Fixed, Toy
-from tests.training import SGD
 
 
 def test_the_old_content_stays_until_all_of_the_new_is_on_the_disk(tmp_path, monkeypatch):
