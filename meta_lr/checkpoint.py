@@ -206,12 +206,17 @@ def find(name: str | os.PathLike[str]) -> Path:
         return path
     if os.path.isfile(bundled() / name / CONFIG):
         return bundled() / name
-    known = sorted(p.parent.name for p in bundled().glob(f"*/{CONFIG}"))
+    known = list_checkpoints()
     near = difflib.get_close_matches(name, known, n=1)
     raise CheckpointError(
         f"no checkpoint {short(name)}: not a folder, and bundled are: {', '.join(known) or 'none'}"
         + "".join(f"; did you mean {match!r}?" for match in near)
     )
+
+
+def list_checkpoints() -> list[str]:
+    """Return the names of the bundled checkpoints, for `load_pretrained` and `ControlledLR`."""
+    return sorted(path.parent.name for path in bundled().glob(f"*/{CONFIG}"))
 
 
 def bundled() -> Path:

@@ -31,14 +31,29 @@ def test_the_policies_are_there_to_be_used(name):
 
 
 def test_all_names_are_listed_found_and_known_to_type_checkers():
-    assert meta_lr.__all__ == sorted(meta_lr.__all__)
     assert set(meta_lr.__all__) <= set(dir(meta_lr))
     for name in meta_lr.__all__:
         assert getattr(meta_lr, name).__name__ == name
     tree = ast.parse(Path(meta_lr.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     typed = [alias.name for node in block.body for alias in node.names]
-    assert sorted(typed) == meta_lr.__all__
+    assert sorted([*typed, "list_methods"]) == sorted(meta_lr.__all__)
+
+
+def test_each_listed_method_is_a_controller_with_one_line_on_what_it_does():
+    found = meta_lr.list_methods()
+    assert {"AutoLRS", "OnlineMLRSNet", "PAL", "SelfTuning", *POLICIES} <= set(found)
+    for name, line in found.items():
+        method = getattr(meta_lr, name)
+        assert callable(method.__call__) and hasattr(method, "needs") and hasattr(method, "init")
+        assert line.endswith(".") and len(line) < 100
+
+
+def test_each_listed_checkpoint_can_be_loaded():
+    found = meta_lr.list_checkpoints()
+    assert "self-tuning" in found
+    for name in found:
+        assert hasattr(meta_lr.load_pretrained(name), "needs")
 
 
 def test_they_are_listed_before_torch_is_imported():

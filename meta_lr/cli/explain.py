@@ -59,13 +59,16 @@ def explain(arguments: list[str]) -> int:
 
 def _explain(learned: Learned, title: str, options: argparse.Namespace, place: Place) -> None:
     """Explain a schedule of the loss."""
+    import numpy as np
+
     from meta_lr.cli.family import optimizer_choice
     from meta_lr.explain import loss_schedule as logic
+    from meta_lr.methods.curve import learning_rates
     from meta_lr.report.explain_figure import explanation_picture
 
     losses = _losses(learned, options)
     found = logic.explain(learned, losses)
-    fitted = logic.rates_of(found.policy, _length(losses))
+    fitted = np.array(learning_rates(found.policy, _length(losses)))
     picture = explanation_picture(found.losses, found.rates, fitted)
     card = place.explained(_section(found, fitted, picture, learned.family))
     _show(title, learned, found, fitted)

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from meta_lr import seeds
+from meta_lr.methods.curve import learning_rates
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.piecewise import Piecewise
-from meta_lr.protocol import HostLoss, StepView, check_rate
 from meta_lr.training.record import NAME, read_rows
 from meta_lr.training.rows import Row, rows_from
 
@@ -112,14 +111,8 @@ def explain(learned: Learned, losses: Curves) -> Explanation:
 def replay(learned: Learned, losses: Array) -> Array:
     """Return the rates (steps,) in a run of just these losses (steps,)."""
     quiet = replace(learned, loss_range=None)  # the warning is for a training
-    state, rates = quiet.init(), []
-    with torch.no_grad(), np.errstate(over="ignore"):  # an output of 0 far away from all losses
-        for step, loss in enumerate(losses.tolist()):
-            seen = HostLoss(loss, torch.float32)
-            view = StepView(quiet, step, total_steps=len(losses), loss=seen)
-            rate, state = quiet(view, state)
-            rates.append(check_rate(quiet, step, float(rate)))
-    return np.array(rates)
+    with np.errstate(over="ignore"):  # an output of 0 far away from all losses
+        return np.array(learning_rates(quiet, len(losses), losses=losses.tolist()))
 
 
 def distil(rates: Array) -> tuple[Piecewise, Array]:
@@ -189,12 +182,6 @@ def _recorded(folder: Path, rows: list[Row]) -> tuple[str, Array]:
 def stretched(losses: Array, steps: int) -> Array:
     """Return the losses of a run as if it had another number of steps, by parts of the run."""
     return losses[np.arange(steps) * len(losses) // steps]
-
-
-def rates_of(policy: Piecewise, steps: int) -> Array:
-    """Return the policy's rates (steps,) in a run of so many steps."""
-    views = (StepView(policy, step, total_steps=steps) for step in range(steps))
-    return np.array([policy(view, policy.init())[0] for view in views])
 
 
 def _verdict(spread: float, difference: float) -> str:

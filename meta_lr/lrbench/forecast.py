@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meta_lr.lrbench.metrics import Point
-from meta_lr.protocol import Controller, Need, StepView
+from meta_lr.methods.curve import CLOCK, learning_rates
+from meta_lr.protocol import Controller
 
 EARLIEST = 1 / 2  # of the run: nothing is forecast before
 FEWEST = 5  # evaluations that say anything
@@ -86,13 +87,9 @@ def lowest_error(
 
 def rates_of(controller: Controller, total_steps: int, steps_per_epoch: int) -> Rates | None:
     """Return the rates of a policy; None for a controller that reads more than the clock."""
-    if controller.needs & ~(Need.HORIZON | Need.EPOCHS):
+    if controller.needs & ~CLOCK:
         return None
-    state, rates = controller.init(), np.empty(total_steps)
-    for step in range(total_steps):
-        view = StepView(controller, step, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-        rate, state = controller(view, state)
-        rates[step] = rate
+    rates = learning_rates(controller, total_steps, steps_per_epoch=steps_per_epoch)
     width = max(1, total_steps // 20)
     return Rates(np.convolve(rates, np.ones(width) / width, mode="valid"), width)
 

@@ -13,6 +13,7 @@ import torch
 from meta_lr import checkpoint
 from meta_lr.cli.explain_card import BEGIN, END, with_section
 from meta_lr.explain import loss_schedule as logic
+from meta_lr.methods.curve import learning_rates
 from meta_lr.methods.features.features import Features
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
@@ -180,7 +181,7 @@ def test_a_rate_of_the_loss_alone_comes_later_with_the_losses_and_a_fixed_curve_
 def test_a_smooth_curve_needs_few_knots_and_keeps_its_error():
     rates = 0.3 * (1 + np.cos(np.pi * np.arange(500) / 500)) / 2 + 1e-3
     policy, errors = logic.distil(rates)
-    replayed = logic.rates_of(policy, 500)
+    replayed = learning_rates(policy, 500)
     assert 4 < len(policy.knots) < 24
     assert errors.max() < 0.02
     assert np.abs(replayed / rates - 1) == pytest.approx(errors, abs=1e-9)
@@ -231,7 +232,7 @@ def test_the_command_tells_draws_distils_and_changes_nothing_but_its_part_of_the
     assert (folder / "explain" / "explain.png").read_bytes().startswith(b"\x89PNG")
     policy = Piecewise.load(folder / "explain" / "policy.json")
     assert policy.family == FIXED.family == "sgd"
-    rates = logic.rates_of(policy, 80)
+    rates = learning_rates(policy, 80)
     expected = logic.replay(FIXED, np.ones(80))
     assert rates == pytest.approx(expected, rel=1e-9)
 
@@ -345,4 +346,4 @@ def test_the_policy_trains_as_the_command_says(tmp_path, monkeypatch, capsys):
     assert outcome(capsys, *command, "task=quadratic", "total_steps=30", *place)[0] == 0
     rates = [row["lr"] for row in read_rows(tmp_path / "run") if row["kind"] == "step"]
     policy = Piecewise.load("mine/explain/policy.json")
-    assert rates == pytest.approx(logic.rates_of(policy, 30), rel=1e-12)
+    assert rates == pytest.approx(learning_rates(policy, 30), rel=1e-12)
