@@ -4,6 +4,7 @@ import math
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -82,7 +83,11 @@ def test_replay_gives_the_rates_of_the_training_that_was_recorded(tmp_path):
 def test_replay_does_not_warn_of_losses_that_were_never_seen():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        logic.replay(LISTENS, np.full(10, 50.0))
+        found = logic.replay(LISTENS, np.full(10, 50.0))
+    assert found == pytest.approx(
+        logic.replay(replace(LISTENS, loss_range=None), np.full(10, 50.0))
+    )
+    assert (found >= 0).all() and len(found) == 10
 
 
 def test_losses_that_were_not_recorded_are_those_before(tmp_path):

@@ -315,7 +315,9 @@ def test_a_composite_counts_whole_steps_or_epochs():
 def test_numbers_of_any_kind_become_plain_ones():
     given = Policy("tri", np.float32(0.5), k1=np.float64(1.0), l=np.int64(5))
     assert repr(given) == repr(Policy("tri", 0.5, k1=1.0, l=5))
-    assert hash(Policy("nstep", 1, l=np.array([2, 3]).tolist(), gamma=0.5)) is not None
+    listed, tupled = (Policy("nstep", 1, l=ends, gamma=0.5) for ends in ([2, 3], (2, 3)))
+    assert listed == tupled and hash(listed) == hash(tupled)
+    assert hash(listed) != hash(Policy("nstep", 1, l=(2, 4), gamma=0.5))
 
 
 # The command line
