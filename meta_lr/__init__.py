@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from meta_lr.methods.policies.formula import Policy
     from meta_lr.methods.self_tuning.schedule import SelfTuning
     from meta_lr.methods.wrappers import Composite, Warmup
+    from meta_lr.own_model import range_test
     from meta_lr.protocol import Average, Controller, Need, StepView
     from meta_lr.training.average import polynomial_average
     from meta_lr.training.loop import train
@@ -70,6 +71,7 @@ __all__ = [
     "load_pretrained",
     "meta_train",
     "polynomial_average",
+    "range_test",
     "recommend",
     "train",
     "verify",
@@ -109,6 +111,7 @@ _HOMES = {
     "load_pretrained": "checkpoint",
     "meta_train": "bilevel.trainer",
     "polynomial_average": "training.average",
+    "range_test": "own_model",
     "recommend": "lrbench.recommend",
     "train": "training.loop",
     "verify": "lrbench.verify",

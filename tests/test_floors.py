@@ -34,6 +34,7 @@ FLOORS = [
     ("checkpoint",),
     ("drop_in",),
     ("transfer", "report", "lrbench", "explain", "integrations", "testing"),
+    ("own_model",),
     ("cli",),
     ("__main__",),
 ]

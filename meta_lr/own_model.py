@@ -1,0 +1,148 @@
+"""The LR range test on a model, optimizer and loader of your own, which it leaves as they are."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from meta_lr.files import write_atomically
+from meta_lr.lrbench.range_test import (
+    HIGHEST,
+    SAFETY,
+    SMOOTHING,
+    RangeTest,
+    refuse,
+    suggest,
+)
+from meta_lr.methods.sweep import Sweep
+from meta_lr.optim import rules
+from meta_lr.protocol import DivergedError, group_scales
+from meta_lr.report.range_figure import range_picture
+from meta_lr.training.step import ask, gradient, update
+
+
+def range_test(
+    model: nn.Module,
+    optimizer: Optimizer,
+    loader: Iterable[Any],
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    *,
+    low: float = 1e-5,
+    high: float | None = None,
+    steps: int = 300,
+    smoothing: float = SMOOTHING,
+    safety: float = SAFETY,
+    clip: float | None = None,
+    figure: str | os.PathLike[str] | None = None,
+) -> RangeTest:
+    """Train a copy while the learning rate rises, and suggest a range [k0, k1] of learning rates.
+
+    Model, optimizer and torch's random state on the CPU and the model's device stay as they are.
+
+    Args:
+        model: On its device; the copy trains in the mode that the model is in.
+        optimizer: Of the model's parameters; its groups keep their ratio.
+        loader: Gives batches, such as a DataLoader; it is begun again when it ends.
+        loss_fn: Takes a model and a batch; returns the mean loss ().
+        low: The first learning rate.
+        high: The last one; the sweep stops before it where the loss diverges. None is 10, or more
+            for Adagrad and Adadelta.
+        steps: Length of the sweep.
+        smoothing: Of the losses, in [0, 1).
+        safety: The suggested k1 is this much below where the loss begins to rise; at least 1.
+        clip: Largest norm of the gradient; None does not clip.
+        figure: A file to draw, .svg or .png; None draws nothing.
+
+    Returns:
+        RangeTest: `k0`, `k1`, and what was seen. A cosine from `k1` is a good first schedule.
+
+    Raises:
+        ValueError: An argument is out of range, the loader is empty, or the sweep shows no range;
+            it says what to widen.
+
+    >>> model = nn.Linear(4, 1)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> batches = [torch.randn(32, 4, generator=torch.Generator().manual_seed(0))]
+    >>> def loss_fn(model, x):
+    ...     return (model(x) - x.sum(1, keepdim=True)).square().mean()
+    >>> found = range_test(model, optimizer, batches, loss_fn)
+    >>> 1e-5 < found.k0 < found.k1 < 1
+    True
+    """
+    refuse(steps=steps, safety=safety)
+    _refuse_suffix(figure)
+    top = HIGHEST.get(rules.family(optimizer), 10.0) if high is None else high
+    sweep = Sweep(low, top, smoothing)
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices):
+        twin = copy.deepcopy((model, optimizer))
+        rows = list(_rows(*twin, _endless(loader), loss_fn, sweep, steps, clip))
+    found = suggest([rows], smoothing=smoothing, safety=safety)
+    if figure is not None:
+        _save(found, Path(figure))
+    return found
+
+
+def _rows(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterator[Any],
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    sweep: Sweep,
+    steps: int,
+    clip: float | None,
+) -> Iterator[dict[str, Any]]:
+    """Yield what a record of the sweep would hold."""
+    scales, state, status, done = group_scales(optimizer), sweep.init(), "finished", 0
+    yield {"kind": "header", "total_steps": steps}
+    for step in range(steps):
+        loss = gradient(optimizer, loss_fn(model, next(batches)), clip)
+        try:
+            lr, _, state = ask(
+                sweep,
+                state,
+                optimizer,
+                step,
+                scales=scales,
+                loss=loss,
+                params=(),
+                total_steps=steps,
+                steps_per_epoch=0,
+                sandbox=None,
+            )
+        except DivergedError:
+            status = "diverged"
+            break
+        yield {"kind": "step", "loss": float(loss), "lr": lr}
+        update(optimizer)
+        done += 1
+    yield {"kind": "end", "status": status, "cost": float(done)}
+
+
+def _endless(loader: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("the loader gives no batches; pass one that can be iterated again")
+
+
+def _save(found: RangeTest, path: Path) -> None:
+    picture = range_picture(found)
+    data = picture.svg.encode() if path.suffix == ".svg" else picture.png
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, data)
+
+
+def _refuse_suffix(figure: str | os.PathLike[str] | None) -> None:
+    if figure is not None and Path(figure).suffix not in (".svg", ".png"):
+        raise ValueError(f"figure={str(figure)!r}; a path that ends in .svg or .png is needed")
