@@ -24,7 +24,7 @@ class Differentiable(Protocol):
 
 
 class Learner(Controller, Differentiable, Protocol):
-    """A controller that is one too, in torch operations throughout.
+    """A controller that gives its learning rate as a tensor with a graph to its meta-parameters.
 
     Its state has a field `memory` of tensors.
     """
