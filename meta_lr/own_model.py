@@ -12,18 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from meta_lr.files import write_atomically
 from meta_lr.lrbench.range_test import (
-    HIGHEST,
     SAFETY,
     SMOOTHING,
     RangeTest,
+    highest_of,
     refuse,
     suggest,
 )
 from meta_lr.methods.sweep import Sweep
-from meta_lr.optim import rules
 from meta_lr.protocol import DivergedError, group_scales
+from meta_lr.report.files import write_file
 from meta_lr.report.range_figure import range_picture
 from meta_lr.training.step import ask, gradient, update
 
@@ -78,8 +77,7 @@ def range_test(
     """
     refuse(steps=steps, safety=safety)
     _refuse_suffix(figure)
-    top = HIGHEST.get(rules.family(optimizer), 10.0) if high is None else high
-    sweep = Sweep(low, top, smoothing)
+    sweep = Sweep(low, highest_of(optimizer) if high is None else high, smoothing)
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices):
         twin = copy.deepcopy((model, optimizer))
@@ -100,7 +98,7 @@ def _rows(
     clip: float | None,
 ) -> Iterator[dict[str, Any]]:
     """Yield what a record of the sweep would hold."""
-    scales, state, status, done = group_scales(optimizer), sweep.init(), "finished", 0
+    scales, state, status = group_scales(optimizer), sweep.init(), "finished"
     yield {"kind": "header", "total_steps": steps}
     for step in range(steps):
         loss = gradient(optimizer, loss_fn(model, next(batches)), clip)
@@ -118,12 +116,11 @@ def _rows(
                 sandbox=None,
             )
         except DivergedError:
-            status = "diverged"
+            status, steps = "diverged", step
             break
         yield {"kind": "step", "loss": float(loss), "lr": lr}
         update(optimizer)
-        done += 1
-    yield {"kind": "end", "status": status, "cost": float(done)}
+    yield {"kind": "end", "status": status, "cost": float(steps)}
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
@@ -138,9 +135,7 @@ def _endless(loader: Iterable[Any]) -> Iterator[Any]:
 
 def _save(found: RangeTest, path: Path) -> None:
     picture = range_picture(found)
-    data = picture.svg.encode() if path.suffix == ".svg" else picture.png
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data)
+    write_file(path, picture.svg.encode() if path.suffix == ".svg" else picture.png)
 
 
 def _refuse_suffix(figure: str | os.PathLike[str] | None) -> None:

@@ -51,6 +51,12 @@ class NoState(NamedTuple):
 
 Rate = float | Tensor | Average
 
+
+def lr_of(rate: Rate) -> float | Tensor:
+    """Return the learning rate alone, without an average to restart from."""
+    return rate.rate if isinstance(rate, Average) else rate
+
+
 # Which bits open which field of a view. Plain ints: views are made at every step.
 _FIELDS = tuple(
     (need.value, name)

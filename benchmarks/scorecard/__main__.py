@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lasting = longer.methods(schedules, found.choice)
         rows = _rows(store, longer.asked(range(args.longer), lasting), lasting)
         print(f"\nruns of {longer.STEPS} steps, less the one global peak\n")
-        print("\n".join(longer.lines(longer.differences(rows, list(schedules)))))
+        print("\n".join(table.lines(longer.results(rows, list(schedules)))))
     profile.write(args.figure, found, [name for name, _ in args.schedules])
     print(f"\nperformance profile: {args.figure}")
 
@@ -93,7 +93,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     made.add_argument("--longer", type=int, default=0, metavar="N", help=_LONGER)
     made.add_argument("--figure", type=Path, help=".svg or .png; by default beside the store")
-    args = parsed(made, arguments, problems=1)
+    args = parsed(made, arguments, problems=1, longer=0)
     args.figure = args.figure or args.store.with_suffix(".svg")
     if args.figure.suffix not in (".svg", ".png"):
         made.error(f"--figure {args.figure}; a path that ends in .svg or .png is needed")

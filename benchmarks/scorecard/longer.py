@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import NamedTuple
 
 import torch
 
@@ -21,29 +20,13 @@ from benchmarks.scorecard.problems import made
 from benchmarks.scorecard.runs import Method, Methods
 from benchmarks.scorecard.scores import GLOBAL
 from benchmarks.scorecard.store import Key, Rows
-from benchmarks.scorecard.table import FAILED, interval, markdown
+from benchmarks.scorecard.table import FAILED, Result
 from benchmarks.scorecard.tuned import SHAPES, Tuned
+from meta_lr.bilevel.problems import Problem
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 STEPS = 3000
 _MARK = f", {STEPS} steps"  # follows the name of a method
-
-
-class Difference(NamedTuple):
-    """A method less the one global peak on the same long runs, nats; negative is better."""
-
-    name: str
-    families: dict[str, list[float]]  # one difference per problem
-
-    @property
-    def means(self) -> dict[str, float]:
-        """The mean of each family."""
-        return {family: statistics.fmean(of) for family, of in self.families.items()}
-
-    @property
-    def failures(self) -> int:
-        """How many problems end `FAILED` nats above the one global peak."""
-        return sum(one > FAILED for of in self.families.values() for one in of)
 
 
 def asked(numbers: Sequence[int], methods: Methods) -> list[Key]:
@@ -68,42 +51,32 @@ def methods(schedules: Mapping[str, SelfTuning], choice: tuple[str, float]) -> d
 
 
 def _run(schedule: SelfTuning, family: str, number: int, seed: int) -> Finals:
-    problem = made(family, number, seed)._replace(total_steps=STEPS)
-    return steered(problem, schedule)._replace(averaged=[])
+    return steered(_long(family, number, seed), schedule)._replace(averaged=[])
 
 
 def _usual(shape: str, decade: float, family: str, number: int, seed: int) -> Finals:
-    problem = made(family, number, seed)._replace(total_steps=STEPS)
+    problem = _long(family, number, seed)
     kind = torch.tensor([float(SHAPES.index(shape))])
     peak = torch.tensor([10**decade * problem.unit])
     return finals(problem, Tuned(), (peak, kind))._replace(averaged=[])
 
 
-def differences(rows: Rows, names: Sequence[str]) -> list[Difference]:
-    """Return each schedule against the one global peak, problem by problem."""
+def _long(family: str, number: int, seed: int) -> Problem:
+    return made(family, number, seed)._replace(total_steps=STEPS)
+
+
+def results(rows: Rows, names: Sequence[str]) -> list[Result]:
+    """Return each schedule against the one global peak on the same long runs."""
     means = {key: statistics.fmean(row["logs"]) for key, row in rows.items()}
-    found = []
-    for name in names:
-        apart: dict[str, list[float]] = {}
-        for (family, number, method), log in means.items():
-            if method == name + _MARK:
-                usual = means[family, number, GLOBAL + _MARK]
-                apart.setdefault(family, []).append(log - usual)
-        found.append(Difference(name, apart))
-    return found
+    return [_result(means, name) for name in names]
 
 
-def lines(found: Sequence[Difference]) -> list[str]:
-    """Return the table in Markdown."""
-    names = list(found[0].families)
-    head = ["method", "mean [95 %]", "failures", *names]
-    body = [
-        [
-            one.name,
-            "{:+.3f} ±{:.3f}".format(*interval([*one.means.values()])),
-            f"{one.failures} of {sum(map(len, one.families.values()))}",
-            *(f"{one.means[family]:+.3f}" for family in names),
-        ]
-        for one in found
-    ]
-    return markdown([head, *body])
+def _result(means: Mapping[Key, float], name: str) -> Result:
+    apart: dict[str, list[float]] = {}
+    for (family, number, method), log in means.items():
+        if method == name + _MARK:
+            usual = means[family, number, GLOBAL + _MARK]
+            apart.setdefault(family, []).append(log - usual)
+    every = [one for of in apart.values() for one in of]
+    by_family = {family: statistics.fmean(of) for family, of in apart.items()}
+    return Result(name, by_family, len(every), sum(one > FAILED for one in every))

@@ -15,7 +15,7 @@ FAILED = 0.1  # nats above the schedule at the one global peak: what counts as a
 
 
 class Result(NamedTuple):
-    """A method against the re-seeded oracle; negative is better."""
+    """A method against another one, mostly the re-seeded oracle; negative is better."""
 
     name: str
     families: dict[str, float]  # mean difference of each family, nats

@@ -106,8 +106,12 @@ def range_test(
 
 def highest(optimizer: Callable[[list[nn.Parameter]], Optimizer]) -> float:
     """Return the rate at which a sweep ends unless told otherwise."""
-    family = rules.family(optimizer([nn.Parameter(torch.zeros(1))]))
-    return HIGHEST.get(family, 10.0)
+    return highest_of(optimizer([nn.Parameter(torch.zeros(1))]))
+
+
+def highest_of(optimizer: Optimizer) -> float:
+    """Return the same for an optimizer that is there already."""
+    return HIGHEST.get(rules.family(optimizer), 10.0)
 
 
 def refuse(*, steps: int, safety: float) -> None:

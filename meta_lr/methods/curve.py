@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from meta_lr.protocol import (
-    Average,
     Controller,
     HostLoss,
     Need,
     StepView,
     check_rate,
+    lr_of,
     need_names,
 )
 
@@ -56,8 +56,7 @@ def learning_rates(
                 loss=None if losses is None else HostLoss(losses[step], torch.float32),
             )
             rate, state = controller(view, state)
-            lr = float(rate.rate if isinstance(rate, Average) else rate)
-            found.append(check_rate(controller, step, lr))
+            found.append(check_rate(controller, step, float(lr_of(rate))))
     return found
 
 

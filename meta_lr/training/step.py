@@ -74,7 +74,7 @@ def ask(
     with torch.no_grad(), nullcontext() if sandbox is None else sandbox.timed():
         rate, state = controller(view, state)
     average = rate if isinstance(rate, Average) else None
-    lr = float(rate.rate if isinstance(rate, Average) else rate)
+    lr = float(protocol.lr_of(rate))
     protocol.check_rate(controller, step, lr)
     protocol.set_rate(optimizer, lr, scales)
     return lr, average, state

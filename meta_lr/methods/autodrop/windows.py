@@ -1,6 +1,6 @@
 """AutoDrop: the rate drops a little whenever the path of the weights turns no sharper than before.
 
-This is the second version, of 2024. The first one, of 2021, is in `autodrop_epochs.py`.
+This is the second version, of 2024. The first one, of 2021, is in `epochs.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class AutoDropState(NamedTuple):
     Attributes:
         lr: The present rate.
         steps: Points of the path so far.
-        trail: Of the path, see `angles`: three copies of the parameters.
+        trail: Of the path, see `optim.angles`: three copies of the parameters.
         angles: B, in degrees.
         smoothed: C of the window before; None if B was emptied since.
         num_drops: Falls of the rate.
