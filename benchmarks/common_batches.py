@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from meta_lr.protocol import Need, NoState, StepView
+from meta_lr.records.reader import Record
 from meta_lr.tasks.base import Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models import LeNet
@@ -62,7 +63,7 @@ def differences(task: Task, rate: float, at: Sequence[int], count: int) -> dict[
     rows: list[Any] = []
     make = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
     train(task, make, Pairs(rate, at, count), total_steps=max(at) + 1, listener=rows.append)
-    found = [row for row in rows if row["kind"] == "search"]
+    found = Record(rows).searches
     return {step: [row for row in found if row["step"] == step] for step in at}
 
 

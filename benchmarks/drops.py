@@ -18,16 +18,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from meta_lr.lrbench.folders import run_folders
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import Record, read_record
 
 
-def drops_of(rows: Sequence[Mapping[str, Any]]) -> list[int]:
+def drops_of(record: Record) -> list[int]:
     """Return the steps whose rate is lower than that of the step before."""
-    steps = [row for row in rows if row["kind"] == "step"]
-    return [b["step"] for a, b in pairwise(steps) if b["lr"] < a["lr"]]
+    return [b["step"] for a, b in pairwise(record.steps) if b["lr"] < a["lr"]]
 
 
 def noise_of(angles: Mapping[int, float], drops: Sequence[int]) -> float:
@@ -49,26 +47,28 @@ def noise_of(angles: Mapping[int, float], drops: Sequence[int]) -> float:
     return math.sqrt(sum(change**2 for change in changes) / (2 * len(changes)))
 
 
-def missing(rows: Sequence[Mapping[str, Any]]) -> str:
+def missing(record: Record) -> str:
     """Return what the record of a run lacks to be described, "" if it lacks nothing."""
-    steps = [row["step"] for row in rows if row["kind"] == "step"]
+    steps = [row["step"] for row in record.steps]
     if steps != list(range(len(steps))):
         return "the rate of each step: set record.every=1"
-    angles = [row["step"] for row in rows if row["kind"] == "angle"]
-    if angles[:1] != [3 * rows[0]["config"]["lr"]["k"]]:  # the first one is after three windows
+    angles = [row["step"] for row in record.angles]
+    if angles[:1] != [
+        3 * record.header["config"]["lr"]["k"]
+    ]:  # the first one is after three windows
         return "the angles it decided by: set record.angle=true and record.angle_every=lr.k"
-    if not drops_of(rows):
+    if not drops_of(record):
         return "any drop"
     return ""
 
 
-def described(rows: Sequence[Mapping[str, Any]]) -> str:
+def described(record: Record) -> str:
     """Return the lines about a run that has dropped its rate."""
-    drops = drops_of(rows)
-    angles = {row["step"]: row["angle"] for row in rows if row["kind"] == "angle"}
-    windows = drops[-1] / rows[0]["config"]["lr"]["k"] / len(drops)
+    drops = drops_of(record)
+    angles = {row["step"]: row["angle"] for row in record.angles}
+    windows = drops[-1] / record.header["config"]["lr"]["k"] / len(drops)
     return (
-        f"seed {rows[0]['seed']}: {len(drops)} drops, one in {windows:.1f} windows; angle "
+        f"seed {record.header['seed']}: {len(drops)} drops, one in {windows:.1f} windows; angle "
         f"{statistics.fmean(angles.values()):.1f} degrees in the mean\n"
         f"  lr.noise={noise_of(angles, drops):.2f} lr.l={str(drops).replace(' ', '')}"
     )
@@ -77,12 +77,12 @@ def described(rows: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Drops and noise of AutoDrop's runs.")
     parser.add_argument("folder", type=Path)
-    found = [read_rows(place) for place in run_folders(parser.parse_args().folder)]
-    for rows in sorted(found, key=lambda rows: rows[0]["seed"]):
-        signal = rows[0]["method"] == "autodrop" and rows[0]["config"]["lr"]["noise"] is None
-        if signal:
-            lacks = missing(rows)
-            print(f"seed {rows[0]['seed']}: without {lacks}" if lacks else described(rows))
+    found = [read_record(place) for place in run_folders(parser.parse_args().folder)]
+    for record in sorted(found, key=lambda record: record.header["seed"]):
+        head = record.header
+        if head["method"] == "autodrop" and head["config"]["lr"]["noise"] is None:
+            lacks = missing(record)
+            print(f"seed {head['seed']}: without {lacks}" if lacks else described(record))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import torch
 
 from meta_lr.methods.autolr.method import AutoLR, AutoLRState
 from meta_lr.protocol import StepView
+from meta_lr.records.reader import Record
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.line import line
 from meta_lr.training.loop import train
@@ -62,7 +63,7 @@ def wrong(noise: float, batches: int, most: float | None) -> tuple[list[float], 
         train(
             task, make, Watched(0.05, task=task, **options), total_steps=100, listener=rows.append
         )
-    found = [row for row in rows if row["kind"] == "search"]
+    found = Record(rows).searches
     pairs = list(zip(found[::2], found[1::2], strict=True))
     accepted = [(known, fit) for known, fit in pairs if fit["accepted"]]
     return [abs(fit["optimum"] / known["optimum"] - 1) for known, fit in accepted], len(pairs)

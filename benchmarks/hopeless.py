@@ -21,7 +21,7 @@ from meta_lr.lrbench.forecast import error_of, rates_of
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.verify import HOPELESS, UntilDecided
 from meta_lr.methods.policies.text import from_label
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import read_record
 
 SHARES = (0.3, 0.5, 0.7, 0.85, 0.95, 1.0, 1.1, 1.3)
 
@@ -106,7 +106,7 @@ def main() -> None:
     for folder in (place for root in options.folders for place in run_folders(root)):
         result = result_of(folder)
         if result is not None:
-            epoch = read_rows(folder)[0]["steps_per_epoch"]
+            epoch = read_record(folder).header["steps_per_epoch"]
             key = (result.task, result.model, result.optimizer, result.total_steps, epoch)
             found.setdefault(key, []).append(result)
     columns = ("problem", "runs", "pairs", "met", "called hopeless", "falsely", "of those met")

@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from meta_lr.extras import explained
+
 if TYPE_CHECKING:
     from meta_lr.bilevel.trainer import meta_train
     from meta_lr.checkpoint import list_checkpoints, load_pretrained
@@ -122,7 +124,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `meta-lr --help` need not wait for torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'meta_lr' has no attribute {name!r}")
-    value = getattr(import_module(f"meta_lr.{_HOMES[name]}"), name)
+    with explained():
+        value = getattr(import_module(f"meta_lr.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

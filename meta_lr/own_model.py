@@ -22,6 +22,9 @@ from meta_lr.lrbench.range_test import (
 )
 from meta_lr.methods.sweep import Sweep
 from meta_lr.protocol import DivergedError, group_scales
+from meta_lr.records import rows
+from meta_lr.records.reader import Record
+from meta_lr.records.rows import Row
 from meta_lr.report.files import write_file
 from meta_lr.report.range_figure import range_picture
 from meta_lr.training.step import ask, gradient, update
@@ -81,8 +84,8 @@ def range_test(
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices):
         twin = copy.deepcopy((model, optimizer))
-        rows = list(_rows(*twin, _endless(loader), loss_fn, sweep, steps, clip))
-    found = suggest([rows], smoothing=smoothing, safety=safety)
+        swept = list(_rows(*twin, _endless(loader), loss_fn, sweep, steps, clip))
+    found = suggest([Record(swept)], smoothing=smoothing, safety=safety)
     if figure is not None:
         _save(found, Path(figure))
     return found
@@ -96,10 +99,10 @@ def _rows(
     sweep: Sweep,
     steps: int,
     clip: float | None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Yield what a record of the sweep would hold."""
     scales, state, status = group_scales(optimizer), sweep.init(), "finished"
-    yield {"kind": "header", "total_steps": steps}
+    yield rows.header({"total_steps": steps})
     for step in range(steps):
         loss = gradient(optimizer, loss_fn(model, next(batches)), clip)
         try:
@@ -118,9 +121,9 @@ def _rows(
         except DivergedError:
             status, steps = "diverged", step
             break
-        yield {"kind": "step", "loss": float(loss), "lr": lr}
+        yield rows.step(step, float(loss), lr, {"cost": float(step + 1)})
         update(optimizer)
-    yield {"kind": "end", "status": status, "cost": float(steps)}
+    yield rows.end(status, "steps", steps, {"cost": float(steps)})
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:

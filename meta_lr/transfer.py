@@ -11,8 +11,8 @@ from typing import Protocol
 from meta_lr.methods.basic import Constant
 from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Controller
+from meta_lr.records.reader import Record, read_record
 from meta_lr.training.outcome import Outcome
-from meta_lr.training.record import Row, read_rows
 
 LEARNED, CONTROL = "learned", "three_constants"
 
@@ -98,7 +98,7 @@ def compare(
         place = f"seed-{seed}"
         driven = folder / LEARNED / place
         outcomes.append(train(LEARNED, driven, seed=seed, header=header))
-        replay = three_constants(read_rows(driven)) if control else None
+        replay = three_constants(read_record(driven)) if control else None
         if replay is not None:
             copy = folder / CONTROL / place
             scale = {"peak": None, "tuned": None}
@@ -143,13 +143,12 @@ def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, fold
     return Choice(grid[best], sum(outcome.cost for outcome in outcomes), at_edge, tuned=True)
 
 
-def three_constants(rows: Sequence[Row]) -> Controller | None:
+def three_constants(record: Record) -> Controller | None:
     """Return the control: a run's mean recorded rate in each third of it, as three constants.
 
     None if a third has no recorded step: the run diverged before it, or was too short.
     """
-    total = next(row["total_steps"] for row in rows if row["kind"] == "header")
-    steps = [row for row in rows if row["kind"] == "step"]
+    total, steps = record.header["total_steps"], record.steps
     bounds = [-(-total * third // 3) for third in range(4)]  # rounded up, as stages are
     means = []
     for third in range(3):

@@ -9,7 +9,7 @@ from meta_lr.cli.main import main
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import read_rows
 from tests.times import untimed
 
 META_LR = [sys.executable, "-m", "meta_lr"]

@@ -14,9 +14,10 @@ from PIL import Image
 
 from meta_lr.methods.basic import Constant
 from meta_lr.methods.networks.mlp import MLP
+from meta_lr.records.lock import locked
+from meta_lr.records.reader import NAME
 from meta_lr.tasks import Quadratic, text_file
 from meta_lr.training.loop import STATE, train
-from meta_lr.training.record import NAME, locked
 from tests.commands import write_checkpoint, write_self_tuning
 from tests.image_sets import pack, write_images
 from tests.meta_runs import write_meta_run
@@ -308,4 +309,4 @@ def results_of_another_kind(place):
 
 def no_optuna(place):
     """Optuna cannot be imported: this file comes before an installed one."""
-    (place / "optuna.py").write_text("raise ImportError('not here')\n")
+    (place / "optuna.py").write_text("raise ModuleNotFoundError('not here', name='optuna')\n")

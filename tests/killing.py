@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from meta_lr.training.record import NAME
+from meta_lr.records.reader import NAME
 from tests.times import SECONDS, untimed_state
 
 EPISODIC = [  # a meta-training of a few seconds

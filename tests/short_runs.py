@@ -9,8 +9,8 @@ import torch
 
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.networks.lstm import LSTM
+from meta_lr.records.reader import NAME, read_record
 from meta_lr.testing.compare import leaves
-from meta_lr.training.record import NAME, read_rows
 from tests.times import SECONDS
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -48,4 +48,4 @@ def stop_when(count, asker="steps"):
 
 
 def steps_of(folder):
-    return [row for row in read_rows(folder) if row["kind"] == "step"]
+    return read_record(folder).steps

@@ -12,8 +12,8 @@ import pytest
 
 from meta_lr.files import take_lock, write_atomically
 from meta_lr.methods.basic import Cosine
+from meta_lr.records.lock import LOCK, locked
 from meta_lr.training.loop import train
-from meta_lr.training.record import LOCK, locked
 from tests.short_runs import SGD
 from tests.toys import Fixed, Toy
 

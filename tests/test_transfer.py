@@ -7,6 +7,7 @@ import pytest
 from meta_lr import transfer
 from meta_lr.methods.basic import Constant
 from meta_lr.protocol import StepView
+from meta_lr.records.reader import Record
 from meta_lr.training.outcome import Outcome
 
 
@@ -28,7 +29,8 @@ def outcome(status="finished", cost=10.0, **val):
 
 def record(rates, total=None):
     steps = [{"kind": "step", "step": i, "lr": rate} for i, rate in enumerate(rates)]
-    return [{"kind": "header", "total_steps": total or len(rates)}, *steps, {"kind": "end"}]
+    header = {"kind": "header", "total_steps": total or len(rates)}
+    return Record([header, *steps, {"kind": "end"}])
 
 
 def rates_of(controller, total):
@@ -49,9 +51,8 @@ def test_the_control_replays_the_mean_rate_of_each_third():
 
 
 def test_the_control_reads_a_thinned_record():
-    every_second = [
-        row for row in record([0.3, 9.0, 0.2, 9.0, 0.1, 9.0]) if row.get("step", 0) % 2 == 0
-    ]
+    rows = record([0.3, 9.0, 0.2, 9.0, 0.1, 9.0]).rows
+    every_second = Record([row for row in rows if row.get("step", 0) % 2 == 0])
     assert rates_of(transfer.three_constants(every_second), 6) == [0.3, 0.3, 0.2, 0.2, 0.1, 0.1]
 
 
@@ -105,7 +106,7 @@ def test_of_equals_the_lower_peak_wins_and_one_that_diverged_is_the_worst():
 
 
 def test_the_plan_of_a_comparison(monkeypatch):
-    monkeypatch.setattr(transfer, "read_rows", lambda folder: record([0.1, 0.2, 0.3]))
+    monkeypatch.setattr(transfer, "read_record", lambda folder: record([0.1, 0.2, 0.3]))
     calls = []
 
     def train(method, folder, **options):

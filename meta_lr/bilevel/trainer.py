@@ -15,10 +15,13 @@ from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.shares import share
 from meta_lr.processes import any_of, from_first, gathered, num_ranks, rank
+from meta_lr.records import rows
+from meta_lr.records.lock import locked
+from meta_lr.records.provenance import provenance
+from meta_lr.records.writer import Listener, Recorder
 from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training import saving
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import Listener, Recorder, locked, provenance
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
 
 
@@ -100,7 +103,7 @@ class _Session:
         if over:
             return self.training
         if self.offset == 0:
-            self.recorder.add({"kind": "header", **self.facts(), **header})
+            self.recorder.add(rows.header(self.facts(), header))
             self.look()
         while self.training.update < self.training.plan.updates:
             self.pause()
@@ -128,12 +131,12 @@ class _Session:
         """Return what was saved, if anything, and whether the record has its end."""
         assert self.folder is not None
         like = {"identity": self.identity, "parts": [], "seconds": 0.0}
-        saved, rows = found_in(self.folder, like)
-        if saved is not None and rows:
+        saved, record = found_in(self.folder, like)
+        if saved is not None and record.end:
             with fitting(self.folder / STATE):
                 taken = int(saved["parts"][0]["update"])
-            refuse_other_moment(self.folder, taken, rows[-1].get("updates"), "update")
-        return saved, bool(rows)
+            refuse_other_moment(self.folder, taken, record.end.get("updates"), "update")
+        return saved, bool(record.end)
 
     def open(self) -> None:
         """Cut the record back to where it was when the state was saved."""
@@ -173,27 +176,36 @@ class _Session:
         """Take an update, record it, and look at the held-out problems if it is time."""
         training, plan = self.training, self.training.plan
         score = training.one_update()
-        row = {"kind": "update", "update": training.update, "score": score}
-        row |= {"best": training.best_score, "diverged": training.num_diverged}
-        self.recorder.add({**row, **self.spent()})
+        row = rows.update(
+            training.update,
+            score,
+            best=training.best_score,
+            diverged=training.num_diverged,
+            spent=self.spent(),
+        )
+        self.recorder.add(row)
         self.recorder.flush()
         if training.update % plan.evaluate_every == 0 or training.update == plan.updates:
             self.look()
 
     def look(self) -> None:
         """Evaluate phi on the held-out problems."""
-        score = self.training.evaluate()
-        row = {"kind": "held_out", "update": self.training.update, "score": score}
-        if len(self.training.scores) > 1:
-            row |= {"families": self.training.scores}
-        self.recorder.add({**row, "best": self.training.best_score, **self.spent()})
+        training, score = self.training, self.training.evaluate()
+        row = rows.held_out(
+            training.update,
+            score,
+            best=training.best_score,
+            families=training.scores,
+            spent=self.spent(),
+        )
+        self.recorder.add(row)
         self.recorder.flush()
 
     def end(self) -> None:
         """End the record."""
         training = self.training
-        row = {"kind": "end", "status": "finished", "updates": training.update}
-        self.recorder.add({**row, "best": training.best_score, **self.spent()})
+        facts = {"best": training.best_score}, self.spent()
+        self.recorder.add(rows.end("finished", "updates", training.update, *facts))
         self.recorder.flush()
         self.recorder.sync()
 

@@ -6,15 +6,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import higher
 import torch
-from higher.optim import DifferentiableOptimizer
 from torch import Tensor, nn
 
 from meta_lr.bilevel.look_ahead import Point, ask, clipped
+from meta_lr.extras import explained
 from meta_lr.optim import rules
 from meta_lr.protocol import Controller, StepView, group_scales
 from meta_lr.training.sandbox import HVP, Trial
+
+with explained():
+    import higher
+    from higher.optim import DifferentiableOptimizer
 
 
 class _RuleOptimizer(DifferentiableOptimizer):

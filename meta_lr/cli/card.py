@@ -12,7 +12,7 @@ import torch
 
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet, OnlineState
-from meta_lr.training.record import Row
+from meta_lr.records.reader import Record
 
 FEW_UPDATES = 20  # with fewer, Adam at 1e-3 has hardly moved phi from its first values
 
@@ -73,7 +73,7 @@ Losses above the range that was seen are an extrapolation.
 
 
 def card(
-    rows: Sequence[Row],
+    record: Record,
     controller: OnlineMLRSNet,
     state: OnlineState,
     *,
@@ -84,15 +84,15 @@ def card(
     """Return the card as Markdown.
 
     Args:
-        rows: The record of the meta-training run.
+        record: Of the meta-training run.
         controller: Its method.
         state: The method's last state.
         name: Title of the card.
         place: Where the checkpoint is.
         paper: Reference of the method.
     """
-    head, end = rows[0], rows[-1]
-    rates = [row["lr"] for row in rows if row["kind"] == "step"]
+    head, end = record.header, record.end
+    rates = [row["lr"] for row in record.steps]
     tenths = _tenths(rates)
     learned = controller.export(state)
     num_stages = len(learned.stages)

@@ -15,8 +15,8 @@ from meta_lr.lrbench.compose import Composition, candidates, compose
 from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.text import label, overrides
+from meta_lr.records.rows import Row
 from meta_lr.report import write_report
-from meta_lr.training.record import Row
 
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlparse
 
-from meta_lr.training.record import Listener
+from meta_lr.records.writer import Listener
 
 Logger = Callable[[Path], AbstractContextManager[Listener]]
 

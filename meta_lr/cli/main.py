@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from meta_lr.cli.errors import one_line
 from meta_lr.cli.output import lasting_output
+from meta_lr.extras import MissingPackageError, explained
 
 CANNOT_SHOW = 2  # what was printed is lost: the disk of standard output is full
 
@@ -68,13 +69,14 @@ def _code(arguments: list[str]) -> int:
     """Run the command, say in one line what was wrong, and return the exit code."""
     debugging = "1" in (os.environ.get("META_LR_DEBUG"), os.environ.get("HYDRA_FULL_ERROR"))
     try:
-        return _dispatch(arguments)
+        with explained():
+            return _dispatch(arguments)
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
         print("meta-lr: interrupted between runs; the same command goes on", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, MissingPackageError) as error:
         if debugging:
             raise
         print(f"meta-lr: {one_line(error)}", file=sys.stderr)

@@ -18,8 +18,8 @@ from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.values import target_of
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.records.reader import read_record
 from meta_lr.training.outcome import Outcome
-from meta_lr.training.record import read_rows
 
 ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well as in the paper
 
@@ -51,7 +51,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
 def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
     """Return how often phi was updated, and how to use what it learned, or how to learn more."""
     assert outcome.folder is not None
-    head, updates = read_rows(outcome.folder)[0], int(outcome.state.updates)
+    head, updates = read_record(outcome.folder).header, int(outcome.state.updates)
     told = f"updates of phi: {updates}"
     if updates < FEW_UPDATES:
         more = _more(outcome.steps, head["steps_per_epoch"], controller)
@@ -93,13 +93,14 @@ def _kept(
 def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
     """Write the checkpoint folder `place` and return its fingerprint."""
     assert outcome.folder is not None
-    rows = read_rows(outcome.folder)
-    learned = controller.export(outcome.state, family=rows[0]["optimizer"])
+    record = read_record(outcome.folder)
+    head = record.header
+    learned = controller.export(outcome.state, family=head["optimizer"])
     facts = ("task", "model", "optimizer", "seed", "commit")
-    trained_on = {fact: rows[0][fact] for fact in facts} | {
+    trained_on = {fact: head[fact] for fact in facts} | {
         "steps": outcome.steps,
         "cost": outcome.cost,
     }
-    name = f"MLR-SNet from {rows[0]['task']}"
-    text = card(rows, controller, outcome.state, name=name, place=place, paper=checkpoint.PAPER)
+    name = f"MLR-SNet from {head['task']}"
+    text = card(record, controller, outcome.state, name=name, place=place, paper=checkpoint.PAPER)
     return checkpoint.save(place, learned, trained_on=trained_on, card=text)["fingerprint"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from meta_lr.cli import policies
 from meta_lr.cli.arguments import experiment_command
 from meta_lr.cli.places import conf_dir
 
@@ -47,15 +48,24 @@ def comments() -> dict[str, str]:
     folders = [Path(source.path) for source in loader.get_sources() if source.scheme() == "file"]
     said: dict[str, str] = {}
     for part in chosen.defaults:
-        paths = (folder / f"{part.config_path}.yaml" for folder in folders)
-        path = next((path for path in paths if path.is_file()), None)
-        if path is not None and not part.config_path.startswith("hydra/"):
-            text = path.read_text(encoding="utf-8")
-            prefix = f"{part.package}." if part.package else ""
-            said |= {prefix + name: comment for name, comment in beside(text).items()}
-            if part.package:
-                said[part.package] = " ".join(above(text)[:1])
+        if part.config_path.startswith("hydra/"):
+            continue
+        prefix = f"{part.package}." if part.package else ""
+        found = _comments_of(part.config_path, folders)
+        said |= {(prefix + name).removesuffix("."): text for name, text in found.items()}
     return said
+
+
+def _comments_of(config: str, folders: Sequence[Path]) -> dict[str, str]:
+    """Return what is said of a config's options, by name, and of itself as ""."""
+    group, _, name = config.rpartition("/")
+    paths = (folder / f"{config}.yaml" for folder in folders)
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        known = group == "lr" and name in policies.EXAMPLES
+        return policies.comments_of(name) if known else {}
+    text = path.read_text(encoding="utf-8")
+    return {"": " ".join(above(text)[:1]), **beside(text)}
 
 
 def beside(text: str) -> dict[str, str]:

@@ -21,10 +21,12 @@ from meta_lr.cli.progress import watched
 from meta_lr.cli.values import refuse_misfits
 from meta_lr.methods.policies.text import label
 from meta_lr.protocol import Controller, Need
+from meta_lr.records.lock import LockedError
+from meta_lr.records.reader import finished
+from meta_lr.records.writer import Listener
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
-from meta_lr.training.record import Listener, LockedError, finished
 
 # What a part has at least, by the option that sets it.
 _NEEDED = {

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from meta_lr.cli import policies
+
 _OWN = "meta_lr."  # begins the path of each class and function of this package
 
 
@@ -21,8 +23,9 @@ def conf_dir() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """Return the names of the config files of a group, such as "lr"; none if it is no group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml")) if group else []
+    """Return the choices of a group, such as "lr"; none if it is no group."""
+    files = (conf_dir() / group).glob("*.yaml") if group else ()
+    return sorted({*(path.stem for path in files), *(policies.EXAMPLES if group == "lr" else ())})
 
 
 def _len(value: object) -> int:
@@ -31,8 +34,9 @@ def _len(value: object) -> int:
     return len(value)
 
 
-# The files use it, for `${len:${features.names}}`; so it is known wherever their place is.
+# The files use the resolver, for `${len:${features.names}}`, and the policies stand beside them.
 OmegaConf.register_new_resolver("len", _len, replace=True)
+policies.register()
 
 
 def fingerprint(*, _root_: DictConfig) -> str:

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from meta_lr.cli.output import drawing
-from meta_lr.training.record import Listener, Row
+from meta_lr.records.rows import Row
+from meta_lr.records.writer import Listener
 from meta_lr.visible import visible
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,10 @@ from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.lrbench.range_test import SHORTEST, RangeTest, highest, refuse, suggest
 from meta_lr.methods.sweep import Sweep
+from meta_lr.records.reader import Record, read_record
+from meta_lr.records.rows import Row
 from meta_lr.report.files import write_file, write_pictures
 from meta_lr.report.range_figure import range_picture
-from meta_lr.training.record import Row, read_rows
 
 FORMAT = 1
 RESULT = "range.json"
@@ -49,7 +50,7 @@ def swept(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[RangeTest, Pat
     found = suggest(records, smoothing=sweep.smoothing, safety=safety)
     picture = range_picture(found)
     write_pictures([picture], folder)
-    write_file(folder / RESULT, (_as_json(found, records[0][0]) + "\n").encode())
+    write_file(folder / RESULT, (_as_json(found, records[0].header) + "\n").encode())
     return found, folder / picture.name
 
 
@@ -75,7 +76,7 @@ def _sweep(cfg: DictConfig) -> Sweep:
 
 def _records(
     cfg: DictConfig, sweep: Sweep, seeds: range, folder: Path, stop: StopFlag
-) -> Iterator[list[Row]]:
+) -> Iterator[Record]:
     """Yield the record of each seed's sweep, made, resumed or only read."""
     for seed in seeds:
         own = cfg.copy()
@@ -83,7 +84,7 @@ def _records(
         place = folder / f"seed-{seed}"
         facts = parts.header(own, "range-test", "range_test")
         parts.run(own, parts.build(own.task), sweep, place, header=facts, stop=stop, test=False)
-        yield read_rows(place)
+        yield read_record(place)
 
 
 def _lines(found: RangeTest) -> Iterator[str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from meta_lr.training.record import Row
+from meta_lr.records.rows import Row
 
 RECENT = 20  # updates whose mean score is the running one
 

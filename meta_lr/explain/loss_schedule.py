@@ -17,8 +17,7 @@ from meta_lr import seeds
 from meta_lr.methods.curve import learning_rates
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.piecewise import Piecewise
-from meta_lr.training.record import NAME, read_rows
-from meta_lr.training.rows import Row, rows_from
+from meta_lr.records.reader import NAME, Record, read_record, rows_from
 
 Array: TypeAlias = NDArray[np.float64]
 Curves: TypeAlias = Mapping[str, Array]  # one loss (nats), or one rate, per step, by name
@@ -156,14 +155,14 @@ def recorded(folder: Path) -> tuple[str, Array]:
     if not (folder / NAME).is_file():
         raise ValueError(f"'{folder}' holds no {NAME}; pass the folder of a run")
     with rows_from(folder / NAME):
-        return _recorded(folder, read_rows(folder))
+        return _recorded(folder, read_record(folder))
 
 
-def _recorded(folder: Path, rows: list[Row]) -> tuple[str, Array]:
-    found = [(row["step"], row["loss"]) for row in rows if row["kind"] == "step"]
+def _recorded(folder: Path, record: Record) -> tuple[str, Array]:
+    found = [(row["step"], row["loss"]) for row in record.steps]
     if not found:
         raise ValueError(f"the run in '{folder}' recorded no steps; pass another one")
-    head, end = rows[0], rows[-1]
+    head, end = record.header, record.end
     if end.get("status") != "finished":
         done, total = found[-1][0] + 1, head["total_steps"]
         status = end.get("status", "unfinished")

@@ -17,7 +17,8 @@ from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.text import from_label, label
 from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Controller
-from meta_lr.training.record import Row, read_rows
+from meta_lr.records.reader import read_record
+from meta_lr.records.rows import Row
 
 COMPOSED, SINGLE = "composed", "best single policy"
 RANDOM, CHANGED = "best random composite", "change_on_plateau"
@@ -90,7 +91,7 @@ def compose(
     tried = folder / "search"
     facts = {"method": "compose_on_plateau"}
     first = train(composer, tried / "composed", seed=search_seed, facts=facts)
-    rows = tuple(row for row in read_rows(tried / "composed") if row["kind"] == "search")
+    rows = tuple(read_record(tried / "composed").searches)
     policy = composite_of(rows)
     number = max(1, int(first.cost // train.total_steps))
     rivals = random_composites(composer, train.total_steps, number, seed=search_seed)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from meta_lr.lrbench.metrics import curve_of
 from meta_lr.lrbench.result import Result
-from meta_lr.training.record import NAME, read_rows
-from meta_lr.training.rows import Row, is_on_curve, rows_from
+from meta_lr.records.reader import NAME, Record, read_record, records_below, rows_from
+from meta_lr.records.rows import Row
 from meta_lr.visible import visible
 
 NAMES = ("loss", "accuracy", "top5", "confidence", "confidence_spread", "class_spread")
@@ -25,7 +25,7 @@ def run_folders(folder: Path) -> list[Path]:
     Raises:
         ValueError: There is none.
     """
-    found = sorted(path.parent for path in folder.rglob(NAME))
+    found = [path.parent for path in records_below(folder)]
     if not found:
         raise ValueError(f"no {NAME} at or below '{folder}'; pass the folder of a run or a sweep")
     return found
@@ -41,30 +41,30 @@ def result_of(folder: Path) -> Result | None:
         FileNotFoundError: There is no record.
         ValueError: The record is damaged.
     """
-    path, rows = folder / NAME, read_rows(folder)
-    if not rows or rows[-1]["kind"] != "end" or not _is_single(rows[0]):
+    path, record = folder / NAME, read_record(folder)
+    if not record.end or not _is_single(record):
         return None
     with rows_from(path):
-        return _result(rows, folder, datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
+        return _result(record, folder, datetime.fromtimestamp(path.stat().st_mtime, timezone.utc))
 
 
 def kind_of(folder: Path) -> str:
     """Return what a record without a result is: "unfinished run", or what is no single run."""
-    header = next(iter(read_rows(folder)), {})
-    if "plan" in header:
+    record = read_record(folder)
+    if record.is_meta_training:
         return "episodic meta-training"
-    return "unfinished run" if _is_single(header) else "range test"
+    return "unfinished run" if _is_single(record) else "range test"
 
 
-def train_loss(rows: Sequence[Row]) -> float | None:
+def train_loss(record: Record) -> float | None:
     """Return the mean of the recorded losses of the last pass over the training data.
 
     These are the losses of the steps themselves, in train mode and with augmentation, as a
     framework's log of its last epoch has them; the weights move on meanwhile. None if no step of
     that pass was recorded.
     """
-    first = rows[-1]["steps"] - rows[0]["steps_per_epoch"]
-    losses = [row["loss"] for row in rows if row["kind"] == "step" and row["step"] >= first]
+    first = record.end["steps"] - record.header["steps_per_epoch"]
+    losses = [row["loss"] for row in record.steps if row["step"] >= first]
     return sum(losses) / len(losses) if losses else None
 
 
@@ -84,11 +84,9 @@ def setting(config: Mapping[str, Any], data: str | None = None) -> str:
     return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
-def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
-    header, end = rows[0], rows[-1]
-    evaluations = [row for row in rows if row["kind"] == "eval"]
-    val = [row for row in evaluations if is_on_curve(row)]
-    test = {row["weights"]: row for row in evaluations if row["split"] == "test"}
+def _result(record: Record, folder: Path, ended: datetime) -> Result:
+    header, end, val = record.header, record.end, record.curve
+    test = {row["weights"]: row for row in record.evaluations if row["split"] == "test"}
     ended_well = not end["status"].startswith("diverged")
     return Result(
         task=header["task"],
@@ -101,7 +99,7 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
         setting=setting(header.get("config") or {}, header.get("data")),
         **{name: end[name] for name in ("status", "steps", "cost", "search_cost", "seconds")},
         search_seconds=end.get("search_seconds"),
-        train_loss=train_loss(rows) if ended_well else None,
+        train_loss=train_loss(record) if ended_well else None,
         **_metrics("val", val[-1] if ended_well and val else {}),
         **_metrics("test", test.get("last", {})),
         test_accuracy_best=test.get("best", {}).get("accuracy"),
@@ -111,9 +109,9 @@ def _result(rows: Sequence[Row], folder: Path, ended: datetime) -> Result:
     )
 
 
-def _is_single(header: Row) -> bool:
+def _is_single(record: Record) -> bool:
     """Return whether a record is that of one training run that was meant to be good."""
-    return "plan" not in header and header.get("command") != "range-test"
+    return not record.is_meta_training and record.header.get("command") != "range-test"
 
 
 def _metrics(split: str, row: Row) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from torch.optim import Optimizer
 
 from meta_lr.methods.sweep import Sweep, smooth, start_of
 from meta_lr.optim import rules
+from meta_lr.records.reader import Record, read_record
+from meta_lr.records.rows import Row
 from meta_lr.tasks.base import Task
 from meta_lr.training.loop import train
-from meta_lr.training.record import Row, read_rows
 
 SMOOTHING, SAFETY = 0.9, 4.0
 HIGHEST = {"adagrad": 100.0, "adadelta": 1e4}
@@ -100,7 +101,7 @@ def range_test(
         listener=rows.append,
         test=False,
     )
-    record = rows if folder is None else read_rows(folder)
+    record = Record(rows) if folder is None else read_record(folder)
     return suggest([record], smoothing=smoothing, safety=safety)
 
 
@@ -123,7 +124,7 @@ def refuse(*, steps: int, safety: float) -> None:
 
 
 def suggest(
-    records: Sequence[Sequence[Row]], *, smoothing: float = SMOOTHING, safety: float = SAFETY
+    records: Sequence[Record], *, smoothing: float = SMOOTHING, safety: float = SAFETY
 ) -> RangeTest:
     """Return the range that one or more equal sweeps of different seeds suggest.
 
@@ -144,7 +145,7 @@ def suggest(
     and as a diverging sweep ends, none of them outweighs the others.
 
     Args:
-        records: The rows of each sweep's record, each step's among them.
+        records: Of each sweep, with each step.
         smoothing: That of the sweeps.
         safety: At least 1.
 
@@ -153,14 +154,14 @@ def suggest(
             fall, judged by the jumps of the losses at the start), or begins to fall or to rise
             outside of the sweep, or does both within `safety`.
     """
-    steps = [[row for row in rows if row["kind"] == "step"] for rows in records]
+    steps = [record.steps for record in records]
     length = min(map(len, steps))
-    start = start_of(records[0][0]["total_steps"])
+    start = start_of(records[0].header["total_steps"])
     if length <= start:
         raise ValueError(f"the loss diverges within the first tenth of the sweep; {_LOWER}")
     losses = np.array([[row["loss"] for row in some[:length]] for some in steps])
     rates = np.array([row["lr"] for row in steps[0][:length]])
-    diverged = any(rows[-1]["status"] != "finished" for rows in records)
+    diverged = any(record.end["status"] != "finished" for record in records)
     curve = _Curve(rates, losses.mean(axis=0), smoothing, start, diverged)
     falls, rises = curve.turns()
     k0, k1 = float(rates[falls]), float(rates[rises] / safety)
@@ -170,7 +171,7 @@ def suggest(
             f"leaves no range with safety={safety:g}; sweep more slowly, with more steps, or with "
             "low and high closer to these rates"
         )
-    cost = sum(rows[-1]["cost"] for rows in records)
+    cost = sum(record.end["cost"] for record in records)
     return RangeTest(rates, losses, curve.smoothed, k0, k1, diverged=diverged, cost=cost)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from meta_lr.extras import explained
 from meta_lr.lrbench.forecast import error_at, error_of
 from meta_lr.lrbench.metrics import Point, curve_of, to_target
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.space import Space
 from meta_lr.lrbench.trainer import Trainer
 from meta_lr.lrbench.verify import MET
-from meta_lr.training.record import Row
+from meta_lr.records.rows import Row
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -126,13 +127,8 @@ def _pruner(optuna: ModuleType, first: int, halving: int) -> object:
 
 
 def loaded() -> ModuleType:
-    """Return Optuna, silent but for warnings; raise a ValueError where it is not installed."""
-    try:
+    """Return Optuna, silent but for warnings."""
+    with explained():
         import optuna
-    except ImportError as error:
-        raise ValueError(
-            "a search of policies needs Optuna; install it with pip install '.[search]' "
-            "from a checkout"
-        ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -14,7 +14,7 @@ from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.trainer import Trainer
 from meta_lr.methods.policies.text import from_label
 from meta_lr.protocol import Controller
-from meta_lr.training.record import Row
+from meta_lr.records.rows import Row
 
 MET, HOPELESS = "target met", "hopeless"
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from meta_lr.extras import explained
+
 VERDICT_SEEDS = 10  # fewer paired seeds carry no verdict and no p
 SHOW_EACH_RUN = 5  # below this many runs every single one is shown
 
@@ -79,7 +81,8 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
     mean, spread = mean_and_spread(differences)
     if len(differences) < 3 or np.isnan(spread) or spread <= 1e-9 * abs(mean):
         return float("nan"), float("nan")
-    from scipy import stats
+    with explained():
+        from scipy import stats
 
     n = len(differences)
     half = float(stats.t.ppf(0.975, n - 1)) * spread / n**0.5

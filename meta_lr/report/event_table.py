@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from meta_lr.records.rows import COUNTED
 from meta_lr.report.analysis import Analysis
 from meta_lr.report.methods import Method
-from meta_lr.report.rows import COUNTED
 from meta_lr.report.tables import NONE, Table, mean_amount
 
 _MEANINGS = {  # of the counts of our own controllers

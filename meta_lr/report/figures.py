@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from meta_lr.extras import explained
 from meta_lr.report.analysis import Analysis, Method
 from meta_lr.report.comparison import SHOW_EACH_RUN, Comparison
 from meta_lr.report.curves import Axis, Band, Curve, Quantity, band, run_curve
@@ -87,7 +88,8 @@ def profile_picture(profile: Profile, look: Mapping[str, Look]) -> Picture:
 
 def drawn(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
     """Return what `draw` draws, in the report's style."""
-    import matplotlib
+    with explained():
+        import matplotlib
 
     with matplotlib.rc_context(STYLE):
         figure = draw()

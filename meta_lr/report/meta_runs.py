@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from meta_lr.records.reader import NAME, Record, read_record, rows_from
+from meta_lr.records.rows import META_TRAINING, Row
 from meta_lr.report.groups import flat_config, told_apart
-from meta_lr.report.rows import META_TRAINING, Array, Row, column, number, paths_of, rows_of
-from meta_lr.training.rows import rows_from
+from meta_lr.report.rows import Array, column, folders_below, number
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,15 @@ def find_meta_runs(folder: Path) -> list[MetaRun]:
     Raises:
         ValueError: `folder` is no directory, a record cannot be read, or there are both kinds.
     """
-    records = [(path, rows_of(path)) for path in paths_of(folder)]
-    begun = [(path, rows) for path, rows in records if rows]
-    mine = [(path, rows) for path, rows in begun if META_TRAINING in rows[0]]
-    others = [path for path, rows in begun if META_TRAINING not in rows[0]]
+    records = {place: read_record(place) for place in folders_below(folder)}
+    mine = [place for place, record in records.items() if record.is_meta_training]
+    others = [p for p, record in records.items() if record.rows and not record.is_meta_training]
     if mine and others:
         raise ValueError(
-            f"'{folder}' holds episodic meta-trainings ({mine[0][0].parent}, ...) and runs of "
-            f"training ({others[0].parent}, ...), which share no table; pass a folder of one kind"
+            f"'{folder}' holds episodic meta-trainings ({mine[0]}, ...) and runs of "
+            f"training ({others[0]}, ...), which share no table; pass a folder of one kind"
         )
-    return [_read(path, rows) for path, rows in mine]
+    return [_read(place, records[place]) for place in mine]
 
 
 def labels_of(runs: Sequence[MetaRun]) -> list[str]:
@@ -85,14 +85,12 @@ def labels_of(runs: Sequence[MetaRun]) -> list[str]:
     return [names[key] or run.family for key, run in zip(keys, runs, strict=True)]
 
 
-def _read(path: Path, rows: list[Row]) -> MetaRun:
-    header, last = rows[0], rows[-1]
-    updates = [row for row in rows if row["kind"] == "update"]
-    looks = [row for row in rows if row["kind"] == "held_out"]
+def _read(folder: Path, record: Record) -> MetaRun:
+    header, last, updates = record.header, record.rows[-1], record.updates
     latest = updates[-1] if updates else {}
-    with rows_from(path):
+    with rows_from(folder / NAME):
         return MetaRun(
-            folder=path.parent,
+            folder=folder,
             family=str(header["family"]),
             yardstick=str(header["yardstick"]),
             held_out=int(header["held_out"]),
@@ -104,13 +102,13 @@ def _read(path: Path, rows: list[Row]) -> MetaRun:
             hardware=header.get("hardware"),
             threads=header.get("threads"),
             running=_scores(updates),
-            looks=_scores(looks),
+            looks=_scores(record.held_out),
             num_updates=int(latest.get("update", 0)),
             total_updates=int(header["updates"]),
             num_diverged=int(latest.get("diverged", 0)),
             cost=number(last, "cost"),
             seconds=number(last, "seconds"),
-            finished=last["kind"] == "end",
+            finished=bool(record.end),
         )
 
 

@@ -7,18 +7,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from meta_lr.report.rows import (
-    COUNTED,
-    META_TRAINING,
-    RECORDS,
-    Array,
-    Row,
-    column,
-    number,
-    paths_of,
-    rows_of,
-)
-from meta_lr.training.rows import rows_from
+from meta_lr.records.reader import NAME, Record, read_record, rows_from
+from meta_lr.records.rows import COUNTED, Row
+from meta_lr.report.rows import Array, column, folders_below, number
 from meta_lr.visible import visible
 
 
@@ -113,11 +104,11 @@ def find_runs(folder: Path) -> list[Run]:
     Raises:
         ValueError: `folder` is no directory, holds no records, or a record cannot be read.
     """
-    loaded = (_read(path) for path in paths_of(folder))
+    loaded = (_read(place) for place in folders_below(folder))
     runs = [run for run in loaded if run is not None]
     if not runs:
         raise ValueError(
-            f"no {RECORDS} with a run in it at or below '{folder}'; "
+            f"no {NAME} with a run in it at or below '{folder}'; "
             "pass the folder of a run, a sweep or a transfer"
         )
     return runs
@@ -129,46 +120,43 @@ def read_run(folder: Path) -> Run:
     Raises:
         ValueError: no record, a damaged line, or a record of a newer format.
     """
-    path = folder / RECORDS
-    if not path.is_file():
-        raise ValueError(f"'{folder}' holds no {RECORDS}; pass the folder of a run")
-    run = _read(path)
+    if not (folder / NAME).is_file():
+        raise ValueError(f"'{folder}' holds no {NAME}; pass the folder of a run")
+    run = _read(folder)
     if run is None:
-        raise ValueError(f"'{path}' is empty: the run wrote nothing; start it again")
+        raise ValueError(f"'{folder / NAME}' is empty: the run wrote nothing; start it again")
     return run
 
 
-def _read(path: Path) -> Run | None:
-    rows = rows_of(path)
-    if not rows:
+def _read(folder: Path) -> Run | None:
+    record = read_record(folder)
+    if not record.rows:
         return None
-    with rows_from(path):
-        return _run(path, rows)
+    with rows_from(folder / NAME):
+        return _run(folder, record)
 
 
-def _run(path: Path, rows: list[Row]) -> Run:
-    header = _header(path, rows[0])
-    steps = _steps([row for row in rows if row["kind"] == "step"])
-    evaluations = tuple(_evaluation(row) for row in rows if row["kind"] == "eval")
-    ends = [row for row in rows if row["kind"] == "end"]
-    end = ends[-1] if ends else _so_far(steps)
+def _run(folder: Path, record: Record) -> Run:
+    header, steps = _header(folder / NAME, record), _steps(record.steps)
+    end = record.end or _so_far(steps)
     return Run(
-        folder=path.parent,
+        folder=folder,
         header=header,
         steps=steps,
-        evaluations=evaluations,
+        evaluations=tuple(map(_evaluation, record.evaluations)),
         status=_status(end),
         num_steps=int(end["steps"]),
         cost=number(end, "cost"),
         search_cost=number(end, "search_cost"),
         seconds=number(end, "seconds"),
         search_seconds=number(end, "search_seconds"),
-        counts={visible(name): number(end, name) for name in end if name.startswith(COUNTED)},
+        counts={name: number(end, name) for name in end if name.startswith(COUNTED)},
     )
 
 
-def _header(path: Path, row: Row) -> Header:
-    if META_TRAINING in row:
+def _header(path: Path, record: Record) -> Header:
+    row = record.header
+    if record.is_meta_training:
         raise ValueError(
             f"'{path}' is the record of an episodic meta-training, which holds no single run; "
             "pass the folder of a run"

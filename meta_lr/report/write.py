@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from meta_lr.records.reader import digest_of
 from meta_lr.report.analysis import Analysis, analyse, check_reference, check_target
 from meta_lr.report.caveats import caveats
 from meta_lr.report.figures import problem_pictures, profile_picture
@@ -17,7 +18,6 @@ from meta_lr.report.looks import looks
 from meta_lr.report.meta_runs import find_meta_runs
 from meta_lr.report.meta_write import draft_meta_report
 from meta_lr.report.page import page
-from meta_lr.report.rows import digest_of
 from meta_lr.report.runs import find_runs
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.spreadsheet import to_csv

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from meta_lr.extras import explained
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.splits import balanced_cut
 
@@ -35,7 +36,8 @@ def clusters(
         val_size: Examples for `val`.
         test_size: Examples for `test`.
     """
-    from sklearn.datasets import make_classification
+    with explained():
+        from sklearn.datasets import make_classification
 
     points, classes = make_classification(
         1797,

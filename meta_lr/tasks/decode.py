@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from meta_lr.extras import explained
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -40,7 +42,8 @@ def decode(content: bytes, size: int) -> NDArray[np.uint8]:
 
 
 def _opened(content: bytes) -> Image:
-    from PIL import Image, UnidentifiedImageError
+    with explained():
+        from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(content))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from meta_lr.extras import explained
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.noise import Noise, named
 from meta_lr.tasks.splits import balanced_cut, redrawn
@@ -51,7 +52,8 @@ def digits(
     Raises:
         ValueError: `size` is below 8, or the parts do not fit.
     """
-    from sklearn.datasets import load_digits
+    with explained():
+        from sklearn.datasets import load_digits
 
     if size < 8:
         raise ValueError(

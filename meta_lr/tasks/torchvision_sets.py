@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from meta_lr.extras import explained
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.noise import Noise, named
 from meta_lr.tasks.splits import with_given_test
@@ -137,7 +138,8 @@ def _open(dataset: str, root: Path, *, download: bool) -> list[tuple[Tensor, Ten
 
 
 def _kind(dataset: str) -> Any:
-    from torchvision import datasets
+    with explained():
+        from torchvision import datasets
 
     return getattr(datasets, _SOURCES[dataset].kind)
 
@@ -152,7 +154,8 @@ def _channels_first(data: Any) -> Tensor:
 
 def _advice(dataset: str, root: Path, reason: str) -> str:
     """Return what to do about data that is not there: which files to put where."""
-    from torchvision.datasets.utils import check_integrity
+    with explained():
+        from torchvision.datasets.utils import check_integrity
 
     source, files = _SOURCES[dataset], _packed(dataset)
     place = root.absolute() / source.folder

@@ -25,13 +25,13 @@ class RunningAngle:
         self.every, self.steps = every, 0
         self.trail: Trail = ()
 
-    def after_step(self, params: Sequence[Tensor]) -> dict[str, Any] | None:
-        """Look at the parameters after a step; return a row of the record where a block ends."""
+    def after_step(self, params: Sequence[Tensor]) -> float | Tensor | None:
+        """Look at the parameters after a step; return the angle where a block ends."""
         if not self.every:
             return None
         self.steps += 1
         self.trail, angle = follow(self.trail, params, self.steps, self.every)
-        return None if angle is None else {"kind": "angle", "step": self.steps, "angle": angle}
+        return angle
 
     def identity(self) -> dict[str, int]:
         """Return what makes this another record; nothing where there are no angles."""

@@ -16,15 +16,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meta_lr.protocol import Controller
+from meta_lr.records import rows
+from meta_lr.records.lock import locked
+from meta_lr.records.provenance import provenance
+from meta_lr.records.reader import NAME, read_record, rows_from
+from meta_lr.records.rows import Row
+from meta_lr.records.writer import Listener, Recorder
 from meta_lr.tasks.base import Split, Task
 from meta_lr.training import saving
 from meta_lr.training.angle import RunningAngle
 from meta_lr.training.average import RunningAverage
 from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
-from meta_lr.training.record import NAME, Listener, Recorder, locked, provenance, read_rows
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
-from meta_lr.training.rows import Row, is_on_curve, rows_from
 from meta_lr.training.sandbox import InterruptedExperimentError
 from meta_lr.training.stepper import Stepper
 
@@ -103,7 +107,7 @@ def train(
             clip=clip,
             device=torch.device(device),
             stop=stop,
-            listener=lambda note: tell({"kind": "searching", **note}),
+            listener=lambda note: tell(rows.searching(note)),
         )
         recorder = Recorder(tell, every=record_every)
         run = _Run(
@@ -162,21 +166,22 @@ class _Run:
         if found.saved is not None:
             with fitting(self.folder / STATE):
                 self.load(found.saved)
-        if not found.rows:
+        if not found.record.end:
             return None
-        refuse_other_moment(self.folder, self.step, found.rows[-1].get("steps"), "step")
+        refuse_other_moment(self.folder, self.step, found.record.end.get("steps"), "step")
         with rows_from(self.folder / NAME):
-            return self.outcome(found.rows)
+            tested = [row for row in found.record.evaluations if row["split"] == "test"]
+            return self.outcome(tested, found.record.end)
 
     def open(self, header: Mapping[str, object]) -> None:
         """Open the record: cut it back to the saved state, or begin it with its header."""
         if self.folder is not None:
             self.recorder.open(self.folder, self.offset, self.record)
-            self.curve = [row for row in read_rows(self.folder) if is_on_curve(row)]
+            self.curve = read_record(self.folder).curve
             self.enough = self.until(self.curve) if self.curve else None
         if self.step == 0 and self.offset == 0:
-            facts = {"kind": "header", **self.stepper.facts(), **self.average.identity()}
-            self.recorder.add({**facts, **provenance(self.stepper.device), **header})
+            facts = self.stepper.facts(), self.average.identity()
+            self.recorder.add(rows.header(*facts, provenance(self.stepper.device), header))
             self.recorder.flush()  # so that a listener has it before all else
 
     def steps(self) -> Outcome:
@@ -210,14 +215,15 @@ class _Run:
         except InterruptedExperimentError:
             self.save_and_stop()
         for note in self.stepper.notes:
-            self.recorder.add({"kind": "search", **note})
+            self.recorder.add(rows.search(note))
         if loss is None:
             return False
-        row = {"kind": "step", "step": self.step, "loss": loss, "lr": self.stepper.lr}
-        self.recorder.add({**row, **self.spent(self.step + 1)})
+        spent = self.spent(self.step + 1)
+        self.recorder.add(rows.step(self.step, loss, self.stepper.lr, spent))
         self.average.after_step(self.step + 1)
-        if turned := self.angle.after_step(self.stepper.params):
-            self.recorder.add(turned)
+        angle = self.angle.after_step(self.stepper.params)
+        if angle is not None:
+            self.recorder.add(rows.angle(self.angle.steps, angle))
         return True
 
     def spent(self, steps: int) -> Row:
@@ -245,8 +251,7 @@ class _Run:
 
     def add_evaluation(self, split: Split, weights: str, metrics: dict[str, float]) -> Row:
         """Add an evaluation row, and return it."""
-        where = {"kind": "eval", "step": self.step, "split": split, "weights": weights}
-        row = {**where, **metrics, **self.spent(self.step)}
+        row = rows.evaluation(self.step, split, weights, metrics, self.spent(self.step))
         self.recorder.add(row)
         return row
 
@@ -277,23 +282,22 @@ class _Run:
 
     def end(self, status: str, tested: list[Row]) -> Outcome:
         """Add the end row."""
-        row = {"kind": "end", "status": status, "steps": self.step, **self.spent(self.step)}
-        row = {**row, **self.stepper.counts()}
+        facts = self.spent(self.step), self.stepper.counts()
+        row = rows.end(status, "steps", self.step, *facts)
         self.recorder.add(row)
         self.recorder.flush()
         self.recorder.sync()
-        return self.outcome([*tested, row])
+        return self.outcome(tested, row)
 
-    def outcome(self, rows: list[Row]) -> Outcome:
-        """Return what the run came to, from its last rows."""
-        tested = [row for row in rows if row["kind"] == "eval" and row["split"] == "test"]
+    def outcome(self, tested: list[Row], end: Row) -> Outcome:
+        """Return what the run came to, from its evaluations on "test" and its end row."""
         return Outcome(
-            status=rows[-1]["status"],
-            steps=rows[-1]["steps"],
-            cost=rows[-1]["cost"],
-            search_cost=rows[-1]["search_cost"],
-            seconds=rows[-1]["seconds"],
-            search_seconds=rows[-1]["search_seconds"],
+            status=end["status"],
+            steps=end["steps"],
+            cost=end["cost"],
+            search_cost=end["search_cost"],
+            seconds=end["seconds"],
+            search_seconds=end["search_seconds"],
             model=self.stepper.model,
             state=self.stepper.state,
             val=self.val,

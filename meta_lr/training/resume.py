@@ -8,9 +8,9 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, NamedTuple
 
+from meta_lr.records.reader import NAME, Record, finished, read_record
+from meta_lr.records.writer import check_start
 from meta_lr.training import saving
-from meta_lr.training.record import NAME, check_start, finished, read_rows
-from meta_lr.training.rows import Row
 
 STATE = "state.pt"
 
@@ -19,7 +19,7 @@ class Found(NamedTuple):
     """What a folder holds."""
 
     saved: dict[str, Any] | None  # the state, if there is one
-    rows: list[Row]  # of the record of a run that has ended; else none
+    record: Record  # of a run that has ended; else empty
 
 
 def found_in(folder: Path, like: Mapping[str, Any]) -> Found:
@@ -35,19 +35,19 @@ def found_in(folder: Path, like: Mapping[str, Any]) -> Found:
     Raises:
         ValueError: The folder holds another run, a damaged one, or files of different moments.
     """
-    rows = read_rows(folder) if finished(folder) else []
+    record = read_record(folder) if finished(folder) else Record(())
     path = folder / STATE
     if not path.exists():
-        if rows:
+        if record.rows:
             raise ValueError(
                 f"{folder} has the record of a finished run, but no {STATE} with its weights; "
                 f"{saving.AGAIN}"
             )
-        return Found(None, rows)
+        return Found(None, record)
     saved = saving.load(path, like)
-    if rows:
+    if record.rows:
         check_start(folder, saved["offset"], saved.get("record"))
-    return Found(saved, rows)
+    return Found(saved, record)
 
 
 def refuse_other_moment(folder: Path, saved: int, ended: int | None, unit: str) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from meta_lr.files import write_atomically
+from meta_lr.records.writer import AGAIN
 
-AGAIN = "remove the folder, and the run begins again"
 _LATER = ("data",)  # what the identities of earlier versions do not have; it is not compared then
 
 

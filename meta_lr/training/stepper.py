@@ -14,6 +14,7 @@ from meta_lr import protocol
 from meta_lr.optim import rules
 from meta_lr.optim.groups import refuse_complex, separate
 from meta_lr.protocol import Controller, Need
+from meta_lr.records.rows import COUNTED
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.tasks.fingerprint import fingerprint_of
@@ -144,7 +145,7 @@ class Stepper:
     def counts(self) -> dict[str, int]:
         """Return the fields of the controller's state that count something."""
         packed = protocol.pack(self.state)
-        return {name: value for name, value in packed.items() if name.startswith("num_")}
+        return {name: value for name, value in packed.items() if name.startswith(COUNTED)}
 
     def identity(self) -> dict[str, Any]:
         """Return what makes this run another one than those that may lie in its folder."""

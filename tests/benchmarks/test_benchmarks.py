@@ -22,9 +22,9 @@ from meta_lr.bilevel.look_ahead import LookAhead, Reads, mapped
 from meta_lr.methods.autodrop.windows import AutoDrop
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.protocol import Need, StepView
+from meta_lr.records.reader import read_record
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
-from meta_lr.training.record import read_rows
 from tests.short_runs import SGD
 from tests.steered import schedule
 from tests.toys import Toy
@@ -92,16 +92,16 @@ def test_drops_and_noise_of_a_run_make_its_controls(tmp_path):
     run = partial(train, Toy(), SGD, total_steps=120)
     header = {"method": "autodrop", "config": {"lr": chosen}}
     run(AutoDrop(0.1, **chosen), folder=tmp_path, angle_every=2, header=header)
-    rows = read_rows(tmp_path)
-    drops = drops_of(rows)
-    assert len(drops) == rows[-1]["num_drops"] >= 3
-    first, second = (line.split() for line in described(rows).splitlines())
+    record = read_record(tmp_path)
+    drops = drops_of(record)
+    assert len(drops) == record.end["num_drops"] >= 3
+    first, second = (line.split() for line in described(record).splitlines())
     assert first[2:4] == [str(len(drops)), "drops,"]
     replayed = Policy("nstep", 0.1, gamma=0.8, l=drops)
     run(replayed, folder=tmp_path / "replayed")
     assert second[1] == f"lr.l={drops}".replace(" ", "")
     rates, again = (
-        [row["lr"] for row in read_rows(folder) if row["kind"] == "step"]
+        [row["lr"] for row in read_record(folder).steps]
         for folder in (tmp_path, tmp_path / "replayed")
     )
     assert rates == pytest.approx(again, rel=1e-12)
@@ -111,7 +111,7 @@ def test_a_record_that_tells_of_no_drops_or_windows_is_passed_over(tmp_path):
     def lacks(name, method, **options):
         header = {"config": {"lr": {"k": 2}}}
         train(Toy(), SGD, method, total_steps=60, folder=tmp_path / name, header=header, **options)
-        return missing(read_rows(tmp_path / name))
+        return missing(read_record(tmp_path / name))
 
     drops = AutoDrop(0.1, k=2, threshold=90.0)
     assert lacks("good", drops, angle_every=2) == ""

@@ -22,8 +22,8 @@ from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import StepView
+from meta_lr.records.reader import read_rows
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import read_rows
 from tests.times import untimed
 
 SMALL = DigitsProblems(widths=(4, 8), lengths=(6, 12), batch_sizes=(16,))

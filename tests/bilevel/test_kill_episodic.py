@@ -17,8 +17,9 @@ from meta_lr.bilevel.trainer import STATE, meta_train
 from meta_lr.bilevel.windows import Fixed
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.mlp import MLP
+from meta_lr.records.reader import NAME, finished, read_record, read_rows
+from meta_lr.records.writer import Recorder
 from meta_lr.testing.compare import difference, leaves
-from meta_lr.training.record import NAME, Recorder, finished, read_rows
 from tests.killing import EPISODIC, kill, record, results, start, timeless
 from tests.times import SECONDS
 
@@ -121,6 +122,6 @@ def test_every_update_is_recorded_as_it_is_taken(tmp_path):
     assert kinds == ["header", *("held_out", "update") * 2, "held_out", "end"]
     last = json.loads((tmp_path / NAME).read_text().splitlines()[-1])
     assert last["updates"] == 2 and last["best"] == min(
-        row["score"] for row in read_rows(tmp_path) if row["kind"] == "held_out"
+        row["score"] for row in read_record(tmp_path).held_out
     )
     assert [rows for _, rows in seen] == [2, 2, 3, 4, 5, 6, 7]

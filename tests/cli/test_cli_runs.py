@@ -12,7 +12,7 @@ import pytest
 
 from meta_lr.cli import places
 from meta_lr.cli.main import main
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import read_record, read_rows
 from tests.cases import slow_case
 from tests.commands import META_LR, SMALL, outcome, own_place, runs, timeless, write_checkpoint
 
@@ -36,7 +36,7 @@ def test_a_command_that_is_repeated_is_skipped(place, capsys):
 
 def test_a_run_leaves_a_header_that_says_what_was_run(place, capsys):
     outcome(capsys, "train", "task=digits", "lr=cosine", "lr.peak=0.2", "total_steps=4", "seed=3")
-    header = read_rows(runs(place)[0])[0]
+    header = read_record(runs(place)[0]).header
     assert (header["command"], header["method"], header["model"]) == ("train", "cosine", "mlp")
     assert header["config"]["lr"]["peak"] == 0.2
     assert header["config"]["task"]["seed"] == header["seed"] == 3
@@ -143,7 +143,7 @@ def test_a_sweep_goes_on_after_a_bad_job_and_is_skipped_when_repeated(place, cap
     assert err.count("lr: Constant(peak=-1) is out of range") == 1
     assert err.splitlines()[-1] == "meta-lr: 1 of 3 jobs failed"
     assert out.splitlines()[-1] == "all runs together: meta-lr report runs/train"
-    statuses = [read_rows(folder)[-1]["status"].split()[0] for folder in runs(place)]
+    statuses = [read_record(folder).end["status"].split()[0] for folder in runs(place)]
     assert sorted(statuses) == ["diverged", "finished"]
     records = {folder: (folder / "records.jsonl").read_bytes() for folder in runs(place)}
 
@@ -206,7 +206,7 @@ def test_a_signal_ends_the_whole_sweep(place, capfd):
     assert main(["train", "-m", *SMALL, *logger, "seed=0,1"]) == 143
     assert len(runs(place)) == 1
     assert main(["train", "-m", *SMALL, "seed=0,1"]) == 0
-    assert all(read_rows(folder)[-1]["status"] == "finished" for folder in runs(place))
+    assert all(read_record(folder).end["status"] == "finished" for folder in runs(place))
     assert len(runs(place)) == 2
     capfd.readouterr()
     assert main(["train", *SMALL, "seed=1"]) == 0
@@ -227,7 +227,7 @@ def test_a_sweep_that_was_killed_skips_and_resumes(tmp_path):
     assert done.stdout.count("was finished before") >= 1
     folders = runs(tmp_path, "meta_train")
     assert len(folders) == 6
-    assert all(read_rows(folder)[-1]["status"] == "finished" for folder in folders)
+    assert all(read_record(folder).end["status"] == "finished" for folder in folders)
     assert all((folder / "checkpoint" / "config.json").exists() for folder in folders)
 
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from meta_lr import checkpoint
 from meta_lr.cli.main import COMMANDS
 from meta_lr.cli.parts import build
-from meta_lr.cli.places import conf_dir, fingerprint
+from meta_lr.cli.places import choices, conf_dir, fingerprint
 from meta_lr.cli.values import refuse_misfits
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
@@ -22,10 +22,6 @@ from meta_lr.protocol import Need
 from tests.cases import slow_case
 
 CONF = conf_dir()
-
-
-def choices(group):
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from meta_lr.cli import sweep
 from meta_lr.cli.job_result import JobResult, mean
 from meta_lr.cli.sweep import Job
 from meta_lr.cli.sweep_table import table
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import read_record, read_rows
 from tests.cli.test_meta_train_episodic import TINY
 from tests.commands import SMALL, outcome, own_place, runs, write_checkpoint
 
@@ -84,7 +84,7 @@ def test_a_sweeper_gets_the_lowest_val_loss_of_each_job_and_the_same_from_a_reru
 
 def test_of_a_classifier_a_sweeper_gets_the_error(place, capsys):
     _, values, _, _ = searched(capsys, "train", "task=digits", "total_steps=6", "eval_every=2")
-    rows = [r for r in read_rows(runs(place)[0]) if r["kind"] == "eval" and r["split"] == "val"]
+    rows = [r for r in read_record(runs(place)[0]).evaluations if r["split"] == "val"]
     assert values == [1 - max(row["accuracy"] for row in rows)]
 
 

@@ -18,7 +18,7 @@ from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.optim import rules
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import read_record, read_rows
 from tests.cases import slow_case
 from tests.commands import own_place
 
@@ -80,7 +80,7 @@ def test_the_command_compares_on_the_same_data_and_is_repeated_for_nothing(check
 
 def heads(place=Path("runs/transfer")):
     """Return the headers of the runs of one transfer, by method."""
-    rows = [read_rows(path.parent)[0] for path in place.rglob("records.jsonl")]
+    rows = [read_record(path.parent).header for path in place.rglob("records.jsonl")]
     return {row["method"]: row for row in rows}
 
 
@@ -122,7 +122,7 @@ def test_a_run_that_diverges_is_kept_and_the_others_go_on(checkpoint):
     arguments = [*TINY, "seeds=[0]", "baselines=[constant]", "peak=1e30", "three_constants=false"]
     assert main(arguments) == 0
     (folder,) = Path("runs/transfer").iterdir()
-    status = {m: read_rows(folder / m / "seed-0")[-1]["status"] for m in ("learned", "constant")}
+    status = {m: read_record(folder / m / "seed-0").end["status"] for m in ("learned", "constant")}
     assert status["learned"] == "finished"
     assert status["constant"].startswith("diverged at step ")
 

@@ -20,9 +20,9 @@ from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.methods.piecewise import Piecewise
+from meta_lr.records.reader import read_record
 from meta_lr.tasks import Quadratic
 from meta_lr.training.loop import train
-from meta_lr.training.record import read_rows
 from tests.commands import outcome, write_checkpoint
 
 NET = MLP((1,))  # on positive losses with a first weight of 1: sigmoid(slope loss + bias)
@@ -75,7 +75,7 @@ def test_replay_gives_the_rates_of_the_training_that_was_recorded(tmp_path):
     features = Features(("log_loss", "change_10", "progress"))
     learned = Learned(net, [net.init(0), net.init(1)], 0.1, features=features)
     _, losses = logic.recorded(run(tmp_path / "run", learned))
-    rates = [row["lr"] for row in read_rows(tmp_path / "run") if row["kind"] == "step"]
+    rates = [row["lr"] for row in read_record(tmp_path / "run").steps]
     assert logic.replay(learned, losses) == pytest.approx(rates, rel=1e-12)
     assert np.ptp(rates) > 0
 
@@ -316,7 +316,7 @@ def test_recorded_runs_are_compared_at_the_length_of_the_first(tmp_path, capsys)
     assert "quadratic, Learned, seed 0 " in out and "synthetic" not in out
     assert "later by 1 of 60 steps" in out
     assert re.search(r"It listens to the loss: .* by at most \d\d? %", out)
-    recorded = [row["lr"] for row in read_rows(one) if row["kind"] == "step"]
+    recorded = [row["lr"] for row in read_record(one).steps]
     line = next(line for line in out.splitlines() if line.startswith("quadratic, Learned"))
     assert line.split()[-5:] == [f"{recorded[i]:.4g}" for i in (0, 15, 30, 44, 59)]
 
@@ -349,6 +349,6 @@ def test_the_policy_trains_as_the_command_says(tmp_path, monkeypatch, capsys):
     place = ["hydra.run.dir=run", "logger=jsonl"]
     monkeypatch.setattr("meta_lr.cli.pages.page_of", lambda folder: "page")
     assert outcome(capsys, *command, "task=quadratic", "total_steps=30", *place)[0] == 0
-    rates = [row["lr"] for row in read_rows(tmp_path / "run") if row["kind"] == "step"]
+    rates = [row["lr"] for row in read_record(tmp_path / "run").steps]
     policy = Piecewise.load("mine/explain/policy.json")
     assert rates == pytest.approx(learning_rates(policy, 30), rel=1e-12)

@@ -23,9 +23,9 @@ from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.text import from_label, label
 from meta_lr.methods.wrappers import Composite
+from meta_lr.records.reader import read_record, read_rows
 from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP
-from meta_lr.training.record import read_rows
 from tests.commands import outcome
 from tests.short_runs import SGD
 
@@ -84,7 +84,7 @@ def test_each_run_says_its_method_and_what_came_before(composed):
     done, folder, _ = composed
     for index, one in enumerate(done.entries):
         assert [run.seed for run in one.results] == [0, 1]
-        header = read_rows(folder / "finals" / str(index) / "seed-0")[0]
+        header = read_record(folder / "finals" / str(index) / "seed-0").header
         assert (header["method"], header["search_cost_before"]) == (one.name, one.search_cost)
 
 

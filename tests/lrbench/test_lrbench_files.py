@@ -13,8 +13,8 @@ from meta_lr.lrbench.metrics import SCALES, Point
 from meta_lr.lrbench.scaled import Scaled
 from meta_lr.lrbench.scored import Scored
 from meta_lr.methods.basic import Constant, Cosine
+from meta_lr.records.reader import NAME, read_rows
 from meta_lr.training.loop import train
-from meta_lr.training.record import NAME, read_rows
 from tests.lrbench.test_lrbench_metrics import small
 from tests.report_runs import write_run
 from tests.short_runs import SGD

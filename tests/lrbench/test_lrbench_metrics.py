@@ -15,12 +15,12 @@ from meta_lr.lrbench.scaled import Scaled
 from meta_lr.lrbench.scored import Scored
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.protocol import Average, Need, StepView
+from meta_lr.records.reader import read_rows
 from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP
 from meta_lr.testing import check_docstring, check_protocol, check_reads, check_repr
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import train
-from meta_lr.training.record import read_rows
 from tests.short_runs import SGD, ends, steps_of
 from tests.times import untimed
 from tests.toys import Toy

@@ -12,10 +12,10 @@ import yaml
 
 from meta_lr.lrbench.range_test import range_test, suggest
 from meta_lr.methods.sweep import Sweep, smooth
+from meta_lr.records.reader import Record, read_record, read_rows
 from meta_lr.tasks import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import read_rows
 from tests.cli.test_cli import settable
 from tests.commands import outcome
 from tests.short_runs import record_of, stop_when
@@ -26,13 +26,13 @@ WIDE: dict[str, Any] = {"low": 1e-4, "high": 10.0, "steps": 150}
 
 
 def record(losses, status="finished", total_steps=100):
-    """The rows of a sweep with these losses; the rate rises tenfold in 25 steps from 1e-4."""
+    """The record of a sweep with these losses; the rate rises tenfold in 25 steps from 1e-4."""
     steps = [
         {"kind": "step", "step": step, "loss": float(loss), "lr": 1e-4 * 10 ** (step / 25)}
         for step, loss in enumerate(losses)
     ]
     end = {"kind": "end", "status": status, "cost": len(steps)}
-    return [{"kind": "header", "total_steps": total_steps}, *steps, end]
+    return Record([{"kind": "header", "total_steps": total_steps}, *steps, end])
 
 
 def valley(falls=30, rises=70):
@@ -171,9 +171,9 @@ def test_the_command_suggests_overrides_and_writes_numbers_and_a_figure(
     k0, k1 = (f"{kept[name]:.3g}" for name in ("k0", "k1"))
     assert f"lr.k0={k0} lr.k1={k1}\n" in out and f"lr.peak={k1}\n" in out
     assert (kept["task"], kept["model"], kept["optimizer"]) == ("digits", "mlp", "sgd_momentum")
-    headers = [read_rows(folder / f"seed-{seed}")[0] for seed in (3, 4)]
+    headers = [read_record(folder / f"seed-{seed}").header for seed in (3, 4)]
     assert [row["config"]["task"]["seed"] for row in headers] == [3, 4]
-    ends = [read_rows(folder / f"seed-{seed}")[-1] for seed in (3, 4)]
+    ends = [read_record(folder / f"seed-{seed}").end for seed in (3, 4)]
     assert kept["cost"] == sum(row["cost"] for row in ends)
     assert len(kept["losses"]) == 2
     assert len(kept["rates"]) == len(kept["smoothed"]) == len(kept["losses"][1])

@@ -10,6 +10,7 @@ from itertools import count
 import numpy as np
 import pytest
 
+from meta_lr.extras import MissingPackageError
 from meta_lr.lrbench.recommend import recommend
 from meta_lr.lrbench.search import search
 from meta_lr.lrbench.space import KINDS, Random, Space
@@ -17,11 +18,11 @@ from meta_lr.lrbench.trainer import trainer, trainer_of
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.methods.policies.text import from_label, label, overrides
+from meta_lr.records.reader import read_record
 from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP
 from meta_lr.training import loop
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import read_rows
 from tests.cases import slow_case
 from tests.commands import outcome
 from tests.short_runs import SGD, record_of
@@ -159,9 +160,7 @@ def test_a_search_that_is_stopped_goes_on_the_same_way(tmp_path, asks):
 
 def test_without_optuna_it_says_what_to_install(train, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(
-        ValueError, match=r"needs Optuna; .* pip install '.\[search\]' from a checkout"
-    ):
+    with pytest.raises(MissingPackageError, match=r"pip install 'meta_lr\[search\]'"):
         searched(train, tmp_path)
 
 
@@ -234,7 +233,7 @@ def test_the_command_finds_the_range_searches_compares_and_reports(tmp_path, mon
     assert len(list((folder / "search").iterdir())) == 4
     assert (folder / "report" / "report.html").exists()
     (final,) = (folder / "finals").glob("*/seed-1")
-    header = read_rows(final)[0]
+    header = read_record(final).header
     assert (header["command"], header["seed"], header["policy"]) == ("recommend", 1, first[3:])
     code, again, _ = outcome(capsys, *asked)
     assert code == 0 and again.count("was finished before") == 1 + 4 + 2 + 4

@@ -11,11 +11,11 @@ from meta_lr.lrbench.store import Store
 from meta_lr.lrbench.trainer import trainer, trainer_of
 from meta_lr.lrbench.verify import UntilDecided, verify
 from meta_lr.methods.policies.formula import Policy
+from meta_lr.records.reader import read_record
 from meta_lr.tasks import Quadratic, digits
 from meta_lr.tasks.models import MLP
 from meta_lr.training import loop
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import read_rows
 from tests.commands import outcome
 from tests.short_runs import SGD, record_of
 from tests.stores import result
@@ -31,7 +31,7 @@ def train():
 
 
 def last_steps(folder):
-    return [read_rows(place)[-1]["steps"] for place in sorted(folder.iterdir())]
+    return [read_record(place).end["steps"] for place in sorted(folder.iterdir())]
 
 
 def test_a_run_stops_when_its_target_is_met(train, tmp_path):

@@ -16,11 +16,11 @@ from meta_lr.methods.autolr.method import AutoLR
 from meta_lr.methods.autolr.seed import sweep
 from meta_lr.methods.basic import Constant
 from meta_lr.methods.knee import Knee
+from meta_lr.records.reader import read_rows
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
 from tests.cases import slow_case
 from tests.reference import autolr as slow
 from tests.short_runs import record_of, steps_of, stop_when

@@ -16,9 +16,9 @@ from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.methods.basic import Constant
 from meta_lr.methods.wrappers import Wrapper
 from meta_lr.protocol import Controller
+from meta_lr.records.reader import finished, read_record
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import finished, read_rows
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox, Trial
 from tests.controllers import SHORT
 from tests.killing import kill, record, start, timeless
@@ -91,7 +91,7 @@ def test_a_run_stops_and_goes_on_in_the_middle_of_a_stage(tmp_path):
             go(folder=tmp_path / "parts", stop=stop_when(count))
     again = go(folder=tmp_path / "parts")
     assert difference(ends(whole), ends(again)) == ""
-    searches = [row["step"] for row in read_rows(tmp_path / "parts") if row["kind"] == "search"]
+    searches = [row["step"] for row in read_record(tmp_path / "parts").searches]
     assert searches == [0] * 5 + [20] * 5, "nothing was searched twice"
     assert [row["step"] for row in steps_of(tmp_path / "parts")] == list(range(50))
 

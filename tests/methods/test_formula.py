@@ -6,17 +6,17 @@ import random
 import numpy as np
 import pytest
 import torch
-import yaml
 from torch.optim import lr_scheduler as theirs
 
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.places import choices
 from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.methods.basic import Constant, Cosine
+from meta_lr.methods.policies.examples import EXAMPLES
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.methods.wrappers import Composite, Warmup
 from meta_lr.protocol import Need, StepView
-from meta_lr.training.record import read_rows
+from meta_lr.records.reader import read_record
 from tests.cases import slow_case
 from tests.commands import outcome, own_place, runs
 from tests.reference import compose as slow_compose
@@ -51,13 +51,12 @@ def run(controller, num_steps, total_steps=0, steps_per_epoch=0):
 # The numbers
 
 
-def test_there_are_34_and_each_has_its_twin_and_its_file():
+def test_there_are_34_and_each_has_its_twin_and_its_example():
     assert len(SHAPES) == 34
     assert sorted(SHAPES) == sorted(name.lower() for name in slow.NAMES)
-    files = {path.stem: yaml.safe_load(path.read_text()) for path in conf_dir().glob("lr/*.yaml")}
+    assert sorted(EXAMPLES) == sorted(SHAPES) and set(SHAPES) <= set(choices("lr"))
     for kind, shape in SHAPES.items():
-        assert files[kind]["kind"] == kind
-        assert set(shape.takes) == set(files[kind]) - {"_target_", "kind", "per", "period"}
+        assert set(shape.takes) == set(EXAMPLES[kind].options) - {"per", "period"}
 
 
 @pytest.mark.parametrize("kind", SHAPES)
@@ -338,7 +337,7 @@ def test_a_policy_steers_a_run_from_the_command_line(kind, capsys, tmp_path, mon
     small = ["task=quadratic", "total_steps=20"]
     code, _, err = outcome(capsys, "train", f"lr={kind}", *options, *small)
     assert code == 0, err
-    rates = [row["lr"] for row in read_rows(runs(place)[0]) if row["kind"] == "step"]
+    rates = [row["lr"] for row in read_record(runs(place)[0]).steps]
     assert rates == pytest.approx(slow.rates(kind.upper(), 20, **numbers), rel=1e-12)
 
 
@@ -349,5 +348,5 @@ def test_a_run_may_count_epochs_and_be_warmed_up(capsys, tmp_path, monkeypatch):
     small = ["task=quadratic", "task.steps_per_epoch=10", "epochs=2"]
     code, _, err = outcome(capsys, "train", *chosen, *small)
     assert code == 0, err
-    rates = [row["lr"] for row in read_rows(runs(place)[0]) if row["kind"] == "step"]
+    rates = [row["lr"] for row in read_record(runs(place)[0]).steps]
     assert rates == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 7, *[0.05] * 10])

@@ -9,10 +9,10 @@ import torch
 
 from meta_lr.methods.autolr.labpal import LABPAL
 from meta_lr.methods.autolr.pal import PAL
+from meta_lr.records.reader import read_record
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
-from meta_lr.training.record import read_rows
 from tests.reference import labpal as slow_labpal
 from tests.reference import pal as slow_pal
 from tests.short_runs import steps_of
@@ -106,7 +106,7 @@ def test_labpals_rates_are_those_of_the_slow_twin(tmp_path, name, momentum):
     state = outcome.state
     assert len(set(rates)) >= state.num_accepted > 0
     assert outcome.search_cost == pytest.approx(state.num_measured * 3 * ours.batches / 3)
-    notes = [row for row in read_rows(tmp_path) if row["kind"] == "search"]
+    notes = read_record(tmp_path).searches
     assert len(notes) == state.num_measured
     assert [row["found"] is not None for row in notes].count(True) == state.num_accepted
 

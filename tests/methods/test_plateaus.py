@@ -14,9 +14,9 @@ from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Need
+from meta_lr.records.reader import read_record, read_rows
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import train
-from meta_lr.training.record import read_rows
 from tests.reference import change_on_plateau as slow_change
 from tests.reference import compose_on_plateau as slow_compose
 from tests.short_runs import steps_of
@@ -146,7 +146,7 @@ def test_the_composite_alone_repeats_the_run_bit_for_bit_without_the_search(tmp_
     found = train(Toy(), sgd, composer, total_steps=50, folder=tmp_path / "search")
     policy = composer.composite(found.state)
     assert isinstance(policy, Composite)
-    rows = [row for row in read_rows(tmp_path / "search") if row["kind"] == "search"]
+    rows = read_record(tmp_path / "search").searches
     assert composite_of(rows) == policy
     alone = train(Toy(), sgd, policy, total_steps=50, folder=tmp_path / "alone")
     assert rates_of(tmp_path / "alone") == rates_of(tmp_path / "search")

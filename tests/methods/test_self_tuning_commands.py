@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from meta_lr.records.reader import read_record, read_rows
 from meta_lr.report.event_table import event_table
 from meta_lr.report.page import page
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.write import to_text
-from meta_lr.training.record import read_rows
 from tests.commands import outcome, own_place, runs, write_self_tuning
 from tests.report_runs import only, table, write_run
 
@@ -28,7 +28,7 @@ def test_train_takes_it_with_any_optimizer_and_records_its_counts(place, capsys,
     code, _, _ = outcome(capsys, "train", *options)
     assert code == 0
     (folder,) = runs(place)
-    end = read_rows(folder)[-1]
+    end = read_record(folder).end
     assert end["status"] == "finished" and all(type(end[name]) is int for name in COUNTS)
 
 

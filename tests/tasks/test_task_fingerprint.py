@@ -12,11 +12,11 @@ import torch
 from meta_lr.lrbench.folders import result_of
 from meta_lr.lrbench.scored import Scored
 from meta_lr.methods.basic import Constant
+from meta_lr.records.reader import read_record
 from meta_lr.tasks import Quadratic, digits, image_folder, text_file
 from meta_lr.tasks.fingerprint import checksum, fingerprint_of
 from meta_lr.tasks.models import MLP
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
 from tests.image_sets import pack, write_images
 from tests.short_runs import stop_when
 from tests.texts import SGD, TINY, counting
@@ -100,6 +100,6 @@ def test_header_and_setting_say_which_data_it_was(tmp_path):
         path, folder = tmp_path / "a.txt", tmp_path / f"{index}-{seed}"
         path.write_text(("abcde\n" if index else "edcba\n") * 80)
         RUN(text(path), folder=folder, seed=seed, header={"config": {"task": {"path": "a.txt"}}})
-        assert read_rows(folder)[0]["data"] == fingerprint_of(text(path))
+        assert read_record(folder).header["data"] == fingerprint_of(text(path))
         settings.add(result_of(folder).setting)
     assert len(settings) == 2

@@ -10,10 +10,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from meta_lr.methods.basic import Constant
+from meta_lr.records.reader import read_record
 from meta_lr.tasks.models import MLP, LSTMLanguageModel
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import STATE, train
-from meta_lr.training.record import read_rows
 from tests.image_sets import digest, numbers_task
 from tests.texts import BEFORE, SGD, counting, talk
 
@@ -187,7 +187,7 @@ def test_a_run_is_scored_by_its_loss_and_records_its_perplexity(tmp_path):
         tested = outcome.test[weights]
         assert set(tested) == {"loss", "perplexity", "bits_per_character"}
         assert tested["perplexity"] == pytest.approx(math.exp(tested["loss"]))
-    rows = [row for row in read_rows(tmp_path) if row["kind"] == "eval"]
+    rows = read_record(tmp_path).evaluations
     assert all(row["perplexity"] == pytest.approx(math.exp(row["loss"])) for row in rows)
     best = min(row["loss"] for row in rows if row["split"] == "val")
     best_model = task.model()

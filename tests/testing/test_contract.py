@@ -1,7 +1,7 @@
 """Each method of `conf/lr`, and wrappers around a learned one, keep the contract.
 
 LRBench's policies are one class and one formula: one of them is looked at in full, and of the
-others what may differ, which is the numbers in their files.
+others what may differ, which is the numbers of their examples.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from meta_lr import checkpoint, testing
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.places import choices, conf_dir
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.methods.fallback import Fallback
 from meta_lr.methods.mlr_snet.learned import Learned
@@ -24,14 +23,14 @@ from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.methods.wrappers import Composite, Warmup
+from meta_lr.records.reader import read_rows
 from meta_lr.testing.compare import leaves
 from meta_lr.testing.problem import Problem
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
 from tests.cases import slow_case
 from tests.times import untimed, untimed_state
 
-METHODS = sorted(path.stem for path in (conf_dir() / "lr").glob("*.yaml"))
+METHODS = choices("lr")
 POLICIES = [name for name in METHODS if name in SHAPES and name != "triexp"]
 WRAPPERS = ["warmup of learned", "composite of learned", "fallback of learned"]
 IN_FULL = [name for name in METHODS if name not in POLICIES] + WRAPPERS
@@ -92,10 +91,9 @@ def test_contract(place, name, check):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_policy_of_lrbench_keeps_the_contract_with_its_own_numbers(name):
-    options = yaml.safe_load((conf_dir() / "lr" / f"{name}.yaml").read_text(encoding="utf-8"))
-    assert options.pop("_target_") == f"{Policy.__module__}.{Policy.__name__}"
-    policy = Policy(**options)
+def test_a_policy_of_lrbench_keeps_the_contract_with_its_own_numbers(place, name):
+    policy = build(name, place)
+    assert type(policy) is Policy and policy.kind == name
     for check in (testing.check_protocol, testing.check_learns, testing.check_repr):
         check(policy)
 

@@ -9,9 +9,9 @@ import torch
 
 from meta_lr.methods.autodrop.windows import AutoDrop
 from meta_lr.methods.basic import Cosine
+from meta_lr.records.reader import read_record
 from meta_lr.testing.compare import difference
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
 from tests.commands import SMALL, outcome, own_place, runs
 from tests.reference import autodrop as slow
 from tests.short_runs import SGD, ends, record_of, steps_of, stop_when
@@ -19,7 +19,7 @@ from tests.toys import Toy
 
 
 def angles_of(folder):
-    return {row["step"]: row["angle"] for row in read_rows(folder) if row["kind"] == "angle"}
+    return {row["step"]: row["angle"] for row in read_record(folder).angles}
 
 
 def test_a_run_with_angles_is_the_run_without_and_rows_more(tmp_path):

@@ -14,12 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 from meta_lr import polynomial_average, train
 from meta_lr.lrbench.folders import result_of
 from meta_lr.methods.basic import Cosine
+from meta_lr.records.reader import NAME, read_record, read_rows
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training import loop
 from meta_lr.training.average import RunningAverage
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import StoppedError
-from meta_lr.training.record import NAME, read_rows
 from tests.commands import SMALL, outcome, own_place, runs
 from tests.short_runs import ADAM, SGD, ends, record_of, stop_when
 from tests.toys import Net, Toy
@@ -233,7 +233,7 @@ def test_what_has_diverged_is_not_measured_at_the_average(tmp_path):
     for _ in ("it ends", "it is only read"):
         found = run(average=True)
         assert (found.status, found.test) == ("diverged at step 6", {})
-    assert [row["split"] for row in read_rows(tmp_path) if row["kind"] == "eval"] == ["val"]
+    assert [row["split"] for row in read_record(tmp_path).evaluations] == ["val"]
     assert all(p.isfinite().all() for p in found.average.parameters())  # that of six steps
 
 
@@ -242,7 +242,7 @@ def test_a_run_that_is_not_tested_is_not_measured_at_the_average_either(tmp_path
     ended = run(until=lambda curve: "enough")
     untested = run(test=False, folder=tmp_path)
     assert ended.test == untested.test == {}
-    assert [row["weights"] for row in read_rows(tmp_path) if row["kind"] == "eval"] == [
+    assert [row["weights"] for row in read_record(tmp_path).evaluations] == [
         "current",
         "current",
     ]

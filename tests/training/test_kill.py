@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from meta_lr.records.reader import finished
 from meta_lr.testing.compare import difference, leaves
-from meta_lr.training.record import finished
 from tests.killing import kill, record, results, start, timeless
 
 COMMAND = [

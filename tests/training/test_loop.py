@@ -12,8 +12,8 @@ from torch import nn
 
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.protocol import Need
+from meta_lr.records.reader import read_record, read_rows
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
 from tests.controllers import Restart
 from tests.short_runs import SGD, ends, steps_of, stop_when
 from tests.toys import Fixed, Toy
@@ -37,7 +37,7 @@ def test_the_test_data_are_read_once_at_the_end(tmp_path):
     # 12 steps; 4 evaluations of 2 batches; one test of 2 batches at the last and the best weights
     assert Counter(task.asked) == {"train": 12, "val": 4 * 2, "test": 2 * 2}
     assert task.asked[-4:] == ["test"] * 4
-    rows = [row for row in read_rows(tmp_path) if row["kind"] == "eval"]
+    rows = read_record(tmp_path).evaluations
     assert [(row["step"], row["split"], row["weights"]) for row in rows] == [
         *((step, "val", "current") for step in (3, 6, 9, 12)),
         (12, "test", "last"),

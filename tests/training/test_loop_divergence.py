@@ -8,9 +8,9 @@ from functools import partial
 
 import pytest
 
+from meta_lr.records.reader import NAME, read_rows
 from meta_lr.training import stepper
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import NAME, read_rows
 from tests.short_runs import SGD, online, steps_of, stop_when
 from tests.toys import Fixed, LossRate, Toy
 

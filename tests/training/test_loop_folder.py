@@ -9,9 +9,10 @@ from functools import partial
 import pytest
 
 from meta_lr.methods.basic import Cosine
+from meta_lr.records.lock import LockedError, locked
+from meta_lr.records.reader import NAME
 from meta_lr.testing.compare import difference
 from meta_lr.training.loop import STATE, StoppedError, train
-from meta_lr.training.record import NAME, LockedError, locked
 from tests.short_runs import SGD, ends, online, stop_when
 from tests.toys import Fixed, Toy
 

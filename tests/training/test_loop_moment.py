@@ -14,10 +14,10 @@ import torch
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli.main import main
 from meta_lr.methods.basic import Cosine
+from meta_lr.records.reader import NAME
 from meta_lr.testing.compare import difference
 from meta_lr.training import saving
 from meta_lr.training.loop import STATE, StoppedError, train
-from meta_lr.training.record import NAME
 from tests.bilevel import test_kill_episodic as episodic
 from tests.commands import own_place, runs
 from tests.short_runs import SGD, ends, record_of, stop_when

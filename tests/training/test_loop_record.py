@@ -11,10 +11,10 @@ import torch
 
 from meta_lr.methods.basic import Cosine
 from meta_lr.methods.fallback import Fallback
+from meta_lr.records.reader import FORMAT, NAME, read_record, read_rows
+from meta_lr.records.writer import Recorder
 from meta_lr.testing.compare import difference
-from meta_lr.training import record
 from meta_lr.training.loop import train
-from meta_lr.training.record import NAME, read_rows
 from tests.short_runs import ADAM, SGD, ends, online, steps_of
 from tests.times import untimed
 from tests.toys import HeavyProber, LossRate, Toy
@@ -36,7 +36,7 @@ def test_costs_add_up(tmp_path):
 def test_counts_of_the_controller_are_in_the_end_row(tmp_path):
     safe = Fallback(Cosine(0.1), Cosine(0.2), 1e-3)
     train(Toy(), SGD, safe, total_steps=6, folder=tmp_path)
-    assert read_rows(tmp_path)[-1]["num_fallbacks"] == 6
+    assert read_record(tmp_path).end["num_fallbacks"] == 6
 
 
 def test_each_nth_step_is_recorded(tmp_path):
@@ -52,7 +52,7 @@ def test_each_nth_step_is_recorded(tmp_path):
 def test_the_header_says_what_a_result_depends_on(tmp_path):
     more = {"command": "train", "method": "cosine", "config": {"path": tmp_path, "x": math.inf}}
     train(Toy(), ADAM, Cosine(0.1), total_steps=3, seed=5, folder=tmp_path, header=more)
-    header = read_rows(tmp_path)[0]
+    header = read_record(tmp_path).header
     versions = header.pop("versions")
     assert versions["torch"] == torch.__version__ and set(versions) == {
         "python",
@@ -63,7 +63,7 @@ def test_the_header_says_what_a_result_depends_on(tmp_path):
     del header["commit"]
     assert header == {
         "kind": "header",
-        "format": record.FORMAT,
+        "format": FORMAT,
         "command": "train",
         "task": "toy",
         "model": "Net",
@@ -89,14 +89,14 @@ def test_without_a_folder_nothing_is_written(tmp_path, monkeypatch):
 
 
 def test_numbers_that_json_does_not_have_are_written_as_strings(tmp_path):
-    row = {"kind": "eval", "loss": math.nan, "low": -math.inf, "high": [math.inf, 1.5]}
-    recorder = record.Recorder(lambda row: None)
+    row = {"kind": "header", "loss": math.nan, "low": -math.inf, "high": [math.inf, 1.5]}
+    recorder = Recorder(lambda row: None)
     recorder.open(tmp_path)
     recorder.add(row)
     recorder.flush()
     recorder.close()
     line = json.loads((tmp_path / NAME).read_text())
-    assert line == {"kind": "eval", "loss": "nan", "low": "-inf", "high": ["inf", 1.5]}
+    assert line == {"kind": "header", "loss": "nan", "low": "-inf", "high": ["inf", 1.5]}
     (back,) = read_rows(tmp_path)
     assert math.isnan(back["loss"]) and back["low"] == -math.inf
 

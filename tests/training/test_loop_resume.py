@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from meta_lr.methods.basic import Cosine
+from meta_lr.records.reader import NAME
 from meta_lr.testing.compare import difference
 from meta_lr.training import loop
 from meta_lr.training.loop import STATE, StoppedError, train
-from meta_lr.training.record import NAME
 from tests.cases import slow_case
 from tests.short_runs import ADAM, SGD, ends, online, record_of, steps_of, stop_when
 from tests.toys import HeavyProber, Toy

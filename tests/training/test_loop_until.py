@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
+from meta_lr.records.reader import finished, read_record
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import finished, read_rows
 from tests.short_runs import SGD, ends, record_of, steps_of, stop_when
 from tests.toys import Fixed, Toy
 
@@ -25,7 +25,7 @@ def after(count, asked=None):
 
 
 def evaluations(folder):
-    return [row for row in read_rows(folder) if row["kind"] == "eval"]
+    return read_record(folder).evaluations
 
 
 RUN = partial(train, Toy(), SGD, Fixed(), total_steps=20, eval_every=3)
@@ -37,7 +37,7 @@ def test_it_ends_at_the_evaluation_that_says_so_and_is_not_tested(tmp_path):
     assert (outcome.status, outcome.steps, outcome.cost) == ("enough at step 6", 6, 6.0)
     assert asked == [[3], [3, 6]]
     assert outcome.test == {} and {row["split"] for row in evaluations(tmp_path)} == {"val"}
-    assert read_rows(tmp_path)[-1]["status"] == "enough at step 6" and finished(tmp_path)
+    assert read_record(tmp_path).end["status"] == "enough at step 6" and finished(tmp_path)
     short = RUN(total_steps=6)
     states = [leaves(run.model.state_dict()) for run in (short, outcome)]
     assert difference(*states) == ""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import pytest
 
 from meta_lr.protocol import Need
+from meta_lr.records.reader import read_record, read_rows
 from meta_lr.training.loop import StoppedError, train
-from meta_lr.training.record import read_rows
 from tests.short_runs import ADAM, record_of, stop_when
 from tests.toys import Fixed, Toy
 from tests.training.test_sandbox import live
@@ -40,7 +40,7 @@ class Talks(Fixed):
 
 
 def notes_of(folder):
-    return [row for row in read_rows(folder) if row["kind"] == "search"]
+    return read_record(folder).searches
 
 
 def test_a_record_has_a_row_for_each_note_before_the_step_it_belongs_to(tmp_path):

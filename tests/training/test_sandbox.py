@@ -9,9 +9,9 @@ import torch
 
 from meta_lr.methods.wrappers import Composite
 from meta_lr.protocol import Need, StepView
+from meta_lr.records.reader import read_rows
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError
-from meta_lr.training.record import read_rows
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
 from tests.short_runs import stop_when
 from tests.toys import Fixed, HeavyProber, LossRate, Toy

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from meta_lr.extras import explained
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 _OUTLIERS, _PASSES = 0.03, 10  # part of the losses that the published code marks, and how often
@@ -31,7 +33,8 @@ def published(losses: Sequence[float], at: int, *, validates: bool = False) -> f
 
 
 def _smoothed(values: Array, validates: bool) -> Array:
-    from scipy.interpolate import UnivariateSpline
+    with explained():
+        from scipy.interpolate import UnivariateSpline
 
     x = kept = np.arange(len(values))
     half = (len(values) - 1) // 2
@@ -45,7 +48,8 @@ def _smoothed(values: Array, validates: bool) -> Array:
 
 
 def _extrapolated(values: Array, at: int) -> float:
-    from scipy.optimize import fmin
+    with explained():
+        from scipy.optimize import fmin
 
     x = np.arange(len(values))
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from meta_lr.extras import explained
 from meta_lr.methods.autolrs.trials import Seen
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -156,7 +157,8 @@ def published(told: Sequence[Told], kappa: float, seed: int, *, within: Range = 
 def _least_bound(
     told: Sequence[Told], kappa: float, rng: np.random.RandomState, within: Range
 ) -> float:
-    from scipy.optimize import minimize
+    with explained():
+        from scipy.optimize import minimize
 
     losses = np.array([min(point.loss, WORST) for point in told])
     values = losses - losses.mean()
@@ -185,8 +187,9 @@ def _fitted(
     rng: np.random.RandomState | None = None,
 ) -> Posterior:
     """Fit amplitude, length and noise of a Matern-5/2 process; its deviations leave noise out."""
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+    with explained():
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
     kernel = ConstantKernel(1.0, bounds.amplitude) * Matern(1.0, bounds.length, nu=2.5)
     kernel += WhiteKernel(min(1.0, bounds.noise[1]), bounds.noise)

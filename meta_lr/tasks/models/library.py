@@ -6,6 +6,8 @@ import difflib
 
 from torch import nn
 
+from meta_lr.extras import explained
+
 _WITH_AUXILIARY_OUTPUTS = ("googlenet", "inception_v3")
 
 
@@ -26,7 +28,8 @@ def torchvision_model(
     Raises:
         ValueError: The name is unknown, or the images do not have three channels.
     """
-    from torchvision import models
+    with explained():
+        from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:

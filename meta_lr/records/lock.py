@@ -1,0 +1,69 @@
+"""One process at a time works in a run's folder."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from meta_lr.files import READ_ONLY, take_lock
+from meta_lr.records.reader import finished
+
+LOCK = "lock"
+NO_LOCKS = (
+    "the file system of the run's folder has no locks (flock), so the run goes on without one; "
+    "start no second process in the same folder"
+)
+
+
+class LockedError(RuntimeError):
+    """Another process is working in the run's folder."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder for this process; the system lets go of it if the process dies.
+
+    A finished run in a folder that cannot be written is not locked: it is only read. Where the file
+    system has no locks, a warning says so.
+
+    Raises:
+        LockedError: Another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = _opened_lock(folder)
+    if handle is None:
+        yield
+        return
+    try:
+        free = take_lock(handle)
+        if free is False:
+            owner = os.pread(handle, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise LockedError(
+                f"{folder} is in use by process {owner}; wait for it, stop it, or run elsewhere"
+            )
+        if free is None:
+            warnings.warn(NO_LOCKS, stacklevel=4)  # the caller of `train`
+        _note_owner(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _opened_lock(folder: Path) -> int | None:
+    """Return the open lock file; None if the run is finished and nothing can be written there."""
+    try:
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno in READ_ONLY and finished(folder):
+            return None
+        raise
+
+
+def _note_owner(handle: int) -> None:
+    """Write this process's number into the lock file; on a full disk the lock holds without it."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
