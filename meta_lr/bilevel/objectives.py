@@ -71,7 +71,7 @@ class Mean:
     (0.0, 0.5, 0.5)
     """
 
-    every: int = 1
+    every: int = 10
 
     def __post_init__(self) -> None:
         if self.every < 1:

@@ -99,7 +99,7 @@ def test_the_truncated_gradient_is_the_slope_of_what_the_copies_score(objective)
 
 
 @pytest.mark.parametrize(("second_order", "per_step"), [(True, 4), (False, 2)])
-@pytest.mark.parametrize(("objective", "scored_steps"), [(Final(), 1), (Mean(), 5)])
+@pytest.mark.parametrize(("objective", "scored_steps"), [(Final(), 1), (Mean(every=1), 5)])
 def test_a_window_of_backprop_costs_its_steps_and_its_meta_losses(
     second_order, per_step, objective, scored_steps
 ):

@@ -201,7 +201,7 @@ def test_what_they_cost(estimator, cost):
     assert run.sandbox.cost == pytest.approx(cost)
 
 
-@pytest.mark.parametrize("objective", [Final(), Mean(), Mean(every=3), LogArea()])
+@pytest.mark.parametrize("objective", [Final(), Mean(every=1), Mean(every=3), LogArea()])
 def test_the_weights_of_an_objective_sum_to_one(objective):
     for start, steps in ((0, 1), (0, 7), (30, 4)):
         weights = objective(start, steps)

@@ -161,7 +161,7 @@ REFUSED = {
     "baselines=[learned]": "baselines=['learned']; learned is compared anyway, leave it out",
     "tune.peaks=0.1": "tune.peaks=0.1; a list is needed: tune.peaks=[0.1]",
     "peak=high": "peak=high; a number or null is needed",
-    "optimizer=sgd": "the checkpoint's rate was learned with sgd, and the optimizer is "
+    "checkpoint=mlr-snet-cifar10 optimizer=sgd": "the checkpoint's rate was learned with sgd, and the optimizer is "
     "sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the rate at full output with "
     "sgd_momentum",
 }
@@ -170,7 +170,7 @@ REFUSED = {
 @pytest.mark.parametrize("override", REFUSED)
 def test_what_transfer_does_not_take_is_said_in_one_line(tmp_path, monkeypatch, capsys, override):
     monkeypatch.chdir(tmp_path)
-    assert said(capsys, "transfer", override) == f"meta-lr: {REFUSED[override]}\n"
+    assert said(capsys, "transfer", *override.split()) == f"meta-lr: {REFUSED[override]}\n"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def double():
     [(2, True, 9_332_496), (3, True, 11_433_744), (2, False, 14_452_496)],
 )
 def test_number_of_weights_is_that_of_pytorch_s_example(layers, tied, weights):
-    model = LSTMLanguageModel(num_classes=10_000, layers=layers, tied=tied)
+    model = LSTMLanguageModel(num_classes=10_000, width=512, layers=layers, tied=tied)
     assert sum(weight.numel() for weight in model.parameters()) == weights
 
 

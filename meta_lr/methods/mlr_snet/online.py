@@ -90,13 +90,13 @@ class OnlineMLRSNet:
     """
 
     net: Network
-    gamma: float | InitialLossGamma = 1.0
+    gamma: float | InitialLossGamma = 0.2
     period: int = 100
     look_ahead: int = 1
     meta_lr: float = 1e-3
     meta_weight_decay: float = 1e-4
     seed: int = 0
-    snapshots: tuple[float, ...] = (1.0,)
+    snapshots: tuple[float, ...] = (0.1, 0.5, 1.0)
     estimator: Estimator | None = None
     double_tick: bool = False
     counts: Literal["run", "epoch"] = "run"

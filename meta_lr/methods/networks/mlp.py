@@ -48,7 +48,7 @@ class MLP:
     (torch.Size([]), ())
     """
 
-    hidden: tuple[int, ...] = (50,)
+    hidden: tuple[int, ...] = (32, 32)
     inputs: int = 1
     floor: float = 0.0
     outputs: int = 1

@@ -39,9 +39,9 @@ class LSTMLanguageModel(nn.Module):
         self,
         *,
         num_classes: int,
-        width: int = 512,
-        layers: int = 2,
-        dropout: float = 0.5,
+        width: int = 128,
+        layers: int = 1,
+        dropout: float = 0.0,
         tied: bool = True,
     ) -> None:
         super().__init__()
