@@ -2,7 +2,7 @@
 
     python -m benchmarks.common_batches
 
-A run of LeNet on digits with wrong labels, as in docs/results.md. Where a stage might begin, pairs
+A run of LeNet on digits with wrong labels, as in docs/results. Where a stage might begin, pairs
 of trials at a rate and at twice that rate, held for forty steps, and then the loss over eight
 batches, as long and as many as in AutoLRS. What counts is the difference between the two, so its
 spread over the pairs is the noise of a search.

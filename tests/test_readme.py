@@ -1,11 +1,13 @@
-"""The README's loop, run exactly as it stands there."""
+"""The README's loop, run exactly as it stands there; the links of all pages."""
 
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 README = Path(__file__).parents[1] / "README.md"
+PAGES = [README, README.parent / "CONTRIBUTING.md", *(README.parent / "docs").rglob("*.md")]
 
 
 def python_blocks():
@@ -37,14 +39,25 @@ def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
 
 
-def test_its_links_lead_to_files_and_headings():
-    links = re.findall(r"\]\(([^)#]*)#?([^)]*)\)", README.read_text(encoding="utf-8"))
-    assert links
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_files_and_headings(page):
+    links = re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text(encoding="utf-8"))
     for path, anchor in links:
-        text = (README.parent / path).read_text(encoding="utf-8")
-        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-        known = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
-        assert not anchor or anchor in known
+        if path.startswith("http"):
+            continue
+        place = page.parent / path if path else page
+        assert place.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", place.read_text(encoding="utf-8"), re.MULTILINE)
+            known = {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in headings}
+            assert anchor in known
+
+
+def test_each_page_of_results_is_on_the_first_one():
+    first = README.parent / "docs" / "results" / "README.md"
+    text = first.read_text(encoding="utf-8")
+    for page in first.parent.glob("*.md"):
+        assert page == first or f"]({page.name})" in text
 
 
 def test_lists_in_its_commands_are_quoted_as_zsh_needs_it():

@@ -71,7 +71,7 @@ class AutoDrop:
     `k` sets the cadence: angles that are nothing but noise of the size that the paper reports drop
     the rate every 13 to 14 windows, about as often as its curves fall. `noise` is that control, and
     `lr=step` an exponential decay of the same cadence; on digits no difference was found from
-    either (`docs/results.md`).
+    either (`docs/results`).
 
     Args:
         peak: The first rate.

@@ -60,7 +60,7 @@ class AutoLR:
     it, and its mean losses; those of the explore phase too, which the rate does not follow.
 
     On digits with wrong labels its rate rises in the exploit phase, and it loses to a Knee of the
-    same explore phase and to its seed rate, held (`docs/results.md`): the optimum of one step is
+    same explore phase and to its seed rate, held (`docs/results`): the optimum of one step is
     too high a rate for many, and few batches hardly know it.
 
     Args:
