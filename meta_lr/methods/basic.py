@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from meta_lr.protocol import Need, NoState, StepView
 
@@ -80,14 +81,14 @@ class Cosine:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiply the rate by `factor` at each milestone.
+    """Multiply the rate by `factor` after each of some parts of the run.
 
     Update:
-        rate(t) = peak * factor ** #{m in milestones: t >= round(m T)}, with T = total_steps
+        rate(t) = peak * factor ** #{f in fractions: t >= round(f T)}, with T = total_steps
     Reference:
         He et al. 2016, arXiv 1512.03385, section 4.2, for the usual 1/2 and 3/4
     Deviations:
-        milestones are parts of the run, rounded to steps (torch's `MultiStepLR`: steps).
+        fractions of the run, rounded to steps (torch's `MultiStepLR` takes steps).
     Cost:
         none
 
@@ -98,15 +99,20 @@ class MultiStep:
     """
 
     peak: float
-    milestones: Sequence[float] = (0.5, 0.75)
+    fractions: Sequence[float] = (0.5, 0.75)
     factor: float = 0.1
+    milestones: InitVar[Sequence[float] | None] = None  # the former name of `fractions`
     needs = Need.HORIZON
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "milestones", tuple(self.milestones))
+    def __post_init__(self, milestones: Sequence[float] | None) -> None:
+        if milestones is not None:
+            advice = "MultiStep(milestones=...) is MultiStep(fractions=...) now: parts of the run"
+            warnings.warn(advice, FutureWarning, stacklevel=3)
+        given = self.fractions if milestones is None else milestones
+        object.__setattr__(self, "fractions", tuple(given))
         _require(0 <= self.peak < math.inf, self, "a finite peak >= 0")
         _require(0 < self.factor < math.inf, self, "a finite factor > 0")
-        _require(all(0 <= m <= 1 for m in self.milestones), self, "milestones in [0, 1]")
+        _require(all(0 <= f <= 1 for f in self.fractions), self, "fractions in [0, 1]")
 
     def init(self) -> NoState:
         """Return the state before the first step."""
@@ -114,7 +120,7 @@ class MultiStep:
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the rate of this step, and the state."""
-        passed = sum(view.step >= round(m * view.total_steps) for m in self.milestones)
+        passed = sum(view.step >= round(f * view.total_steps) for f in self.fractions)
         return self.peak * self.factor**passed, state
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from meta_lr.protocol import group_scales, params_of, set_rate
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split
+from meta_lr.training.loaders import LoaderBatches
 from meta_lr.training.step import gradient, update
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
@@ -43,7 +45,8 @@ class Sandbox:
         loss_fn: `(model, batch) -> ()`, the mean training loss.
         batch: `(split, step, draw) -> batch`, a pure function: the batch of the run at `step` for
             draw None, else the draw-th experiment batch of that step. Splits are "train", "meta"
-            and "val".
+            and "val". Or DataLoaders by split, such as `{"train": loader, "val": val_loader}`, or
+            that of "train" alone.
         clip: Largest norm of the gradient in a trial's steps, as in the run.
         scaler: The run's GradScaler, if it has one; trials scale their losses as the run does.
         seed: The run's seed. The run calls `seed_model(seed, "model", step)` before each forward
@@ -63,7 +66,7 @@ class Sandbox:
         model: nn.Module,
         optimizer: Optimizer,
         loss_fn: LossFn,
-        batch: BatchFn,
+        batch: BatchFn | DataLoader[Any] | Mapping[Split, DataLoader[Any]],
         *,
         clip: float | None = None,
         scaler: torch.amp.GradScaler | None = None,
@@ -73,14 +76,19 @@ class Sandbox:
         listener: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
-        self.loss_fn, self.batch = loss_fn, batch
+        self.loss_fn = loss_fn
         self.clip, self.scaler, self.seed = clip, scaler, seed
-        self.val_batches = val_batches
         self.cost, self.seconds = 0.0, 0.0
         self.step = 0
         self._stop, self._listener = stop, listener
         self._examples = 0
         self._device = next(model.parameters()).device
+        if isinstance(batch, DataLoader):
+            batch = {"train": batch}
+        if isinstance(batch, Mapping):
+            batch = LoaderBatches(batch, self._device, seed or 0)
+            val_batches = val_batches or batch.num_batches("val")
+        self.batch, self.val_batches = batch, val_batches
         self._lossy = LossModule(model, loss_fn)
         names = {id(p): "model." + name for name, p in model.named_parameters()}
         try:
@@ -147,6 +155,35 @@ class Sandbox:
         with self._forked():
             self._seed(split, draw)
             return functional_call(self._lossy, tensors, (batch,))
+
+    def val_loss(self, num_batches: int) -> float:
+        """Return the mean loss of the run's model on the first batches of "val", in eval mode."""
+        num_batches = min(num_batches, self.val_batches or num_batches)
+        with self._forked():
+            return self.measure(self.model, range(num_batches))
+
+    def measure(self, model: nn.Module, places: Iterable[int], *, drawn: bool = False) -> float:
+        """Return the mean loss of a model over batches of "val", in eval mode.
+
+        Args:
+            model: The run's, or a copy; its modules are in their modes again afterwards.
+            places: Numbers of the batches.
+            drawn: Whether they number random batches of this step, not batches in order.
+        """
+        total, examples = 0.0, 0
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            with torch.no_grad():
+                for index in places:
+                    batch = self.batch("val", *((self.step, index) if drawn else (index, None)))
+                    self.charge(FORWARD, batch)
+                    total += float(self.loss_fn(model, batch)) * len(batch[0])
+                    examples += len(batch[0])
+        finally:
+            for module in training:  # one that the user froze stays so
+                module.training = True
+        return total / examples
 
     @contextmanager
     def trial(self, first_draw: int = 0) -> Iterator[Trial]:
@@ -246,21 +283,10 @@ class Trial:
         step from number `first` on: where a set is sorted by class, its first batches do not speak
         for it.
         """
-        sandbox, total, examples = self.sandbox, 0.0, 0
         if not drawn:
-            num_batches = min(num_batches, sandbox.val_batches or num_batches)
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
-        with torch.no_grad():
-            for index in range(first, first + num_batches):
-                place = (sandbox.step, index) if drawn else (index, None)
-                batch = sandbox.batch("val", *place)
-                sandbox.charge(FORWARD, batch)
-                total += float(sandbox.loss_fn(self.model, batch)) * len(batch[0])
-                examples += len(batch[0])
-        for module in training:  # one that the user froze stays so
-            module.training = True
-        return total / examples
+            num_batches = min(num_batches, self.sandbox.val_batches or num_batches)
+        places = range(first, first + num_batches)
+        return self.sandbox.measure(self.model, places, drawn=drawn)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

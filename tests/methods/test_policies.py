@@ -47,7 +47,7 @@ TWINS = [
     (Cosine(0.3, floor=0.05), lambda n, t: slow.cosine(n, t, 0.3, 0.05)),
     (MultiStep(0.3), lambda n, t: slow.multi_step(n, t, 0.3)),
     (
-        MultiStep(0.3, milestones=[0.9, 0.07, 1.0], factor=0.5),
+        MultiStep(0.3, fractions=[0.9, 0.07, 1.0], factor=0.5),
         lambda n, t: slow.multi_step(n, t, 0.3, (0.9, 0.07, 1.0), 0.5),
     ),
     (OneCycle(0.3), lambda n, t: slow.one_cycle(n, t, 0.3)),
@@ -118,7 +118,7 @@ PAIR = [Constant(0.1), Constant(0.2)]
         (lambda: Constant(math.nan), "finite peak"),
         (lambda: Cosine(0.1, 0.2), "0 <= floor <= peak"),
         (lambda: Cosine(math.inf), "both finite"),
-        (lambda: MultiStep(0.1, (1.5,)), r"milestones in \[0, 1\]"),
+        (lambda: MultiStep(0.1, (1.5,)), r"fractions in \[0, 1\]"),
         (lambda: MultiStep(0.1, factor=0.0), "finite factor > 0"),
         (lambda: OneCycle(0.1, pct_start=1.5), r"pct_start in \[0, 1\]"),
         (lambda: OneCycle(0.1, div_factor=0.0), "divisors > 0"),
@@ -389,3 +389,9 @@ def test_asking_for_the_rates_outside_of_a_step_changes_nothing():
     scheduler = scheduled(Stepped())
     assert scheduler.get_lr() == scheduler.get_lr() == scheduler.get_last_lr() == [0.1]
     assert scheduler.state_dict()["state"] == {"asked": 1}
+
+
+def test_the_former_name_of_the_fractions_warns_and_works():
+    with pytest.warns(FutureWarning, match=r"MultiStep\(fractions=...\)") as caught:
+        policy = MultiStep(0.1, milestones=(0.2,))
+    assert policy == MultiStep(0.1, (0.2,)) and caught[0].filename == __file__

@@ -92,7 +92,7 @@ class ChangeOnPlateau:
         return self._policy(state.policy).at(view.step + 1), state
 
     def _checked(self, view: StepView, state: ChangeState) -> ChangeState:
-        value = plateaus.val_loss(view, self.val_batches)
+        value = view.sandbox.val_loss(self.val_batches)
         values = (*state.values, value)[-self.window - 1 :]
         if state.stays or not plateaus.stalls(values, self.window, self.threshold):
             return state._replace(values=values, stays=max(0, state.stays - 1))

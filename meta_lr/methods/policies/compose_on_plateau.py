@@ -100,7 +100,7 @@ class ComposeOnPlateau:
         return parts[0] if len(parts) == 1 else Composite(state.starts[1:], parts)
 
     def _checked(self, view: StepView, state: ComposeState) -> ComposeState:
-        value = plateaus.val_loss(view, self.val_batches)
+        value = view.sandbox.val_loss(self.val_batches)
         if value < state.best - self.threshold * abs(state.best) or math.isinf(state.best):
             return state._replace(best=value, stale=0)
         state = state._replace(stale=state.stale + 1)

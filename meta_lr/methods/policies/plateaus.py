@@ -35,12 +35,6 @@ def is_check(view: StepView, check_every: int) -> bool:
     return view.step > 0 and view.step % (check_every or view.steps_per_epoch) == 0
 
 
-def val_loss(view: StepView, num_batches: int) -> float:
-    """Return the loss at the present weights on the first batches of `val`."""
-    with view.sandbox.trial() as trial:
-        return trial.val_loss(num_batches)
-
-
 def stalls(values: Sequence[float], window: int, threshold: float) -> bool:
     """Return whether none of the last `window` steps of a series lowers it by the threshold."""
     if len(values) <= window:
