@@ -33,7 +33,7 @@ from benchmarks.held_out_table import ORACLE, TUNED, Result, lines
 from meta_lr import checkpoint
 from meta_lr.bilevel.baseline import PEAKS
 from meta_lr.bilevel.problems import Problem, Problems
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import conf_dir
 from meta_lr.methods.mlr_snet.learned import Learned
 
 FIRST = 10_000  # number of the first held-out problem; meta-training takes its own below

@@ -99,7 +99,7 @@ def warm_up():
         import_module(name)
     from hydra import compose, initialize_config_dir
 
-    from meta_lr.cli.places import conf_dir
+    from meta_lr.cli.conf_files import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         compose("train", ["seed=1"])

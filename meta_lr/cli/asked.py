@@ -8,6 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from meta_lr.cli import parts
+from meta_lr.cli.conf_files import choices
+from meta_lr.cli.errors import unknown_choice
 from meta_lr.transfer import CONTROL, LEARNED
 
 
@@ -53,7 +55,10 @@ def peaks(cfg: DictConfig) -> list[float]:
 
 def baselines(cfg: DictConfig) -> list[str]:
     """Return the names of the baselines, each once."""
-    names = list(dict.fromkeys(listed(cfg, "baselines")))
+    names, known = list(dict.fromkeys(listed(cfg, "baselines"))), choices("lr")
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown_choice("lr", name, known))
     for name in (LEARNED, CONTROL):
         if name in names:
             raise ValueError(f"baselines={names}; {name} is compared anyway, leave it out")

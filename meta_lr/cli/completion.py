@@ -10,7 +10,7 @@ from contextlib import suppress
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import conf_dir
 
 _ACTIONS = ("install", "uninstall", "query")
 _SHELLS = ("bash", "zsh", "fish")

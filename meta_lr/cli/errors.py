@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from meta_lr.visible import visible
 
@@ -56,68 +56,11 @@ def unknown_choice(group: str, name: str, names: Sequence[str]) -> str:
     return _shortened(f"unknown {group} '{name}'; choose one of: {listed}")
 
 
-def _shortened(text: str) -> str:
-    """Return `text` with the middle of very long words left out."""
-    return re.sub(rf"\S{{{_LONGEST},}}", lambda m: f"{m[0][:100]}...{m[0][-40:]}", text)
-
-
-def explain_composition(
-    error: Exception,
-    command: str,
-    known: Callable[[], Iterable[str]],
-    comment: Callable[[str], str],
-    choices: Callable[[str], Sequence[str]],
-) -> str:
-    """Return one line for an error that Hydra or OmegaConf raised.
-
-    Args:
-        error: What was raised.
-        command: The command whose config was composed, such as "train".
-        known: Gives the dotted names of its options, to suggest one.
-        comment: Gives what the config files say of an option.
-        choices: Gives the names of a group's config files.
-    """
-    text = " ".join(str(error).split())
-    missing = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", text)
-    if missing:
-        group, name = missing.groups()
-        return unknown_choice(group, name, getattr(error, "options", None) or choices(group))
-    there = re.search(r"An item is already at '([^']+)'", text)
-    if there:
-        return f"{there.group(1)} is an option already; leave the + out: {there.group(1)}=..."
-    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^'=]+)", text)
-    if unknown:
-        key = unknown.group(1)
-        close = difflib.get_close_matches(key, list(known()), n=1)
-        guess = f"did you mean {close[0]}=?" if close else f"meta-lr {command} --help lists them"
-        return f"unknown option '{key}' of {command}; {guess}"
-    several = re.search(r"Ambiguous value for argument '([^=]+)=(.+?)' 1\.", text)
-    if several:
-        key, values = several.groups()
-        return f"{key}={values} is several values; -m runs a job for each, [{values}] is a list"
-    unset = re.search(r"Missing mandatory value: (\S+)", text)
-    if unset:
-        key = unset.group(1)
-        said = comment(key)
-        return f"{key} is not set; pass {key}=..." + (f", {said}" if said else "")
-    absent = re.search(r"Key '(\w+)' is not in struct", text)
-    if absent:
-        return f"{absent.group(1)} was left out, and {command} needs it"
-    return _shortened(_explain_interpolation(text))
-
-
-def _explain_interpolation(text: str) -> str:
-    """Return what OmegaConf says of a value such as ${x}, with the option that has it in front."""
-    said, _, place = text.partition(" full_key: ")
-    key = place.partition(" ")[0]
-    said = re.sub(r"^\w+ raised while resolving interpolation: ", "", said).strip('"')
-    variable = re.fullmatch(r"Environment variable '(.*)' not found", said)
-    if variable:
-        said = f"the environment variable {variable.group(1)} is not set"
-    name = re.fullmatch(r"Interpolation key '(.*)' not found", said)
-    if name:
-        said = f"${{{name.group(1)}}} is no option"
-    return f"{key}: {said}" if key else said
+def of_hydra(error: Exception) -> str:
+    """Return one line for what Hydra or OmegaConf raised: the option in front, if it names one."""
+    said, _, place = str(error).partition("full_key: ")
+    key = place.split()[0] if place else ""
+    return _shortened(" ".join(f"{f'{key}: ' if key else ''}{said}".split()))
 
 
 def explain_instantiation(error: Exception, own: Iterable[str]) -> str:
@@ -139,3 +82,8 @@ def explain_instantiation(error: Exception, own: Iterable[str]) -> str:
     options = re.compile(rf"\([^()]*\)|(?<![\w.])(?:{'|'.join(own)})=")
     said = options.sub(lambda m: m[0] if m[0][0] == "(" else f"{key.group(1)}.{m[0]}", said)
     return f"{key.group(1)}: {said}"
+
+
+def _shortened(text: str) -> str:
+    """Return `text` with the middle of very long words left out."""
+    return re.sub(rf"\S{{{_LONGEST},}}", lambda m: f"{m[0][:100]}...{m[0][-40:]}", text)

@@ -20,7 +20,7 @@ from meta_lr.cli.explain_card import (
     section,
     write,
 )
-from meta_lr.cli.plain import Parser
+from meta_lr.cli.flags import Parser
 
 if TYPE_CHECKING:
     from meta_lr.explain.loss_schedule import Array, Curves, Explanation

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from meta_lr.cli import parts
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import conf_dir
 from meta_lr.methods.piecewise import Piecewise
 from meta_lr.optim import rules
 from meta_lr.protocol import Controller

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meta_lr.cli.plain import Parser
+from meta_lr.cli.flags import Parser
 
 if TYPE_CHECKING:
     from meta_lr.methods.mlr_snet.learned import Learned

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import warnings
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -14,8 +15,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.conf import HydraConf
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -24,22 +28,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from meta_lr.cli import sweep
-from meta_lr.cli.arguments import overrides_of, refuse_other_experiments, refuse_unknown_flags
-from meta_lr.cli.errors import explain_composition, is_no_memory, is_too_large, one_line
+from meta_lr.cli.checks import refuse_wrong_values
+from meta_lr.cli.conf_files import ConfFiles, conf_dir, merged
+from meta_lr.cli.errors import is_no_memory, is_too_large, of_hydra, one_line
 from meta_lr.cli.job_result import JobResult
-from meta_lr.cli.options import chosen_groups, comments, names, options
+from meta_lr.cli.options import comments
 from meta_lr.cli.overrides import readable
-from meta_lr.cli.own_options import refuse_own_misfits
-from meta_lr.cli.places import choices, conf_dir, fingerprint
+from meta_lr.cli.places import fingerprint
 from meta_lr.cli.second_folder import refuse_shared
-from meta_lr.cli.sweep_table import table
 from meta_lr.visible import visible
 
 Command = Callable[[DictConfig, Path], JobResult]
-
-
-class RefusedError(ValueError):
-    """A user's mistake that has been put into one line."""
 
 
 @dataclass
@@ -48,6 +47,7 @@ class _Jobs:
 
     command: str
     overrides: list[str]
+    files: ConfFiles
     result: JobResult | None = None  # of a single run
     error: Exception | None = None
     process: str = field(default_factory=sweep.this_process)
@@ -59,8 +59,8 @@ class _Jobs:
         if conf.mode == RunMode.MULTIRUN:
             return self.one_of_many(cfg, conf, folder)
         try:
-            self.result = self.run(cfg, folder)
-        except (ValueError, TypeError, OSError) as error:
+            self.result = self.run(cfg, conf, folder)
+        except Exception as error:
             self.error = error  # raised, Hydra would print lines of its own
         return None
 
@@ -75,17 +75,19 @@ class _Jobs:
         elsewhere = sweep.this_process() != self.process
         with sweep.numbered(number) if elsewhere else nullcontext():
             try:
-                result = self.run(cfg, folder)
+                result = self.run(cfg, conf, folder)
             except (ValueError, TypeError, OSError) as error:
                 print(f"meta-lr: job {number}: {one_line(error)}", file=sys.stderr)
         job = sweep.Job(number, tuple(asked), _short(Path(conf.sweep.dir)), folder, result)
         return sweep.note(job, direction, self.process)
 
-    def run(self, cfg: DictConfig, folder: Path) -> JobResult:
-        """Run a job in its folder."""
+    def run(self, cfg: DictConfig, conf: HydraConf, folder: Path) -> JobResult:
+        """Run a job in its folder; its values are checked before torch is imported."""
         try:
-            with _told_in_one_line(self.command):
-                refuse_own_misfits(cfg, chosen_groups(HydraConfig.get()))
+            with _told_in_one_line():
+                parts = self.files.parts(self.command, conf.overrides.task)
+                defaults = {k: v for k, v in merged(parts).items() if k != "hydra"}
+                refuse_wrong_values(cfg, defaults, comments(parts))
                 return _command(self.command)(cfg, folder)
         except (ValueError, TypeError, OSError) as error:
             if isinstance(error, OSError) and error.errno and not error.filename:
@@ -95,29 +97,34 @@ class _Jobs:
             raise
 
 
-def run(command: str, arguments: list[str]) -> int:
-    """Run the command as `arguments` say; return 0, 3 if it diverged, 1 if a job failed.
+def run(command: str, asked: Namespace, files: ConfFiles) -> int:
+    """Run the command as `asked`; return 0, 3 if it diverged, 1 if a job failed.
 
     Args:
         command: Such as "meta-train"; its function is `meta_lr.cli.meta_train.command`, its config
             `conf/meta_train.yaml`.
-        arguments: Overrides and Hydra's flags.
+        asked: Its overrides and flags.
+        files: The config files that there are.
 
     Raises:
         ValueError: An override is wrong, or the run itself refused something.
     """
-    refuse_unknown_flags(arguments)
-    arguments = readable(arguments)
-    refuse_other_experiments(command, arguments)
-    name = command.replace("-", "_")
-    OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
-    OmegaConf.register_new_resolver("options", options, replace=True)
+    name, overrides = command.replace("-", "_"), readable(asked.overrides)
     sweep.begin()
-    jobs = _Jobs(command, overrides_of(arguments))
+    jobs = _Jobs(command, overrides, files)
     try:
-        with _as_process(f"meta-lr {command}", arguments), _told_in_one_line(command):
-            refuse_shared(command, arguments)
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(jobs)()
+        with _quiet(), _told_in_one_line(), _hydra(files) as hydra:
+            if asked.cfg:
+                hydra.show_cfg(name, overrides, asked.cfg, asked.package, asked.resolve)
+            elif asked.info:
+                hydra.show_info(asked.info, name, overrides)
+            elif asked.multirun:
+                refuse_shared(command, overrides)
+                hydra.multirun(name, jobs, [*overrides, "hydra.mode=MULTIRUN"])
+                if not sweep.ended():
+                    raise ValueError("the sweep has no job; name at least one value")
+            else:
+                hydra.run(name, jobs, overrides)
     except (ValueError, TypeError, OSError) as error:  # such as Optuna's, if no job has a score
         if not sweep.ended():
             raise
@@ -132,6 +139,8 @@ def _tell(command: str, jobs: Sequence[sweep.Job]) -> int:
     """Print the table of a sweep's jobs; return 1 if one failed, 0 also if one diverged."""
     failed = sum(job.result is None for job in jobs)
     if len(jobs) > 1 and _speaks():
+        from meta_lr.cli.sweep_table import table
+
         print(table(jobs))
     if len(jobs) > failed and command not in ("transfer", "check-hypergrad"):  # own report, none
         print(f"all runs together: meta-lr report {shlex.quote(str(jobs[0].sweep))}")
@@ -157,58 +166,50 @@ def _short(folder: Path) -> Path:
 
 
 @contextmanager
-def _as_process(program: str, arguments: list[str]) -> Iterator[None]:
-    """Let Hydra see these arguments, leave errors to us, and show a warning as one line.
-
-    A log file that cannot be written is passed over: the record tells the user, and stops the run.
-    """
-    argv, full, shown = sys.argv, os.environ.get("HYDRA_FULL_ERROR"), warnings.formatwarning
-    complains, logging.raiseExceptions = logging.raiseExceptions, False
-    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [program, *arguments], "1"
-    warnings.formatwarning = lambda message, *_, **__: (
-        f"meta-lr: warning: {visible(str(message))}\n"
-    )
+def _hydra(files: ConfFiles) -> Iterator[Hydra]:
+    """Give Hydra with these config files."""
+    version.setbase("1.3")
+    OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
+    path = create_config_search_path(f"file://{conf_dir()}")
+    for folder in files.folders:
+        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
     try:
-        yield
+        yield Hydra.create_main_hydra2("meta-lr", path)
     finally:
-        sys.argv, warnings.formatwarning = argv, shown
-        _close_log_files()
-        logging.raiseExceptions = complains
-        if full is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full
+        GlobalHydra.instance().clear()
 
 
 @contextmanager
-def _told_in_one_line(command: str) -> Iterator[None]:
+def _quiet() -> Iterator[None]:
+    """Show a warning as one line, and leave no log file open.
+
+    A log file that cannot be written is passed over: the record tells the user, and stops the run.
+    """
+    shown, complains = warnings.formatwarning, logging.raiseExceptions
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"meta-lr: warning: {visible(str(message))}\n"
+    )
+    logging.raiseExceptions = False
+    try:
+        yield
+    finally:
+        warnings.formatwarning = shown
+        root = logging.getLogger()
+        for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+            root.removeHandler(handler)
+            with suppress(OSError):
+                handler.close()
+        logging.raiseExceptions = complains
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise, and a lack of memory, into a ValueError of one line."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        line = explain_composition(error, command, lambda: _options(command), _comment, choices)
-        raise RefusedError(line) from error
+        raise ValueError(of_hydra(error)) from error
     except (MemoryError, RuntimeError) as error:
         if not is_no_memory(error) and not is_too_large(error):
             raise
-        raise RefusedError(one_line(error)) from error
-
-
-def _close_log_files() -> None:
-    root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
-        root.removeHandler(handler)
-        with suppress(OSError):
-            handler.close()
-
-
-def _options(command: str) -> Iterator[str]:
-    """Yield the groups, and the dotted names of the command's options without overrides."""
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield from GlobalHydra.instance().config_loader().list_groups("")
-        yield from names(hydra.compose(command.replace("-", "_")))
-
-
-def _comment(key: str) -> str:
-    """Return what the config files say of an option, nothing outside a job."""
-    return comments().get(key, "") if GlobalHydra.instance().is_initialized() else ""
+        raise ValueError(one_line(error)) from error

@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from meta_lr.cli.errors import one_line
 from meta_lr.cli.output import lasting_output
@@ -118,9 +119,27 @@ def _dispatch(arguments: list[str]) -> int:
         return import_official.import_official(rest)
     if command not in COMMANDS:
         raise ValueError(_unknown(command))
+    return _under_hydra(command, rest)
+
+
+def _under_hydra(command: str, arguments: list[str]) -> int:
+    """Run a command that has a config; flags, choices and names are checked before Hydra loads."""
+    from meta_lr.cli.conf_files import ConfFiles
+    from meta_lr.cli.flags import parsed
+    from meta_lr.cli.known import refuse_unknown
+    from meta_lr.cli.options import help_of
+
+    asked = parsed(command, arguments)
+    files = ConfFiles((Path(asked.config_dir).resolve(),) if asked.config_dir else ())
+    refuse_unknown(command, asked.overrides, files)
+    if asked.help:
+        print(help_of(command, asked.overrides, files))
+        return 0
+    if sys.stderr.isatty() and not (asked.cfg or asked.info):
+        print(f"meta-lr {command}: starting ...", file=sys.stderr, flush=True)
     from meta_lr.cli import jobs
 
-    return jobs.run(command, rest)
+    return jobs.run(command, asked, files)
 
 
 def _unknown(command: str) -> str:

@@ -1,160 +1,105 @@
-"""What `--help` lists: options with their defaults and comments, all from the config files."""
+"""What `--help` of a command prints: all from the config files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from hydra.conf import HydraConf
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
 
-from meta_lr.cli import policies
-from meta_lr.cli.arguments import experiment_command
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import ConfFiles, Part, above, conf_dir, merged, names
 
 _WIDTH = 34
+_FLAGS = """\
+Flags:
+  --help                with another choice, such as task=cifar10: the options of that one
+  --cfg job --resolve   show the config and stop
+  -m, --multirun        one job per combination of comma-separated values
+  --config-dir DIR      look for config files in DIR as well
+  --info defaults-tree  show which files the config comes from
+  --full                print all tables at the end, not the outcome alone
+
+A command that is repeated skips what is finished and resumes what is not.
+"""
 
 
-def options(*, _root_: DictConfig) -> str:
-    """Return what a composed config offers, for people; the resolver `${options:}`."""
-    parts = [_experiments(_root_), _choices(), _settings(_root_)]
-    return "\n\n".join(parts).replace("$", "$$")  # Hydra takes the help for a string.Template
+def help_of(command: str, overrides: Sequence[str], files: ConfFiles) -> str:
+    """Return the help of a command, with the choices and values that `overrides` make."""
+    parts = files.parts(command, overrides)
+    tree = merged(parts)
+    told = tree.pop("hydra")["help"]
+    _set(tree, overrides)
+    groups = [f"  {group}: {', '.join(files.choices(group))}" for group in files.groups()]
+    shown = [group for group in groups if not group.startswith("  experiment:")]
+    sections = [told["header"], "", told["footer"], _FLAGS, *_experiments(command), ""]
+    return "\n".join([*sections, "Choices (group=choice):", *shown, "", *_settings(tree, parts)])
 
 
-def names(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted names of a config's own options, without those that only pass others on."""
-    for key in (str(key) for key in cfg if not str(key).startswith("_")):
-        node = cfg._get_node(key)
-        if isinstance(node, DictConfig) and not node._is_interpolation():
-            yield from names(node, f"{prefix}{key}.")
-        elif not OmegaConf.is_interpolation(cfg, key):
-            yield f"{prefix}{key}"
+def experiment_command(name: str) -> list[str]:
+    """Return the command in the second line of an experiment's file, in words; empty if none."""
+    path = conf_dir() / "experiment" / f"{name}.yaml"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    words = shlex.split(lines[1].removeprefix("#")) if len(lines) > 1 else []
+    return words if words[:1] == ["meta-lr"] and len(words) > 1 else []
 
 
-def comments() -> dict[str, str]:
-    """Return what the files of the present config say beside its options, by dotted name.
-
-    A group's name, such as `task`, has the first line of the file that was chosen for it.
-    """
-    loader, present = GlobalHydra.instance().config_loader(), HydraConfig.get()
-    chosen = loader.compute_defaults_list(
-        present.job.config_name, list(present.overrides.task), RunMode.RUN
-    )
-    folders = [Path(source.path) for source in loader.get_sources() if source.scheme() == "file"]
+def comments(parts: Sequence[Part]) -> dict[str, str]:
+    """Return what the config files say of each option; a section has the line of its file."""
     said: dict[str, str] = {}
-    for part in chosen.defaults:
-        if part.config_path.startswith("hydra/"):
-            continue
-        prefix = f"{part.package}." if part.package else ""
-        found = _comments_of(part.config_path, folders)
-        said |= {(prefix + name).removesuffix("."): text for name, text in found.items()}
+    for part in parts:
+        prefix = f"{part.key}." if part.key else ""
+        said |= {(prefix + name).removesuffix("."): text for name, text in part.comments.items()}
     return said
 
 
-def _comments_of(config: str, folders: Sequence[Path]) -> dict[str, str]:
-    """Return what is said of a config's options, by name, and of itself as ""."""
-    group, _, name = config.rpartition("/")
-    paths = (folder / f"{config}.yaml" for folder in folders)
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        known = group == "lr" and name in policies.EXAMPLES
-        return policies.comments_of(name) if known else {}
-    text = path.read_text(encoding="utf-8")
-    return {"": " ".join(above(text)[:1]), **beside(text)}
+def _set(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set the values that are given to options, which are dotted names."""
+    for override in overrides:
+        name, _, value = override.lstrip("+").partition("=")
+        *sections, key = name.split(".")
+        within: Any = tree
+        for section in sections:
+            within = within.get(section) if isinstance(within, dict) else None
+        if isinstance(within, dict) and not isinstance(within.get(key, {}), dict):
+            within[key] = _Given(value)
 
 
-def beside(text: str) -> dict[str, str]:
-    """Return the comments at the ends of a YAML file's lines, by the dotted name they stand by."""
-    root = yaml.compose(text)
-    return dict(_beside(root, text.splitlines(), "")) if isinstance(root, yaml.MappingNode) else {}
+class _Given(str):
+    """A value as it was typed."""
 
 
-def above(text: str) -> list[str]:
-    """Return the lines of the comment that a YAML file begins with, without `@package`."""
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line.lstrip("# "))
-    return [line for line in lines if not line.startswith("@package")]
-
-
-def _beside(node: Any, lines: list[str], prefix: str) -> Iterator[tuple[str, str]]:
-    for key, value in node.value:
-        block = isinstance(value, yaml.CollectionNode) and not value.flow_style
-        end = (key if block else value).end_mark
-        rest = lines[end.line][end.column :] if end.line < len(lines) else ""
-        comment = rest.partition("#")[2].strip()
-        if comment:
-            yield f"{prefix}{key.value}", comment
-        if isinstance(value, yaml.MappingNode):
-            yield from _beside(value, lines, f"{prefix}{key.value}.")
-
-
-def _experiments(cfg: DictConfig) -> str:
+def _experiments(command: str) -> list[str]:
     """Return the experiments that were made for the command, each with what it says of itself."""
     lines = ["Experiments of this command:"]
-    command = cfg.hydra.job.config_name.replace("_", "-")
     for path in sorted((conf_dir() / "experiment").glob("*.yaml")):
-        words = experiment_command(path.stem)
-        if words and words[1] == command:
+        if experiment_command(path.stem)[1:2] == [command]:
             shown, *rest = above(path.read_text(encoding="utf-8"))
             lines += [f"  {shown}", *(f"      {line}" for line in rest)]
-    return "\n".join(lines if len(lines) > 1 else [f"{lines[0]} none"])
+    return lines if len(lines) > 1 else [f"{lines[0]} none"]
 
 
-def _choices() -> str:
-    """Return the config groups with their choices."""
-    loader = GlobalHydra.instance().config_loader()
-    groups = [g for g in sorted(loader.list_groups("")) if g not in ("hydra", "experiment")]
-    lines = [f"  {group}: {', '.join(loader.get_group_options(group))}" for group in groups]
-    return "\n".join(["Choices (group=choice):", *lines])
-
-
-def _settings(cfg: DictConfig) -> str:
-    """Return all options: first those of the command itself, then group by group."""
-    said, groups = comments(), _chosen(cfg)
-    own: dict[str, list[str]] = {package: [] for package in ("", *groups)}
-    for name in names(cfg):
+def _settings(tree: Mapping[str, Any], parts: Sequence[Part]) -> list[str]:
+    """Return all options: first those of the command itself, then those of each choice."""
+    said = comments(parts)
+    chosen = {part.key: part.choice for part in parts if part.key in tree}
+    own: dict[str, list[str]] = {key: [] for key in ("", *(key for key in tree if key in chosen))}
+    for name, value in names(tree):
         top = name.partition(".")[0]
-        if top != "hydra":
-            own[top if top in groups else ""].append(_line(cfg, name, said.get(name, "")))
+        own[top if top in own else ""].append(_line(name, value, said.get(name, "")))
     lines = ["Options, with the values they have unless you set them:", *own.pop("")]
-    for package, choice in groups.items():
-        lines += ["", f"  {choice:{_WIDTH}}  {said.get(package, '')}".rstrip(), *own[package]]
-    return "\n".join(lines)
+    for key, options in own.items():
+        lines += ["", f"  {chosen[key]:{_WIDTH}}  {said.get(key, '')}".rstrip(), *options]
+    return lines
 
 
-def chosen_groups(conf: DictConfig | HydraConf) -> dict[str, str]:
-    """Return how the choice of each group is written, by the key that it has in the config.
-
-    Args:
-        conf: Hydra's own config, of a command that has been composed.
-    """
-    return {
-        group.rpartition("@")[2].removeprefix("_global_."): f"{group.partition('@_')[0]}={choice}"
-        for group, choice in conf.runtime.choices.items()
-        if choice
-    }
-
-
-def _chosen(cfg: DictConfig) -> dict[str, str]:
-    """Return the same of those groups that are a part of `cfg`."""
-    packages = chosen_groups(cfg.hydra)
-    return {str(key): packages[key] for key in cfg if key in packages}
-
-
-def _line(cfg: DictConfig, name: str, comment: str) -> str:
-    parent, _, key = name.rpartition(".")
-    within = OmegaConf.select(cfg, parent) if parent else cfg
-    if OmegaConf.is_missing(within, key):
+def _line(name: str, value: Any, comment: str) -> str:
+    if value == "???":
         return f"    {f'{name}=':{_WIDTH - 2}}  needed: {comment}"
-    value = OmegaConf.to_container(OmegaConf.create({"value": within[key]}))
-    shown = yaml.safe_dump(value, default_flow_style=True, width=10_000)
-    shown = shown.strip().removeprefix("{value: ").removesuffix("}").replace(", ", ",")
+    shown = str(value) if isinstance(value, _Given) else _as_yaml(value)
     return f"    {f'{name}={shown}':{_WIDTH - 2}}  {comment}".rstrip()
+
+
+def _as_yaml(value: Any) -> str:
+    text = yaml.safe_dump({"value": value}, default_flow_style=True, width=10_000)
+    return text.strip().removeprefix("{value: ").removesuffix("}").replace(", ", ",")

@@ -15,10 +15,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from meta_lr.cli.checks import refuse_misfits
 from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.progress import watched
-from meta_lr.cli.values import refuse_misfits
 from meta_lr.methods.policies.text import label
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.lock import LockedError

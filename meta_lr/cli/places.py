@@ -1,4 +1,4 @@
-"""Where config files lie, and the name of a run's folder."""
+"""The name of a run's folder, and what Hydra needs beside the config files."""
 
 from __future__ import annotations
 
@@ -8,24 +8,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from meta_lr.cli import policies
+from meta_lr.cli.conf_files import conf_dir, policy
+from meta_lr.methods.policies.examples import EXAMPLES
 
 _OWN = "meta_lr."  # begins the path of each class and function of this package
-
-
-def conf_dir() -> Path:
-    """Return the folder of config files: inside an installed package, else beside it."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-def choices(group: str) -> list[str]:
-    """Return the choices of a group, such as "lr"; none if it is no group."""
-    files = (conf_dir() / group).glob("*.yaml") if group else ()
-    return sorted({*(path.stem for path in files), *(policies.EXAMPLES if group == "lr" else ())})
 
 
 def _len(value: object) -> int:
@@ -36,7 +25,9 @@ def _len(value: object) -> int:
 
 # The files use the resolver, for `${len:${features.names}}`, and the policies stand beside them.
 OmegaConf.register_new_resolver("len", _len, replace=True)
-policies.register()
+for kind in EXAMPLES:
+    node = policy(kind).values
+    ConfigStore.instance().store(kind, node, group="lr", provider="meta_lr")
 
 
 def fingerprint(*, _root_: DictConfig) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from meta_lr.cli.plain import Parser
+from meta_lr.cli.flags import Parser
 
 
 def report(arguments: list[str]) -> int:

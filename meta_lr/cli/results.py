@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meta_lr.cli.plain import Parser, counted
+from meta_lr.cli.flags import Parser, counted
 
 if TYPE_CHECKING:
     from meta_lr.lrbench.listing import Row

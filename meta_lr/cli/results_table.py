@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meta_lr.cli.plain import counted
+from meta_lr.cli.flags import counted
 from meta_lr.visible import visible
 
 if TYPE_CHECKING:

@@ -11,21 +11,20 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from meta_lr.cli.arguments import overrides_of
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import conf_dir
 
 _WRITES = ("meta-train", "meta-train-episodic")
 
 
-def refuse_shared(command: str, arguments: Sequence[str]) -> None:
+def refuse_shared(command: str, overrides: Sequence[str]) -> None:
     """Raise a ValueError for `checkpoint=` in a sweep, unless it names all that its jobs vary.
 
     Raises:
         HydraException: An argument is no override.
     """
-    if command not in _WRITES or not {"-m", "--multirun"} & {*arguments}:
+    if command not in _WRITES:
         return
-    parsed = OverridesParser.create().parse_overrides(overrides_of(arguments))
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     given = [override for override in parsed if override.key_or_group == "checkpoint"]
     swept = [one for one in parsed if one.is_sweep_override() and one not in given]
     differs = [_as_text(override.get_key_element().lstrip("+")) for override in swept]

@@ -17,8 +17,7 @@ from meta_lr.bilevel.baseline import PeakedCosine
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.meta_training import final_losses
 from meta_lr.bilevel.problems import DigitsProblems
-from meta_lr.cli.options import above, beside
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import above, beside, conf_dir
 from meta_lr.methods.features.features import Features
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.mlp import MLP

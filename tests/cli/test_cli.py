@@ -7,10 +7,9 @@ import sys
 import pytest
 import yaml
 
-from meta_lr.cli.arguments import flags_last
+from meta_lr.cli.conf_files import above, beside, conf_dir
+from meta_lr.cli.flags import parsed
 from meta_lr.cli.main import COMMANDS
-from meta_lr.cli.options import above, beside
-from meta_lr.cli.places import conf_dir
 from tests.commands import outcome
 
 COMPOSED = ["meta-train", "train", "transfer"]
@@ -106,9 +105,10 @@ def test_comments_are_read_as_they_stand():
 
 
 def test_flags_go_anywhere():
-    given = ["seed=1", "--cfg", "job", "lr=cosine", "-m", "--config-dir=a", "--info", "epochs=2"]
-    overrides = ["seed=1", "lr=cosine", "epochs=2"]
-    assert flags_last(given) == [*overrides, "--cfg", "job", "-m", "--config-dir=a", "--info"]
+    given = ["seed=1", "--cfg", "job", "lr=cosine", "-m", "--config-dir=.", "epochs=2"]
+    asked = parsed("train", given)
+    assert asked.overrides == ["seed=1", "lr=cosine", "epochs=2"]
+    assert (asked.cfg, asked.multirun, asked.config_dir) == ("job", True, ".")
 
 
 @pytest.mark.parametrize("command", COMPOSED)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meta_lr.cli import places
+from meta_lr.cli import conf_files, places
 from meta_lr.cli.main import main
 from meta_lr.records.reader import read_record, read_rows
 from tests.cases import slow_case
@@ -254,7 +254,7 @@ def fingerprint(*overrides, command="train"):
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("fingerprint", places.fingerprint, replace=True)
-    with initialize_config_dir(str(places.conf_dir()), version_base="1.3"):
+    with initialize_config_dir(str(conf_files.conf_dir()), version_base="1.3"):
         cfg = compose(command, list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
         return Path(cfg.hydra.run.dir).name
@@ -313,7 +313,7 @@ def test_a_transfer_is_named_by_the_content_of_its_checkpoint(tmp_path):
 def test_configs_are_found_in_the_package_or_beside_it(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "meta_lr"
     (package / "cli").mkdir(parents=True)
-    monkeypatch.setattr(places, "__file__", str(package / "cli" / "places.py"))
-    assert places.conf_dir() == package.parent / "conf"
+    monkeypatch.setattr(conf_files, "__file__", str(package / "cli" / "conf_files.py"))
+    assert conf_files.conf_dir() == package.parent / "conf"
     (package / "conf").mkdir()
-    assert places.conf_dir() == package / "conf"
+    assert conf_files.conf_dir() == package / "conf"

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr import checkpoint
+from meta_lr.cli.checks import refuse_misfits
+from meta_lr.cli.conf_files import choices, conf_dir
 from meta_lr.cli.main import COMMANDS
 from meta_lr.cli.parts import build
-from meta_lr.cli.places import choices, conf_dir, fingerprint
-from meta_lr.cli.values import refuse_misfits
+from meta_lr.cli.places import fingerprint
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.policies.shapes import SHAPES
@@ -160,7 +161,6 @@ MISFITS = {
     "model.hidden=3": "model.hidden=3; a list of whole numbers is needed: model.hidden=[3]",
     "model.hidden=[3,x]": "model.hidden=[3, 'x']; a list of whole numbers is needed",
     "optimizer.momentum=high": "optimizer.momentum=high; a number is needed",
-    "+lr.period=3": "lr.period is no option of Cosine, which takes peak, floor",
     "logger.entity=5": "logger.entity=5; a text or null is needed: 'logger.entity=\"5\"'",
 }
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import conf_dir
 
 CONF = conf_dir()
 VARIANTS = {  # files of conf/ that name another variant than the constructor's, and what differs

@@ -8,10 +8,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from meta_lr import checkpoint as checkpoints
+from meta_lr.cli.conf_files import conf_dir
 from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.main import main
 from meta_lr.cli.parts import build
-from meta_lr.cli.places import conf_dir
 from meta_lr.cli.transfer import _gamma
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
@@ -156,11 +156,11 @@ REFUSED = {
     "lr=learned": "lr=learned is not for transfer, which compares checkpoint= with baselines=",
     "seed=5": "seed=5 is not for transfer; pass seeds=[5]",
     "seeds=0": "seeds=0; a list of whole numbers is needed: seeds=[0]",
-    "seeds=[a]": "seeds=['a']; a list of whole numbers is needed",
+    "seeds=[a]": "seeds.0=a; a whole number is needed",
     "baselines=cosine": "baselines=cosine; a list of texts is needed: baselines=[cosine]",
     "baselines=[learned]": "baselines=['learned']; learned is compared anyway, leave it out",
     "tune.peaks=0.1": "tune.peaks=0.1; a list is needed: tune.peaks=[0.1]",
-    "peak=high": "peak=high; a number or null is needed",
+    "peak=high": "peak=high; a number is needed",
     "checkpoint=mlr-snet-cifar10 optimizer=sgd": "the checkpoint's rate was learned with sgd, "
     "and the optimizer is sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the rate at "
     "full output with sgd_momentum",

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from meta_lr.cli.places import conf_dir
+from meta_lr.cli.conf_files import conf_dir
 from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS, AutoLRSState
 from meta_lr.methods.autolrs.round import Round

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
 
-from meta_lr.cli.places import choices
+from meta_lr.cli.conf_files import choices
 from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.methods.policies.examples import EXAMPLES

@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 
 from meta_lr import checkpoint
 from meta_lr.bilevel.estimators import Adjoint
+from meta_lr.cli.conf_files import conf_dir
 from meta_lr.cli.meta_train import _more
 from meta_lr.cli.parts import build
-from meta_lr.cli.places import conf_dir
 from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.methods.features.features import Features
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma

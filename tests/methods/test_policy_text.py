@@ -6,8 +6,8 @@ import random
 import pytest
 from hydra import compose, initialize_config_dir
 
+from meta_lr.cli.conf_files import conf_dir
 from meta_lr.cli.parts import build
-from meta_lr.cli.places import conf_dir
 from meta_lr.methods.basic import Constant
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES

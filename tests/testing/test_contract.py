@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from meta_lr import checkpoint, testing
-from meta_lr.cli.places import choices, conf_dir
+from meta_lr.cli.conf_files import choices, conf_dir
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.methods.fallback import Fallback
 from meta_lr.methods.mlr_snet.learned import Learned

@@ -1,4 +1,7 @@
-"""The values of a config against the signature that takes them: the annotation is the schema."""
+"""Whether options have the right kind of value: by the config files first, which needs no torch.
+
+Then, before a part is built, by the signature of what its options go to.
+"""
 
 from __future__ import annotations
 
@@ -9,58 +12,81 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from meta_lr.cli.errors import one_line
 from meta_lr.cli.overrides import typed
 
-_WORDS = {
+_WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
     str: "a text",
     type(None): "null",
 }
+_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+_PART = "a part with its own _target_"
 _OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
 _TOO_LARGE = 2**63  # for a whole number in torch
-_PART = "a part with its own _target_"
-_PLURALS = {int: "whole numbers", float: "numbers", str: "texts"}
+_WHERE_NULL: dict[str, type] = {  # what a command's own option takes whose default is null
+    "checkpoint": str,
+    **dict.fromkeys(("epochs", "total_steps", "threads"), int),
+    **dict.fromkeys(("clip", "peak", "k0", "k1", "high", "range.high"), float),
+}
+
+
+def refuse_wrong_values(
+    cfg: DictConfig, defaults: Mapping[str, Any], said: Mapping[str, str], prefix: str = ""
+) -> None:
+    """Raise a ValueError for the first value of another kind than the one in the config files.
+
+    Args:
+        cfg: A config, or a section of it.
+        defaults: What the config files have there.
+        said: What they say of each option, by dotted name.
+        prefix: Of the names in the section.
+    """
+    for key, default in sorted(defaults.items(), key=lambda item: isinstance(item[1], dict)):
+        if key.startswith("_"):
+            continue
+        name = f"{prefix}{key}"
+        if OmegaConf.is_missing(cfg, key):
+            raise ValueError(
+                f"{name} is not set; pass {name}=..., {said.get(name, 'it is needed')}"
+            )
+        if "${" in str(default) and not isinstance(default, dict):
+            continue
+        if key in cfg and not isinstance(default, dict):
+            _refuse_unlike(name, cfg[key], default)
+        elif isinstance(section := cfg.get(key), DictConfig):
+            refuse_wrong_values(section, default, said, f"{name}.")
+        elif isinstance(default, dict) and not prefix:
+            raise ValueError(f"{name}={_shown(section)}; it is needed, as a section of options")
 
 
 def refuse_misfits(config: DictConfig) -> None:
     """Raise a ValueError for the first value at or below `config` that its maker does not take.
 
-    Numbers, words, truth values and lists of them are compared with the argument's annotation, and
-    names with the signature. What is annotated as anything else is left to the maker.
+    Numbers, words, truth values and lists of them are compared with the argument's annotation.
+    What is annotated as anything else is left to the maker.
     """
     target = target_of(config)
-    parameters = {} if target is None else _parameters(target)
     hints = {} if target is None else _hints(target)
     for key in (str(key) for key in config if key not in _OF_HYDRA):
-        value = config[key]
-        if target is not None and not _takes(parameters, key):
-            takes = ", ".join(name for name in parameters if name in config) or "nothing"
-            raise ValueError(
-                f"{_name(config, key)} is no option of {_called(target)}, which takes {takes}"
-            )
+        value, hint = config[key], hints.get(key, Any)
         if isinstance(value, DictConfig):
             refuse_misfits(value)
-        hint = hints.get(key, Any)
         if not isinstance(value, DictConfig) or "_target_" not in value or hint in _WORDS:
             refuse_misfit(_name(config, key), value, hint)
-    for key in _needed(config, parameters):
-        raise ValueError(f"{_name(config, key)} was left out, and {_called(target)} needs it")
 
 
 def refuse_misfit(name: str, value: object, hint: Any) -> None:
     """Raise a ValueError if `value`, which is set under `name`, is not what `hint` says."""
     if _fits(value, hint):
         return
-    shown = "null" if value is None else str(value)
-    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
-        short = shown if len(shown) <= 24 else f"{shown[:20]}..."
-        raise ValueError(f"{name}={short}; a smaller number is needed")
-    how = ""
+    shown, how = _shown(value), ""
+    if type(value) is int and abs(value) >= _TOO_LARGE:
+        raise ValueError(f"{name}={shown}; a smaller number is needed")
     if _fits("", hint) and isinstance(value, (int, float)):
         how = f": {typed(name, shown)}"
     elif _fits(ListConfig([value]), hint):
@@ -77,48 +103,49 @@ def target_of(config: DictConfig) -> Callable[..., Any] | None:
         raise ValueError(f"{place}={path}; the dotted name of a class or a function is needed")
     if "_args_" in config:  # a part's arguments have names in all of the config files
         raise ValueError(f"{config._get_full_key('_args_')}: set each argument by its name instead")
-    for flag in ("_partial_", "_recursive_"):
-        if type(config.get(flag, False)) is not bool:
-            raise ValueError(f"{config._get_full_key(flag)} is neither true nor false")
     try:
-        target = get_object(path)
+        return get_object(path)
     except Exception as error:  # whatever the import of a user's own module raises
         cause = error.__cause__ or error
         raise ValueError(f"{place}={path} cannot be imported ({one_line(cause)})") from error
-    if not callable(target):
-        raise ValueError(f"{place}={path} is neither a class nor a function")
-    return target
 
 
-def _called(target: Callable[..., Any] | None) -> str:
-    return getattr(target, "__name__", str(target))
+def _refuse_unlike(name: str, value: object, default: object) -> None:
+    """Raise a ValueError if a value is of another kind than the default."""
+    kind = _WHERE_NULL.get(name, Any) if default in (None, "???") else type(default)
+    if name == "seeds" and value == []:
+        raise ValueError("seeds=[]; a list of whole numbers is needed, such as seeds=[0,1,2]")
+    if isinstance(default, list) and isinstance(value, ListConfig):
+        for index, item in enumerate(value):
+            _refuse_unlike(f"{name}.{index}", item, default[0] if default else None)
+        return
+    if isinstance(default, list):
+        kind = Sequence[type(default[0]) if default else Any]
+    if not _left_to_maker(value, default, kind):
+        refuse_misfit(name, value, kind)
 
 
-def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(target).parameters
-    except (ValueError, TypeError):  # of what is written in C: anything may fit
-        return {"kwargs": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)}
+def _left_to_maker(value: object, default: object, kind: Any) -> bool:
+    """Return whether only the maker knows if a value fits: null, a part, another kind of number."""
+    if value is None:
+        return default is None or kind not in (bool, str)
+    if isinstance(value, DictConfig) and "_target_" in value:
+        return True
+    numbers = kind in (int, float) and type(value) in (int, float)
+    return numbers and abs(cast(float, value)) < _TOO_LARGE
 
 
-def _needed(config: DictConfig, parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    """Return the arguments that have no default and no value; a partial gets the rest later."""
-    if config.get("_partial_", False):
-        return []
-    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    needed = (n for n, p in parameters.items() if p.kind in plain and p.default is p.empty)
-    return [name for name in needed if name not in config]
+def _shown(value: object) -> str:
+    """Return a value in a message; of a huge number its first digits."""
+    shown = "null" if value is None else str(value)
+    return f"{shown[:20]}..." if isinstance(value, int) and len(shown) > 24 else shown
 
 
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
     try:
         return get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except NameError:  # names that only a type checker imports
+    except (NameError, TypeError):  # names that only a type checker imports; what is no function
         return {}
-
-
-def _takes(parameters: Mapping[str, inspect.Parameter], key: str) -> bool:
-    return key in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _name(config: DictConfig, key: str) -> str:
@@ -166,7 +193,6 @@ def _wanted(hint: Any) -> str:
     if origin is Literal:
         return " or ".join(map(str, inner))
     if origin in (tuple, list, Sequence):
-        first, *more = inner
-        number = f"{len(inner)} " if more and more[-1] is not ... else ""
-        return f"a list of {number}{_PLURALS.get(first, 'such values')}"
+        kind = _PLURALS.get(inner[0])
+        return f"a list of {kind}" if kind else "a list"
     return _WORDS.get(hint, _PART)
