@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.flags import counted
 from meta_lr.cli.job_result import JobResult
+from meta_lr.cli.shown import end_of
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.lrbench.compose import Composition, candidates, compose
 from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
@@ -39,7 +40,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             seeds=asked.seeds_of(cfg),
         )
     report = write_report(folder / "finals", folder / "report", target=target)
-    print(report.markdown)
+    print(end_of(report.outcome, report.markdown))
     print("\n".join(_lines(done, range_cost)))
     print(f"report: {report.page}; every trial: {folder / 'search'}; store: {cfg.store}")
     return problem.result_of(done.entries[0].results, target)

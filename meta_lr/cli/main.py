@@ -10,6 +10,7 @@ from pathlib import Path
 
 from meta_lr.cli.errors import one_line
 from meta_lr.cli.output import lasting_output
+from meta_lr.cli.shown import shown_in_full
 from meta_lr.extras import MissingPackageError, explained
 
 CANNOT_SHOW = 2  # what was printed is lost: the disk of standard output is full
@@ -44,6 +45,7 @@ examples:
   meta-lr report runs/train                       compares all that is in there
 
 `meta-lr COMMAND --help` lists the options of a command, `meta-lr COMMAND --cfg job` its config.
+`--full`, in any command, prints all tables at the end, not one.
 A command that is repeated skips what is finished and resumes what is not.
 Completion in bash: eval "$(meta-lr -sc install=bash)"; zsh and fish have it too.
 
@@ -61,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name; None reads them from the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    with lasting_output() as errors:
+    full, arguments = "--full" in arguments, [a for a in arguments if a != "--full"]
+    with lasting_output() as errors, shown_in_full(full):
         code = _code(arguments)
     return code or (CANNOT_SHOW if errors else 0)
 

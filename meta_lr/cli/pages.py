@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from meta_lr.cli.errors import one_line
+from meta_lr.cli.shown import end_of
 from meta_lr.files import READ_ONLY
 from meta_lr.report.files import Draft, write_draft
 from meta_lr.report.write import draft_report, is_current
@@ -25,11 +26,12 @@ def tables_and_page(
     reference: str | None = None,
     target: float | None = None,
 ) -> tuple[str, str]:
-    """Write the report on the runs in `folder`; return its tables, and where its page is."""
+    """Write the report on the runs in `folder`; return what to print, and where its page is."""
     draft = draft_report(folder, reference=reference, target=target)
+    told = end_of(draft.outcome, draft.markdown)
     if out is not None:
-        return draft.markdown, str(write_draft(draft, out))
-    return draft.markdown, _written(draft, folder / "report", folder)
+        return told, str(write_draft(draft, out))
+    return told, _written(draft, folder / "report", folder)
 
 
 def _written(draft: Draft, out: Path, folder: Path) -> str:

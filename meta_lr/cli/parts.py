@@ -179,7 +179,7 @@ def result(outcome: Outcome) -> JobResult:
 
 
 def summary(outcome: Outcome, title: str) -> str:
-    """Return one line on how a run ended."""
+    """Return how a run ended, in three lines."""
     if not outcome.test:
         result = f"{outcome.status}: the loss is not finite; a lower rate may help"
     else:
@@ -193,7 +193,7 @@ def summary(outcome: Outcome, title: str) -> str:
     spent = f"{outcome.cost:,.0f} steps, {outcome.seconds:.1f} s"
     if outcome.search_cost:
         spent += f" (of it search {outcome.search_cost:,.0f}, {outcome.search_seconds:.1f} s)"
-    return f"{title}: {result}; cost {spent}"
+    return f"{title}:\n  {result}\n  cost {spent}"
 
 
 def _title(cfg: DictConfig, method: str, *, with_peak: bool) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable, Sequence
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -13,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from meta_lr.cli import shown
 from meta_lr.cli.flags import counted
 from meta_lr.visible import visible
 
 if TYPE_CHECKING:
     from meta_lr.lrbench.listing import Row
 
-WIDEST = 10_000  # in a file nothing is folded or left out
 _POLICY = 24  # characters of a policy before it folds
 _LONGEST = 60  # characters of a policy that has no text of LRBench's, such as a meta-trained one
 
@@ -84,12 +82,11 @@ def table(rows: Sequence[Row], *, width: int | None = None) -> str:
 
     Args:
         rows: At least one.
-        width: None: that of the terminal, if it is one.
+        width: None: 100 columns, with `--full` those of the terminal.
     """
     shared = [name for name in _SHARED if len({row[name] for row in rows}) == 1]
     columns = [name for name in _COLUMNS if name not in shared and not _is_idle(name, rows)]
-    if width is None:
-        width = get_terminal_size().columns if sys.stdout.isatty() else WIDEST
+    width = width or shown.width()
     fitting = _num_fitting(columns, rows, width)
     said = [_told(name, rows[0][name]) for name in shared if not _is_idle(name, rows)]
     told = [", ".join([counted(len(rows), "result"), *said]), _text(rows, columns[:fitting], width)]
@@ -97,7 +94,7 @@ def table(rows: Sequence[Row], *, width: int | None = None) -> str:
         told.append("\npolicies that end in ... are whole in --csv")
     if fitting < len(columns):
         names = ", ".join(_COLUMNS[name][0].replace("\n", " ") for name in columns[fitting:])
-        told.append(f"\nno room for {names}; --csv has all columns")
+        told.append(f"\nno room for {names}; --full and --csv have all columns")
     return "\n".join(told)
 
 

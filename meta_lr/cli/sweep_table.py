@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from shutil import get_terminal_size
 from typing import NamedTuple
 
 from rich import box
@@ -16,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from meta_lr.cli import shown
 from meta_lr.cli.sweep import Job
 from meta_lr.visible import visible
 
-WIDEST = 10_000  # in a file nothing is folded or left out
 _LEAST = 8  # characters of an option that are always in one line
 
 
@@ -42,10 +40,9 @@ def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
 
     Args:
         jobs: At least one.
-        width: None: that of the terminal, if it is one.
+        width: None: 100 columns, with `--full` those of the terminal.
     """
-    if width is None:
-        width = get_terminal_size().columns if sys.stdout.isatty() else WIDEST
+    width = width or shown.width()
     rows = sorted(jobs, key=_rank)
     columns = [
         _Column("job", [str(job.number) for job in rows]),

@@ -12,8 +12,17 @@ from meta_lr.report.figures import Picture
 
 @dataclass(frozen=True)
 class Draft:
-    """A report before it is written: its tables as text for a terminal, and all of its files."""
+    """A report before it is written.
 
+    Attributes:
+        outcome: What came out, for a terminal of 100 columns.
+        markdown: All tables as text.
+        csv: The table for a spreadsheet.
+        page: HTML.
+        pictures: The figures.
+    """
+
+    outcome: str
     markdown: str
     csv: str
     page: str

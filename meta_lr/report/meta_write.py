@@ -14,7 +14,7 @@ from meta_lr.report.meta_figures import meta_pictures
 from meta_lr.report.meta_runs import MetaRun
 from meta_lr.report.meta_tables import Section, sections_of, tables_of, to_csv
 from meta_lr.report.provenance import provenance
-from meta_lr.report.tables import to_markdown
+from meta_lr.report.tables import to_markdown, to_terminal
 from meta_lr.visible import visible
 
 
@@ -34,7 +34,8 @@ def draft_meta_report(runs: Sequence[MetaRun], root: Path, digest: str) -> Draft
     pictures = {s.slug: list(meta_pictures(s.groups, s.slug, look)) for s in sections}
     html = _page(sections, pictures, look, runs, root, digest)
     drawn = tuple(picture for some in pictures.values() for picture in some)
-    return Draft(markdown, to_csv(sections, root), html, drawn)
+    outcome = "\n".join(f"## {s.title}\n\n{to_terminal(tables_of(s, root)[0])}\n" for s in sections)
+    return Draft(outcome, markdown, to_csv(sections, root), html, drawn)
 
 
 def _page(

@@ -27,10 +27,18 @@ class Table:
 def to_markdown(table: Table) -> str:
     """Write the table as Markdown whose columns line up in a terminal as well."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
-    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    lines = [_line(row, widths) for row in (cells[0], rule, *cells[1:])]
+    lines = _aligned(cells)
     return "\n".join([f"**{table.caption}**", "", *lines, "", textwrap.fill(table.note, 98), ""])
+
+
+def to_terminal(table: Table, width: int = 100) -> str:
+    """Write the first columns that fit, without those that say nothing, and no note."""
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    names = tuple(textwrap.shorten(cell, width // 2, placeholder="...") for cell in columns[0])
+    kept = [names, *(column for column in columns[1:] if set(column[1:]) - {NONE, "0"})]
+    while len((lines := _aligned(list(zip(*kept, strict=True))))[0]) > width and len(kept) > 2:
+        kept.pop()
+    return "\n".join(lines)
 
 
 def score(value: float, metric: Metric, *, sign: bool = False) -> str:
@@ -79,6 +87,13 @@ def percent(metric: Metric) -> str:
 def count(n: int, noun: str) -> str:
     """Write a number of things, the noun in its singular."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown; the first row of the cells is the head."""
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return [_line(row, widths) for row in (cells[0], rule, *cells[1:])]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -17,11 +17,12 @@ from meta_lr.report.html import digest_in
 from meta_lr.report.looks import looks
 from meta_lr.report.meta_runs import find_meta_runs
 from meta_lr.report.meta_write import draft_meta_report
+from meta_lr.report.outcome_table import outcome_table
 from meta_lr.report.page import page
 from meta_lr.report.runs import find_runs
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.spreadsheet import to_csv
-from meta_lr.report.tables import to_markdown
+from meta_lr.report.tables import to_markdown, to_terminal
 from meta_lr.report.target_tables import profile_table
 from meta_lr.report.targets import Profile, profile
 from meta_lr.report.wording import headline, sentences
@@ -29,8 +30,9 @@ from meta_lr.report.wording import headline, sentences
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the tables as text for a terminal, and the path of the page."""
+    """What was written: the outcome and all tables as text, and the path of the page."""
 
+    outcome: str
     markdown: str
     page: Path
 
@@ -44,7 +46,7 @@ def write_report(
     errors are those of `draft_report`.
     """
     draft = draft_report(folder, reference=reference, target=target)
-    return Report(draft.markdown, write_draft(draft, out))
+    return Report(draft.outcome, draft.markdown, write_draft(draft, out))
 
 
 def is_current(page: Path, folder: Path) -> bool:
@@ -86,6 +88,7 @@ def draft_report(
     pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
     top = (profile_table(overall), profile_picture(overall, look)) if overall else None
     return Draft(
+        outcome_text(analyses, overall),
         to_text(analyses, overall),
         to_csv(analyses),
         page(analyses, pictures, top, look, root=folder, digest=digest),
@@ -101,10 +104,23 @@ def to_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
     return "\n".join(parts)
 
 
+def outcome_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
+    """Return in words what came out, and one table, for a terminal."""
+    if len(analyses) == 1:
+        (one,) = analyses
+        table = to_terminal(outcome_table(one))
+        return f"## {one.problem.title}\n\n{textwrap.fill(headline(one), 98)}\n\n{table}\n"
+    table = f"\n{to_terminal(profile_table(overall))}\n" if overall else ""
+    return f"## Over all problems\n\n{_headlines(analyses)}\n{table}"
+
+
 def _overall_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
-    said = _items([f"{a.problem.title}: {headline(a)}" for a in analyses])
     table = f"\n{to_markdown(profile_table(overall))}" if overall else ""
-    return f"## Over all problems\n\n{said}\n{table}"
+    return f"## Over all problems\n\n{_headlines(analyses)}\n{table}"
+
+
+def _headlines(analyses: Sequence[Analysis]) -> str:
+    return _items([f"{a.problem.title}: {headline(a)}" for a in analyses])
 
 
 def _problem_text(analysis: Analysis) -> str:

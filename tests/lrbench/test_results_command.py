@@ -125,7 +125,7 @@ def test_a_narrow_table_keeps_its_numbers_whole_and_says_what_has_no_room():
     assert long in wide and "0.7500" in wide and "no room" not in wide
     lines = narrow.splitlines()
     assert max(map(len, lines[:-1])) <= 60 and "12.35" in narrow and "0.7500" not in narrow
-    assert lines[-1] == "no room for confidence; --csv has all columns"
+    assert lines[-1] == "no room for confidence; --full and --csv have all columns"
     assert long in "".join(line.split()[0] for line in narrow.splitlines()[4:-2])
     assert "12.35" in least
 

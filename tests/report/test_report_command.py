@@ -10,6 +10,7 @@ import pytest
 
 from meta_lr.cli import pages
 from meta_lr.report import files
+from meta_lr.report.tables import Table, to_terminal
 from tests.commands import META_LR, SMALL, outcome, write_checkpoint
 from tests.report_runs import methods, write_run
 
@@ -23,6 +24,25 @@ def test_the_tables_and_the_page_are_printed(runs, capsys):
     code, out, _ = outcome(capsys, "report", str(runs))
     assert code == 0 and out.startswith("## digits, MLP, sgd, 60 steps\n\nHighest mean")
     assert out.endswith(f"report: {runs / 'report' / 'report.html'}\n")
+
+
+def test_a_report_ends_with_one_table_in_100_columns_and_in_full_with_all(runs, capsys):
+    _, short, _ = outcome(capsys, "report", str(runs))
+    _, full, _ = outcome(capsys, "report", str(runs), "--full")
+    assert short.count("\n| method ") == 1 and "\n| learned " in short
+    assert max(map(len, short.split("report: ")[0].splitlines())) <= 100
+    assert "--full prints all tables" in short and "--full prints" not in full
+    assert full.count("\n| method ") > 3 and "**Every run**" in full
+    assert (runs / "report" / "table.md").read_text() in full
+
+
+def test_names_and_columns_give_way_where_a_table_is_too_wide():
+    rows = (("a" * 90, "1", "0", "2" * 30), ("b c", "-", "-", "3"))
+    lines = to_terminal(Table("", "", ("method", "n", "search", "cost"), rows)).splitlines()
+    assert lines[0].split() == ["|", "method", "|", "n", "|", "cost", "|"]
+    assert max(map(len, lines)) <= 100 and "..." in lines[2]
+    narrow = to_terminal(Table("", "", ("method", "n", "search", "cost"), rows), 30).splitlines()
+    assert narrow[0].split() == ["|", "method", "|", "n", "|"]
 
 
 def test_a_reader_that_stops_early_is_no_error(runs):
@@ -42,7 +62,7 @@ def test_a_target_in_per_cent_is_refused_before_anything_is_written(runs, capsys
         "meta-lr: the target 95 is no accuracy, by which digits is compared; "
         "pass a fraction above 0 and up to 1 (95 % is 0.95)\n"
     )
-    code, out, _ = outcome(capsys, "report", str(runs), "--target", "0.75")
+    code, out, _ = outcome(capsys, "report", "--full", str(runs), "--target", "0.75")
     assert code == 0 and "Validation accuracy % 75.00 (as asked for)" in out
 
 

@@ -262,7 +262,7 @@ def test_the_command_line_switches_the_average_on(tmp_path, monkeypatch, capsys)
     (with_average,) = set(runs(place)) - {plain}
     rows = {row["split"]: row for row in read_rows(with_average) if row.get("weights") == "average"}
     lines = out.splitlines()
-    assert f"(best on val), {rows['test']['loss']:.4f} (average); cost 30 steps" in out
+    assert f"(best on val), {rows['test']['loss']:.4f} (average)\n  cost 30 steps" in out
     assert any(
         f"step 30/30  val (average) loss {rows['val']['loss']:.4f}  cost" in x for x in lines
     )
