@@ -37,14 +37,12 @@ def seeds(cfg: DictConfig) -> list[int]:
 
 def seeds_of(cfg: DictConfig) -> list[int]:
     """Return the whole numbers in `seeds`, of which there is at least one."""
-    found = cfg.seeds
-    if not isinstance(found, ListConfig):
-        raise ValueError(f"seeds={found}; a list of whole numbers is needed: seeds=[{found}]")
+    found = listed(cfg, "seeds")
     if not found or any(type(seed) is not int or seed < 0 for seed in found):
         raise ValueError(f"seeds={found}; a list of whole numbers is needed, such as seeds=[0,1,2]")
     if len(set(found)) < len(found):
         raise ValueError(f"seeds={found}; each seed may be there once")
-    return list(found)
+    return found
 
 
 def peaks(cfg: DictConfig) -> list[float]:

@@ -107,9 +107,10 @@ class ConfFiles:
         section = package.removeprefix("_global_.") if package.startswith("_global_") else section
         title = path if section == path else f"{path}@{section}"
         value = chosen.get(title, value)
-        if value in (None, "null", ""):
-            return []
-        return self._parts(f"{path}/{value}", section, f"{title}={value}", chosen)
+        found: list[Part] = []
+        for name in reversed([] if value in (None, "null", "") else value.strip("[]").split(",")):
+            found = [*self._parts(f"{path}/{name}", section, f"{title}={name}", chosen), *found]
+        return found
 
     def _text(self, config: str) -> str | None:
         paths = (folder / f"{config}.yaml" for folder in self._folders())

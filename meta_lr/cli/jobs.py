@@ -118,7 +118,7 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
                 hydra.show_cfg(name, overrides, asked.cfg, asked.package, asked.resolve)
             elif asked.info:
                 hydra.show_info(asked.info, name, overrides)
-            elif asked.multirun:
+            elif asked.multirun or "hydra.mode=MULTIRUN" in overrides:
                 refuse_shared(command, overrides)
                 hydra.multirun(name, jobs, [*overrides, "hydra.mode=MULTIRUN"])
                 if not sweep.ended():

@@ -28,12 +28,15 @@ def refuse_unknown(command: str, overrides: Sequence[str], files: ConfFiles) -> 
         known = files.choices(name.partition("@")[0])
         if known:
             _refuse_choice(command, name, value, known)
-            chosen += [override] if value in known else []
-            swept |= set() if value in known else {name.rpartition("@")[2]}
+            one = value in known or value.startswith("[")
+            chosen += [override] if one else []
+            swept |= set() if one else {name.rpartition("@")[2]}
         elif value.startswith("glob("):
             raise ValueError(f"{override}; glob() is for groups, such as lr=glob(tri*)")
         elif override[:1] not in ("+", "~"):
             options.append(name)
+    if swept & {"experiment", "debug"}:  # each may choose anything else
+        return
     tree = {k: v for k, v in merged(files.parts(command, chosen)).items() if k != "hydra"}
     for name in options:
         if name.partition(".")[0] not in swept and not _is_there(name, tree):

@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from meta_lr.cli.errors import one_line
@@ -30,6 +31,8 @@ COMMANDS = {
     "report": "write tables, figures and an HTML page from the records in a folder",
     "results": "list what the store of results holds; import and export",
 }
+
+WITHOUT_CONFIG = ("report", "results", "explain", "import-official")  # argparse is enough
 
 HELP = """\
 usage: meta-lr COMMAND [key=value ...]
@@ -104,24 +107,11 @@ def _dispatch(arguments: list[str]) -> int:
 
         return completion.completion(arguments, tuple(COMMANDS))
     command, rest = arguments[0], arguments[1:]
-    if command == "report":
-        from meta_lr.cli import report
-
-        return report.report(rest)
-    if command == "results":
-        from meta_lr.cli import results
-
-        return results.results(rest)
-    if command == "explain":
-        from meta_lr.cli import explain
-
-        return explain.explain(rest)
-    if command == "import-official":
-        from meta_lr.cli import import_official
-
-        return import_official.import_official(rest)
     if command not in COMMANDS:
         raise ValueError(_unknown(command))
+    if command in WITHOUT_CONFIG:
+        name = command.replace("-", "_")
+        return getattr(import_module(f"meta_lr.cli.{name}"), name)(rest)
     return _under_hydra(command, rest)
 
 

@@ -66,7 +66,7 @@ def _plan(cfg: DictConfig) -> Plan:
     values: dict[str, Any] = {name: parts.build(cfg[name]) for name in _PARTS}
     values |= {name: parts.whole(cfg, name, least=1) for name in _NUMBERS}
     values |= {name: parts.positive(cfg, name) for name in _SIZES}
-    values |= {"cooldown": parts.flag(cfg, "cooldown")}
+    values |= {"cooldown": cfg.cooldown}
     if "curriculum" in cfg:
         values["curriculum"] = parts.build(cfg.curriculum)
     return Plan(**values, seed=parts.whole(cfg, "seed", least=0))

@@ -79,14 +79,6 @@ def whole(cfg: DictConfig, key: str, *, least: int, most: int | None = None) -> 
     return value
 
 
-def flag(cfg: DictConfig, key: str) -> bool:
-    """Return the truth value at `key`, or raise a ValueError that names it."""
-    value = OmegaConf.select(cfg, key)
-    if type(value) is not bool:
-        raise ValueError(f"{key}={value}; true or false is needed")
-    return value
-
-
 def positive(cfg: DictConfig, key: str) -> float:
     """Return the positive number at `key`, or raise a ValueError that names it."""
     value = OmegaConf.select(cfg, key)
@@ -220,7 +212,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "save_every": whole(cfg, "save_every", least=0),
         "record_every": whole(cfg, "record.every", least=1),
         "angle_every": _angle_every(cfg, task),
-        "average": flag(cfg, "average"),
+        "average": cfg.average,
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }
@@ -229,7 +221,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
 def _angle_every(cfg: DictConfig, task: Task) -> int:
     """Return the steps of a block between angles, 0 for none; an angle is between three blocks."""
     every = whole(cfg, "record.angle_every", least=1)
-    if not flag(cfg, "record.angle"):
+    if not cfg.record.angle:
         return 0
     if 3 * every > (total_steps := length(cfg, task)):
         raise ValueError(

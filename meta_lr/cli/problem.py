@@ -77,8 +77,6 @@ def opened(cfg: DictConfig, command: str, stop: StopFlag) -> Iterator[Problem]:
         places: dict[str, Any] = {"header": header, "stop": stop, "until": until, "test": test}
         return parts.run(own, task_of(seed), controller, folder, **places)
 
-    if not isinstance(cfg.store, str):
-        raise ValueError(f"store={cfg.store}; the name of a file is needed")
     with Store(Path(cfg.store)) as store:
         yield Problem(task, trainer_of(run, task, total_steps, store), accurate, store)
 

@@ -61,7 +61,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
 
 
 def _wants_robustness(cfg: DictConfig, this: problem.Problem) -> bool:
-    wanted = parts.flag(cfg, "robustness")
+    wanted = cfg.robustness
     if wanted and not this.accurate:
         raise ValueError("robustness=true is for tasks with an accuracy; leave it out")
     return wanted

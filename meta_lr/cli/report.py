@@ -37,4 +37,5 @@ def _parser() -> argparse.ArgumentParser:
         metavar="VALUE",
         help="time to this accuracy (a fraction: 0.95, not 95) or loss on val",
     )
+    parser.add_argument("--full", action="store_true", help="print all tables, not one")
     return parser

@@ -76,6 +76,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--sort", metavar="COLUMN", help="the best first by this column; --csv names them all"
     )
+    parser.add_argument("--full", action="store_true", help="print all columns, however wide")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="print CSV: all columns")
     form.add_argument("--json", action="store_true", help="print JSON: all columns")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from meta_lr.cli import shown
 from meta_lr.cli.flags import counted
+from meta_lr.cli.tables import Column, drawn
 from meta_lr.visible import visible
 
 if TYPE_CHECKING:
@@ -89,7 +84,8 @@ def table(rows: Sequence[Row], *, width: int | None = None) -> str:
     width = width or shown.width()
     fitting = _num_fitting(columns, rows, width)
     said = [_told(name, rows[0][name]) for name in shared if not _is_idle(name, rows)]
-    told = [", ".join([counted(len(rows), "result"), *said]), _text(rows, columns[:fitting], width)]
+    drawing = drawn([_column(name, rows) for name in columns[:fitting]], width)
+    told = [", ".join([counted(len(rows), "result"), *said]), drawing]
     if any(short(row["policy"]) != row["policy"] for row in rows):
         told.append("\npolicies that end in ... are whole in --csv")
     if fitting < len(columns):
@@ -109,31 +105,14 @@ def _is_idle(name: str, rows: Sequence[Row]) -> bool:
 def _num_fitting(columns: Sequence[str], rows: Sequence[Row], width: int) -> int:
     """Return how many columns fit, from the first on; never fewer than there must be."""
     least = max(columns.index(name) + 1 for name in _LEAST if name in columns)
+    narrowest = [_column(name, rows).narrowest for name in columns]
     counts = range(least, len(columns) + 1)
-    return max((n for n in counts if _width(columns[:n], rows) <= width), default=least)
+    return max((n for n in counts if sum(narrowest[:n]) <= width), default=least)
 
 
-def _text(rows: Sequence[Row], columns: Sequence[str], width: int) -> str:
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in columns:
-        justify, least = "left" if name in _TEXT else "right", _width([name], rows) - 2
-        drawn.add_column(_COLUMNS[name][0], justify=justify, overflow="fold", min_width=least)
-    for row in rows:
-        drawn.add_row(*(Text(_cell(name, row[name])) for name in columns))
-    text = io.StringIO()
-    room = max(width, _width(columns, rows))  # a terminal breaks lines, but loses no digits
-    Console(file=text, width=room, color_system=None).print(drawn)
-    return "\n".join(line.rstrip() for line in text.getvalue().rstrip().splitlines())
-
-
-def _width(columns: Sequence[str], rows: Sequence[Row]) -> int:
-    """Return the characters that columns need at least, with the gaps between them."""
-    total = 0
-    for name in columns:
-        cells = max(len(_cell(name, row[name])) for row in rows)
-        head = max(map(len, _COLUMNS[name][0].split("\n")))
-        total += max(head, min(_POLICY, cells) if name == "policy" else cells) + 2
-    return total
+def _column(name: str, rows: Sequence[Row]) -> Column:
+    cells = [_cell(name, row[name]) for row in rows]
+    return Column(_COLUMNS[name][0], cells, name in _TEXT, _POLICY if name == "policy" else None)
 
 
 def _told(name: str, value: Any) -> str:

@@ -17,18 +17,14 @@ _WRITES = ("meta-train", "meta-train-episodic")
 
 
 def refuse_shared(command: str, overrides: Sequence[str]) -> None:
-    """Raise a ValueError for `checkpoint=` in a sweep, unless it names all that its jobs vary.
-
-    Raises:
-        HydraException: An argument is no override.
-    """
+    """Raise a ValueError for `checkpoint=` in a sweep, unless it names all that its jobs vary."""
     if command not in _WRITES:
         return
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    given = [override for override in parsed if override.key_or_group == "checkpoint"]
-    swept = [one for one in parsed if one.is_sweep_override() and one not in given]
-    differs = [_as_text(override.get_key_element().lstrip("+")) for override in swept]
-    for place in _places(given[-1]) if given else ():
+    read = OverridesParser.create().parse_overrides(list(overrides))
+    (*_, given) = [None, *(one for one in read if one.key_or_group == "checkpoint")]
+    swept = [one for one in read if one.is_sweep_override() and one is not given]
+    differs = [_as_text(one.get_key_element().lstrip("+")) for one in swept]
+    for place in [] if given is None else _places(given):
         if any(text not in place for text in differs):
             raise ValueError(
                 f"checkpoint={place} is one folder for several jobs of the sweep; name in it what "

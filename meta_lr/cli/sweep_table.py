@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
-
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from meta_lr.cli import shown
 from meta_lr.cli.sweep import Job
+from meta_lr.cli.tables import Column, drawn
 from meta_lr.visible import visible
 
 _LEAST = 8  # characters of an option that are always in one line
-
-
-class _Column(NamedTuple):
-    heading: str
-    cells: list[str]
-    folds: bool = False
-
-    @property
-    def width(self) -> int:
-        """The characters that it takes unfolded, with a gap."""
-        return max(map(cell_len, [self.heading, *self.cells])) + 2
 
 
 def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
@@ -45,13 +27,16 @@ def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
     width = width or shown.width()
     rows = sorted(jobs, key=_rank)
     columns = [
-        _Column("job", [str(job.number) for job in rows]),
-        *(_Column(name, [_option(job, name) for job in rows], True) for name in _varied(rows)),
-        _Column(_measure(rows), [_outcome(job) for job in rows]),
+        Column("job", [str(job.number) for job in rows]),
+        *(
+            Column(name, [_option(job, name) for job in rows], True, _LEAST)
+            for name in _varied(rows)
+        ),
+        Column(_measure(rows), [_outcome(job) for job in rows]),
     ]
     folders = [visible(job.folder.name) if job.result else "-" for job in rows]
-    whole = [*columns, _Column(visible(f"in {rows[0].sweep}"), folders)]
-    return _drawn(whole if sum(column.width for column in whole) <= width else columns, width)
+    whole = [*columns, Column(visible(f"in {rows[0].sweep}"), folders)]
+    return drawn(whole if sum(column.width for column in whole) <= width else columns, width)
 
 
 def _rank(job: Job) -> tuple[float, ...]:
@@ -94,19 +79,3 @@ def _outcome(job: Job) -> str:
     if score is None or not math.isfinite(score):
         return job.result.status
     return f"{score:.4f}" if score < 1_000 else f"{score:,.0f}"
-
-
-def _drawn(columns: Sequence[_Column], width: int) -> str:
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, _, folds in columns:
-        justify = "left" if folds else "right"
-        drawn.add_column(Text(heading), justify=justify, no_wrap=not folds, overflow="fold")
-    for row in zip(*(column.cells for column in columns), strict=True):
-        drawn.add_row(*map(Text, row))
-    least = sum(
-        min(column.width, _LEAST + 2) if column.folds else column.width for column in columns
-    )
-    text = io.StringIO()
-    room = max(width, least)  # a terminal breaks lines, but loses no digits
-    Console(file=text, width=room, color_system=None).print(drawn)
-    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())

@@ -37,7 +37,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             target=target,
             seeds=asked.seeds_of(cfg),
             folder=folder,
-            gives_up=parts.flag(cfg, "gives_up"),
+            gives_up=cfg.gives_up,
         )
     picture = target_picture([result.curve for result in verdict.results], target)
     write_pictures([picture], folder)

@@ -47,7 +47,7 @@ def test_a_run_that_diverges_stops_keeps_its_record_and_exits_with_3(place, caps
     rows = read_rows(runs(place)[0])
     assert code == 3
     assert rows[-1]["status"].startswith("diverged at step ")
-    assert f"constant on quadratic, seed 0: {rows[-1]['status']}: the loss is not finite" in out
+    assert f"constant on quadratic, seed 0:\n  {rows[-1]['status']}: the loss is not finite" in out
 
 
 @contextlib.contextmanager

@@ -53,6 +53,8 @@ def test_choices_elsewhere_and_over_an_experiment_are_merged_as_hydra_does():
     assert_same("train", "lr=warmup", "lr@lr.inner=mlr_snet_online")
     assert_same("transfer", "lr@learned=constant")
     assert_same("meta-train", "experiment=quickstart", "model=lenet", "debug=tiny")
+    assert_same("train", "experiment=[knee_cifar10,autolr_digits]")
+    assert_same("train", "experiment=[autolr_digits,knee_cifar10]")
 
 
 def test_the_first_folder_that_has_a_file_counts(tmp_path):

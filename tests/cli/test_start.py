@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from meta_lr.cli.conf_files import ConfFiles
+from meta_lr.cli.known import refuse_unknown
 from meta_lr.cli.main import main
 
 NEVER = {"torch", "hydra", "omegaconf", "rich", "matplotlib"}
@@ -67,6 +69,18 @@ def test_help_and_unknown_names_need_no_library(tmp_path):
 def test_values_are_checked_before_torch_is_imported(tmp_path):
     assert not loaded_after(VALUES, 2, tmp_path) & {"torch", "rich", "matplotlib"}
     assert not list(Path(tmp_path).rglob("*.*"))
+
+
+def test_what_a_sweep_chooses_may_have_other_options(capsys):
+    files = ConfFiles()
+    refuse_unknown("train", ["lr=constant,triexp", "lr.k0=0.1", "seed=0,1"], files)
+    refuse_unknown("train", ["experiment=knee_cifar10,autolr_imagenet", "task.root=x"], files)
+    refuse_unknown("train", ["lr=glob(tri*)", "hydra.run.dir=x", "hydra/launcher=basic"], files)
+    refuse_unknown("train", ["+lr.period=3", "~logger", "lr=warmup", "lr@lr.inner=tri"], files)
+    with pytest.raises(ValueError, match="unknown lr 'triex'"):
+        refuse_unknown("train", ["lr=constant,triex"], files)
+    with pytest.raises(ValueError, match="unknown option 'sed'"):
+        refuse_unknown("train", ["lr=constant,triexp", "sed=1"], files)
 
 
 class Terminal(io.StringIO):

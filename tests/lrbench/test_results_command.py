@@ -106,7 +106,7 @@ def test_robustness_is_that_of_the_run_among_its_other_base_rates():
 
 
 def test_the_table_tells_once_what_all_rows_share(place, capsys):
-    code, out, _ = outcome(capsys, "results", "--task", "digits", "--target", "0.9")
+    code, out, _ = outcome(capsys, "results", "--full", "--task", "digits", "--target", "0.9")
     lines = out.splitlines()
     assert code == 0 and lines[0] == "3 results, digits, mlp, sgd, 100 steps"
     assert lines[2].split() == "steps to cost to loss".split()
@@ -115,6 +115,12 @@ def test_the_table_tells_once_what_all_rows_share(place, capsys):
     first = "lrPolicy_TRI+k0_0.1+k1_1.0+l_100 0 finished 100 20 30 90.00 87.50 0.2500".split()
     assert lines[5].split() == first
     assert "diverged at step 30" in lines[7] and lines[7].split()[-5:] == ["-"] * 5
+
+
+def test_the_table_has_100_columns_unless_it_is_shown_in_full(place, capsys):
+    short, full = (outcome(capsys, "results", *flags)[1] for flags in ([], ["--full"]))
+    assert max(map(len, short.splitlines()[:-1])) <= 100 < max(map(len, full.splitlines()))
+    assert "no room" not in full
 
 
 def test_a_narrow_table_keeps_its_numbers_whole_and_says_what_has_no_room():
@@ -136,7 +142,7 @@ def test_a_constructor_is_cut_short_in_the_table_and_an_lrbench_policy_is_not(tm
     store = tmp_path / "a.sqlite"
     with Store(store) as opened:
         opened.put([result(policy=policy) for policy in (network, lrbench)])
-    out = outcome(capsys, "results", "--store", str(store))[1]
+    out = outcome(capsys, "results", "--store", str(store), "--full")[1]
     assert "OnlineMLRSNet(net=LSTM(hidden=50, bottleneck=0), ... " in out and lrbench in out
     assert out.endswith("\npolicies that end in ... are whole in --csv\n")
     assert max(map(len, out.splitlines())) < 300
