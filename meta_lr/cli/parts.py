@@ -128,6 +128,15 @@ def run(
         )
 
 
+def at(cfg: DictConfig, seed: int, peak: float | None = None) -> DictConfig:
+    """Return a copy of `cfg` with this seed, and this peak if there is one."""
+    cfg = cfg.copy()
+    cfg.seed = seed
+    if peak is not None:
+        OmegaConf.update(cfg, "lr.peak", peak)
+    return cfg
+
+
 def set_threads(cfg: DictConfig) -> None:
     """Use as many threads on the CPU as `threads` says; null leaves it to torch."""
     if cfg.threads is not None:

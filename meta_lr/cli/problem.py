@@ -56,7 +56,7 @@ def opened(cfg: DictConfig, command: str, stop: StopFlag) -> Iterator[Problem]:
     Raises:
         ValueError: An option is out of range, or the store is damaged.
     """
-    task_of = lru_cache(maxsize=1)(lambda seed: Scored(parts.build(_at(cfg, seed).task)))
+    task_of = lru_cache(maxsize=1)(lambda seed: Scored(parts.build(parts.at(cfg, seed).task)))
     task = task_of(cfg.seed)
     total_steps = parts.length(cfg, task)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def opened(cfg: DictConfig, command: str, stop: StopFlag) -> Iterator[Problem]:
         test: bool,
         facts: Mapping[str, object],
     ) -> object:
-        own, text = _at(cfg, seed), label(controller)
+        own, text = parts.at(cfg, seed), label(controller)
         name = text.removeprefix("lrPolicy_") if from_label(text) else type(controller).__name__
         header = {**parts.header(own, command, name), **facts}
         places: dict[str, Any] = {"header": header, "stop": stop, "until": until, "test": test}
@@ -153,12 +153,6 @@ def refuse_seed(cfg: DictConfig, command: str) -> None:
     asked.seeds_of(cfg)
     if not OmegaConf.is_interpolation(cfg, "seed"):
         raise ValueError(f"seed={cfg.seed} is not for {command}; pass seeds=[{cfg.seed}]")
-
-
-def _at(cfg: DictConfig, seed: int) -> DictConfig:
-    own = cfg.copy()
-    own.seed = seed
-    return own
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -79,8 +79,7 @@ def _records(
 ) -> Iterator[Record]:
     """Yield the record of each seed's sweep, made, resumed or only read."""
     for seed in seeds:
-        own = cfg.copy()
-        own.seed = seed
+        own = parts.at(cfg, seed)
         place = folder / f"seed-{seed}"
         facts = parts.header(own, "range-test", "range_test")
         parts.run(own, parts.build(own.task), sweep, place, header=facts, stop=stop, test=False)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from meta_lr import checkpoint, transfer
 from meta_lr.cli import asked, pages, parts
@@ -143,7 +143,7 @@ def _trainer(
 
     @lru_cache(maxsize=1)
     def task(seed: int) -> Task:
-        return parts.build(_at(cfg, seed).task)
+        return parts.build(parts.at(cfg, seed).task)
 
     def train(
         method: str,
@@ -154,7 +154,7 @@ def _trainer(
         peak: float | None = None,
         controller: Controller | None = None,
     ) -> Outcome:
-        own = _at(methods.get(method, cfg), seed, peak)
+        own = parts.at(methods.get(method, cfg), seed, peak)
         if controller is not None:
             steering = controller
         else:
@@ -163,12 +163,3 @@ def _trainer(
         return parts.run(own, task(seed), steering, folder, header=facts, stop=stop)
 
     return train
-
-
-def _at(cfg: DictConfig, seed: int, peak: float | None = None) -> DictConfig:
-    """Return a copy of `cfg` with this seed, and this peak if there is one."""
-    cfg = cfg.copy()
-    cfg.seed = seed
-    if peak is not None:
-        OmegaConf.update(cfg, "lr.peak", peak)
-    return cfg
