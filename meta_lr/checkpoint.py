@@ -93,8 +93,12 @@ def save(
     return contract
 
 
-def load(folder: Path) -> tuple[Scheduler, Contract]:
+def load(folder: Path, net: Network | None = None) -> tuple[Scheduler, Contract]:
     """Read a checkpoint folder; return the scheduler and its contract.
+
+    Args:
+        folder: The checkpoint.
+        net: See `load_pretrained`.
 
     Raises:
         CheckpointError: A file is missing, damaged, from a newer format, or not of the other.
@@ -102,7 +106,7 @@ def load(folder: Path) -> tuple[Scheduler, Contract]:
     config, weights = folder / CONFIG, folder / WEIGHTS
     with _blamed(config):
         contract = _parsed(_bytes(config, _MOST_CONFIG))
-        net, features = network(contract), features_of(contract)
+        net, features = network(contract, net), features_of(contract)
         if net.inputs != features.inputs:
             names = ", ".join(features.names)
             raise ValueError(f"has {net}, which does not fit the features {names}; {COPY}")
@@ -124,6 +128,7 @@ def load_pretrained(
     peak: float | None = None,
     *,
     fallback: Literal["cosine"] | None = None,
+    net: Network | None = None,
 ) -> Learned | Fallback | SelfTuning:
     """Return a pretrained scheduler, ready for `ControlledLR`.
 
@@ -138,13 +143,15 @@ def load_pretrained(
         fallback: "cosine" hands over to a cosine from the rate at full output while the recent
             losses lie above all that was seen in meta-training, and counts those steps in its
             state's `num_fallbacks` (see `Fallback`); None warns once and goes on.
+        net: The network that the checkpoint was made with, needed where that is a torch module of
+            your own (`ModuleNetwork`): a checkpoint holds no code.
 
     Raises:
         CheckpointError: There is no such checkpoint, or it cannot be used.
     """
     if peak is not None:
         _refuse_peak(peak)
-    learned, _ = load(find(name))
+    learned, _ = load(find(name), net)
     if isinstance(learned, SelfTuning):
         if peak is not None or fallback is not None:
             raise CheckpointError(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from enum import Flag, auto
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,7 @@ class NoState(NamedTuple):
 
 
 Rate = float | Tensor | Average
+State = TypeVar("State")  # of a controller
 
 
 def lr_of(rate: Rate) -> float | Tensor:
@@ -236,8 +237,10 @@ class DivergedError(RuntimeError):
     """A controller's verdict on a finite loss: the run has diverged; the loop ends it there."""
 
 
-class Controller(Protocol):
+class Controller(Protocol[State]):
     """Whatever chooses a learning rate: a frozen dataclass of hyper-parameters.
+
+    `Controller[AutoLRSState]` is one whose state has this type; `Controller` is one of any type.
 
     All that changes during a run is in `state`: one flat NamedTuple of None, numbers, strings,
     tensors and plain tuples of these. A controller owns its state and may update its own tensors
@@ -258,11 +261,11 @@ class Controller(Protocol):
         """What this instance reads of the view."""
         ...
 
-    def init(self) -> Any:
+    def init(self) -> State:
         """Return the state before the first step."""
         ...
 
-    def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
+    def __call__(self, view: StepView, state: State) -> tuple[Rate, State]:
         """Return the rate of this step for the first parameter group, and the next state."""
         ...
 

@@ -5,6 +5,7 @@ What is wrong with a contract is a ValueError; its message goes on from the name
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from reprlib import repr as short
@@ -15,6 +16,7 @@ from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.networks.module import ModuleNetwork
 from meta_lr.methods.networks.network import Network, is_number, is_whole, options
 from meta_lr.methods.self_tuning import contract as self_tuning_contract
 from meta_lr.methods.self_tuning.schedule import SelfTuning
@@ -80,16 +82,35 @@ def checked(content: object) -> Contract:
     return content
 
 
-def network(contract: Contract) -> Network:
+def network(contract: Contract, own: Network | None = None) -> Network:
     """Return the network; only its sizes are read, and nothing is allocated.
 
+    Args:
+        contract: Of the checkpoint.
+        own: A network that is no class of this package, which is to be the same.
+
     Raises:
-        ValueError: It is unknown, or does not take its arguments.
+        ValueError: It is unknown, does not take its arguments, or is not the same.
     """
     kind = contract["network"]
+    if own is not None:
+        _refuse_other(own, kind, contract["arguments"])
+        return own
+    if kind == ModuleNetwork.__name__:
+        raise ValueError("has a torch module as its network; pass net=ModuleNetwork(module, ...)")
     if kind not in NETWORKS:
         raise ValueError(f"names the network {short(kind)}; known are {', '.join(NETWORKS)}")
     return _made(NETWORKS[kind], contract["arguments"], "wrong arguments")
+
+
+def _refuse_other(own: Network, kind: str, arguments: dict[str, Any]) -> None:
+    """Raise a ValueError if a network is not the one that a checkpoint names."""
+    mine = json.loads(json.dumps(options(own)))
+    if (type(own).__name__, mine) != (kind, arguments):
+        raise ValueError(
+            f"was written for {kind} with {short(arguments)}, but net= is "
+            f"{type(own).__name__} with {short(mine)}"
+        )
 
 
 def features(contract: Contract) -> Features:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meta_lr.vectors import Tensors
 
@@ -168,5 +168,6 @@ def options(net: Network) -> dict[str, Any]:
     files and fingerprints stay as they are.
     """
     later = {"inputs": 1, "floor": 0.0, "outputs": 1, "activation": "relu"}
-    kept = asdict(net)
+    kept = {field.name: getattr(net, field.name) for field in fields(net)}
+    kept = {name: str(v) if isinstance(v, nn.Module) else v for name, v in kept.items()}
     return {name: value for name, value in kept.items() if later.get(name, ...) != value}

@@ -1,0 +1,164 @@
+"""A torch module of one's own as a scheduler network."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from meta_lr.methods.networks.network import (
+    Folded,
+    FoldedScores,
+    Shapes,
+    Start,
+    is_whole,
+    output,
+    raised,
+    refuse_options,
+)
+from meta_lr.seeds import derive
+from meta_lr.vectors import Tensors
+
+
+@dataclass(frozen=True)
+class ModuleNetwork:
+    """A torch module that maps the features (inputs,) to (outputs,), without memory.
+
+    A checkpoint of it holds the weights and the text of the module, not its code: it is loaded with
+    the same network as `net=`.
+
+    Args:
+        module: Each of its parameters belongs to a part that has `reset_parameters`, as torch's
+            layers do; it has no buffers. The module itself is not changed.
+        inputs: Number of features.
+        outputs: Numbers that it returns; a learned schedule of the loss has 1.
+        floor: Least output; see `MLP`.
+
+    Raises:
+        ValueError: The module does not fit, or an option is out of range.
+
+    >>> net = ModuleNetwork(nn.Sequential(nn.Linear(1, 8), nn.SiLU(), nn.Linear(8, 1)))
+    >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
+    >>> p.shape, memory, net.names[0]
+    (torch.Size([]), (), '0.weight')
+    """
+
+    module: nn.Module
+    inputs: int = 1
+    outputs: int = 1
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not is_whole(self.outputs, 1):
+            raise ValueError(f"ModuleNetwork got outputs={self.outputs!r}; it is at least 1")
+        refuse_options(self)
+        _refuse_unusable(self.module)
+        given = self._tried()
+        if not isinstance(given, Tensor) or given.shape != (self.outputs,):
+            shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+            raise ValueError(
+                f"the module maps {self.inputs} features to {shape}; needed is a tensor of shape "
+                f"({self.outputs},)"
+            )
+
+    def _tried(self) -> Any:
+        """Return what the module gives for zeros."""
+        try:
+            with torch.no_grad():
+                return self.module(torch.zeros(self.inputs))
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the module takes no tensor of shape ({self.inputs},): {error}"
+            ) from error
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the module's parameters."""
+        return tuple(name for name, _ in self.module.named_parameters())
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shape of each parameter, in the order of `names`."""
+        return tuple(tuple(p.shape) for p in self.module.parameters())
+
+    def init(self, seed: int, start: Start = "linear") -> Tensors:
+        """Return fresh weights, as the parts' `reset_parameters` draws them.
+
+        Args:
+            seed: Of the draws.
+            start: "linear", or "zero", where those of the last part are zero.
+
+        Raises:
+            ValueError: It is another start.
+        """
+        if start not in ("linear", "zero"):
+            raise ValueError(f"start is {start!r}; a torch module takes 'linear' or 'zero'")
+        module = copy.deepcopy(self.module)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(derive(seed, "module"))
+            parts = [part for part in module.modules() if hasattr(part, "reset_parameters")]
+            for part in parts:
+                part.reset_parameters()  # pyright: ignore[reportCallIssue]
+        for p in parts[-1].parameters() if start == "zero" else ():
+            nn.init.zeros_(p)
+        return tuple(p.detach() for p in module.parameters())
+
+    def memory(self) -> Tensors:
+        """Return (): there is none."""
+        return ()
+
+    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () for the features (inputs,), and ()."""
+        z, memory = self.scores(weights, x, memory)
+        return output(z, self.floor).squeeze(), memory
+
+    def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return what the module gives (outputs,) for the features (inputs,), and ()."""
+        named = dict(zip(self.names, weights, strict=True))
+        return functional_call(self.module, named, (x.reshape(self.inputs).to(weights[0]),)), memory
+
+    def fold(self, weights: Tensors) -> Folded:
+        """Return the same function of numbers."""
+        scores = self.fold_scores(weights)
+
+        def module(x: Any, memory: Tensors) -> float:
+            return float(1 / (1 + np.exp(-scores(x, memory)))[0])
+
+        return raised(module, self.floor)
+
+    def fold_scores(self, weights: Tensors) -> FoldedScores:
+        """Return `scores` of numbers."""
+
+        @torch.no_grad()
+        def scores(x: Any, memory: Tensors) -> np.ndarray:
+            return self.scores(weights, torch.as_tensor(x), memory)[0].numpy()
+
+        return scores
+
+
+def _refuse_unusable(module: nn.Module) -> None:
+    """Raise a ValueError for a module that is no pure function of weights that can be drawn."""
+    if not isinstance(module, nn.Module) or not list(module.parameters()):
+        raise ValueError(f"ModuleNetwork got {type(module).__name__}; a torch module is needed")
+    if list(module.buffers()):
+        names = ", ".join(name for name, _ in module.named_buffers())
+        raise ValueError(
+            f"the module has buffers ({names}), which no checkpoint would keep; leave them out"
+        )
+    drawn = {
+        id(p)
+        for part in module.modules()
+        if hasattr(part, "reset_parameters")
+        for p in part.parameters()
+    }
+    stray = [name for name, p in module.named_parameters() if id(p) not in drawn]
+    if stray:
+        raise ValueError(
+            f"the parameters {', '.join(stray)} belong to no part with reset_parameters(); give "
+            "the module that owns them this method, so that a seed makes them again"
+        )
