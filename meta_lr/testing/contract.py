@@ -83,7 +83,7 @@ def check_reads(
 def check_learns(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that its rates bring down the loss of a noisy quadratic."""
+    """Check that its rates bring the loss of a noisy quadratic down by four tenths or more."""
     task, rule = Quadratic(), "learns the quadratic"
     with torch.no_grad():
         first = float(task.metrics(task.model(), task.batch("val", 0))["loss"])
@@ -92,7 +92,7 @@ def check_learns(
         outcome = train(task, optimizer, watched, total_steps=steps)
     last = outcome.val["loss"] if outcome.status == "finished" else math.inf
     change = f"its loss went from {first:.4g} to {last:.4g} in {outcome.steps} steps"
-    _require(last < first, controller, rule, f"{change}; choose rates near 0.1, or learns=False")
+    _require(last < 0.6 * first, controller, rule, f"{change}; choose rates near 0.1, or learns=False")
 
 
 def check_no_trace(
