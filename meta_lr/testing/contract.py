@@ -92,7 +92,9 @@ def check_learns(
         outcome = train(task, optimizer, watched, total_steps=steps)
     last = outcome.val["loss"] if outcome.status == "finished" else math.inf
     change = f"its loss went from {first:.4g} to {last:.4g} in {outcome.steps} steps"
-    _require(last < 0.6 * first, controller, rule, f"{change}; choose rates near 0.1, or learns=False")
+    _require(
+        last < 0.6 * first, controller, rule, f"{change}; choose rates near 0.1, or learns=False"
+    )
 
 
 def check_no_trace(
