@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meta_lr.methods.autolr.method import AutoLR
     from meta_lr.methods.autolr.pal import PAL
     from meta_lr.methods.autolrs.method import AutoLRS
+    from meta_lr.methods.autolrs.paper import AutoLRSPaper
     from meta_lr.methods.basic import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.methods.curve import learning_rates
     from meta_lr.methods.fallback import Fallback
@@ -46,6 +47,7 @@ __all__ = [
     "AutoDropEpochs",
     "AutoLR",
     "AutoLRS",
+    "AutoLRSPaper",
     "Average",
     "ChangeOnPlateau",
     "ComposeOnPlateau",
@@ -86,6 +88,7 @@ _HOMES = {
     "AutoDropEpochs": "methods.autodrop.epochs",
     "AutoLR": "methods.autolr.method",
     "AutoLRS": "methods.autolrs.method",
+    "AutoLRSPaper": "methods.autolrs.paper",
     "Average": "protocol",
     "ChangeOnPlateau": "methods.policies.change_on_plateau",
     "ComposeOnPlateau": "methods.policies.compose_on_plateau",
