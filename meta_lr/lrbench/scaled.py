@@ -37,6 +37,6 @@ class Scaled(Wrapper):
             raise ValueError(f"Scaled got factor={self.factor}; it needs a finite number > 0")
 
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
-        """Return the rate of this step, and the inner controller's next state."""
+        """Return the learning rate of this step, and the inner controller's next state."""
         rate, state = self.inner(view, state)
         return times(rate, self.factor), state

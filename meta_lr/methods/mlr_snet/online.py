@@ -1,4 +1,4 @@
-"""MLR-SNet, online: the network learns along the one run that it steers."""
+"""Online MLR-SNet: the network is meta-trained during the one run that it controls."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from meta_lr.vectors import Tensors
 
 
 class OnlineState(NamedTuple):
-    """All that the method changes: phi, Adam's moments, the memory, and what it has kept."""
+    """The state of the method: phi, Adam's moments, the memory, and the stored snapshots."""
 
     phi: Tensors
     means: Tensors  # Adam's first moments, shaped like phi
     squares: Tensors  # Adam's second moments
-    updates: Tensor  # () number of updates of phi
-    memory: Tensors  # the network's, then the features'
+    updates: Tensor  # number of updates of phi, ()
+    memory: Tensors  # of the network, then of the features
     gamma: float  # 0.0 before the first step
     snapshots: tuple[Tensors, ...]
     low: float  # smallest and largest loss seen
@@ -42,7 +42,7 @@ class OnlineState(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineMLRSNet:
-    """MLR-SNet: each T-th step, phi descends the meta loss after a look-ahead of K steps.
+    """MLR-SNet: every T steps, update phi with the hypergradient of a K-step unroll.
 
     Update:
         every T steps: w_K(phi) = K training steps from w at the rates of the network;
@@ -53,36 +53,37 @@ class OnlineMLRSNet:
     Deviations:
         1. K may exceed 1. 2. The memory advances once per step; the published code advances it
         twice at an update (`double_tick`). 3. Weight decay on phi is coupled L2, as published.
-        4. Meta data are disjoint from the training data; as published they are nearly all of them
-        training data too (a task's `meta_overlap`). 5. Steps are counted over the whole run; the
-        published count starts anew each epoch (`counts`, `fires`). 6. Each update draws its meta
-        batch anew; the published image experiments read them pass by pass (`meta_batches`).
-        7. Features other than the raw loss are ours.
+        4. Meta data and training data are disjoint; in the published experiments nearly all meta
+        data are also training data (a task's `meta_overlap`). 5. Steps are counted over the whole
+        run; the published count restarts at each epoch (`counts`, `fires`). 6. Each update draws a
+        new meta batch; the published image experiments read the meta batches in passes over the
+        split (`meta_batches`). 7. Features other than the raw loss are additions.
     Cost:
-        per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
-        K > 1; the network's pass each step.
+        per update the cost of the estimator: one step on a meta batch for K = 1, about 4 K steps
+        for K > 1; one pass of the network per step.
 
     Args:
         net: The network.
-        gamma: The rate at full output, or a formula for it.
+        gamma: The learning rate at full output, or a formula for it.
         period: T, in steps; the paper's 300 is about one epoch of CIFAR-10.
-        look_ahead: K, in steps.
-        meta_lr: Rate of Adam on phi.
+        look_ahead: K, the unroll length in steps.
+        meta_lr: Learning rate of Adam on phi.
         meta_weight_decay: L2 decay of phi.
-        seed: Of phi's first values.
+        seed: Seed of phi's initial values.
         snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
-            paper keeps those after epochs 1, 100 and 200 of 200.
-        estimator: Of the meta-gradient; None is `ClosedForm` for K = 1, `Unroll` for more.
+            paper keeps phi after epochs 1, 100 and 200 of 200.
+        estimator: Hypergradient estimator; None is `ClosedForm` for K = 1, `Unroll` for K > 1.
         double_tick: Whether an update first advances the memory on its own loss, with the old phi,
-            as the published code does: the memory then sees that loss twice.
-        counts: What the steps of a period are counted in: the whole "run", or each "epoch" anew,
-            as published; what an epoch has beyond its last whole period is then without an update.
-        fires: Whether the update is at the "end" of a period, its last step, as in the published
-            image experiments, or at its "start", as in those on language.
-        meta_batches: Whether each meta batch is "drawn" from the whole split, or they come in
-            "passes" over it, each in a new order, as published for images.
-        start: Of phi's first values, see `meta_lr.methods.networks.network.begin`.
-        features: What the network reads of the loss history; the paper's one is the loss itself.
+            as in the published code. The memory then reads that loss twice.
+        counts: Where the periods are counted: over the whole "run", or in each "epoch" separately,
+            as published. With "epoch", steps after the last whole period of an epoch have no
+            update.
+        fires: Whether the update is at the "end" of a period (its last step), as in the published
+            image experiments, or at its "start", as in their language experiments.
+        meta_batches: Whether each meta batch is "drawn" from the whole split, or read in "passes"
+            over it, each in a new order, as published for images.
+        start: Initialisation of phi, see `meta_lr.methods.networks.network.begin`.
+        features: The inputs of the network; in the paper, only the loss.
 
     >>> from meta_lr.methods.networks.lstm import LSTM
     >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
@@ -132,12 +133,12 @@ class OnlineMLRSNet:
             )
         if self.meta_batches not in ("drawn", "passes"):
             raise ValueError(f"meta_batches is {self.meta_batches!r}; it is 'drawn' or 'passes'")
-        _ = self._learner  # refuses another start, or features that are not what the network reads
+        _ = self._learner  # refuses an unknown start, or features that do not fit the network
 
     @property
     def needs(self) -> Need:
-        """The run's length, a sandbox, and what features, trigger and estimator read."""
-        return self._needs  # asked at every step
+        """The run length, a sandbox, and the needs of features, trigger and estimator."""
+        return self._needs  # read at every step
 
     @cached_property
     def _needs(self) -> Need:
@@ -150,11 +151,11 @@ class OnlineMLRSNet:
 
     @cached_property
     def _learner(self) -> Learned:
-        """The network behind its features, at a gamma of 1; the present phi is passed in."""
+        """The network with its features and gamma = 1; the present phi is passed in."""
         return Learned(self.net, (self.net.init(0, self.start),), 1.0, features=self.features)
 
     def init(self) -> OnlineState:
-        """Return fresh phi and zero moments."""
+        """Return an initial phi and zero moments."""
         phi = self.net.init(derive(self.seed, "phi"), self.start)
         memory = self._learner.init().memory
         zeros = tuple(torch.zeros_like(weight) for weight in phi)
@@ -163,7 +164,7 @@ class OnlineMLRSNet:
         )
 
     def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
-        """Update phi if it is due, then return the rate for this loss."""
+        """Update phi if an update is due, then return the learning rate for this loss."""
         loss = view.loss_item()
         state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
         if state.gamma == 0.0:
@@ -177,7 +178,7 @@ class OnlineMLRSNet:
         return state.gamma * float(p), state._replace(memory=memory)
 
     def num_updates(self, steps: int, steps_per_epoch: int) -> int:
-        """Return how often phi is updated in a run of so many steps."""
+        """Return the number of updates of phi in a run of `steps` steps."""
         ahead = self.period - 1 if self.fires == "start" else 0
         if self.counts == "run":
             return (steps + ahead) // self.period
@@ -200,7 +201,7 @@ class OnlineMLRSNet:
         )
 
     def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
-        """Fix gamma, and refuse now what a look-ahead would refuse later, or never be noticed."""
+        """Set gamma, and raise now for settings that an unroll would refuse later or not notice."""
         if self.look_ahead > 1:
             rules.refuse_unsupported(view.sandbox.optimizer)
         if self._estimator.second_order:
@@ -225,7 +226,7 @@ class OnlineMLRSNet:
         with _meta_batch(view.sandbox, batch):
             weights = Final()(0, self.look_ahead)
             estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
-        if self.double_tick:  # with the old phi, which `state` still has
+        if self.double_tick:  # with the old phi, which is still in `state`
             state = state._replace(memory=self._output(view, state)[1])
         return self._adam(state, estimate.grads)
 
@@ -243,7 +244,7 @@ class OnlineMLRSNet:
 
 @contextmanager
 def _meta_batch(sandbox: Sandbox, index: int | None) -> Iterator[None]:
-    """Let meta losses read the index-th batch of passes over the split; None draws one, as ever."""
+    """Let meta losses use the index-th batch of passes over the split; None draws a random one."""
     if index is None:
         yield
         return
