@@ -37,7 +37,7 @@ class Curve(NamedTuple):
     """A baseline's meta loss along an inner problem, as logarithms at a few steps."""
 
     steps: tuple[int, ...]  # ascending, the first is 0
-    logs: tuple[float, ...]  # log of the meta loss after so many steps
+    logs: tuple[float, ...]  # log of the meta loss after these steps
 
     def at(self, step: int) -> float:
         """Return the logarithm at a step, by linear interpolation between the stored steps."""

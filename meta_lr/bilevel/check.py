@@ -34,7 +34,7 @@ class Row(NamedTuple):
     cost: float  # in plain training steps
 
 
-# The needs of all estimators together.
+# Everything that an estimator may read.
 _READS = Reads(Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS | Need.HORIZON)
 
 

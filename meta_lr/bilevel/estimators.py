@@ -112,7 +112,7 @@ class Unroll:
         about 4 K steps; memory for K graphs
 
     Raises:
-        ValueError: When called: an LSTM or the like runs in cuDNN (see `refuse_cudnn`).
+        ValueError: When called: a recurrent layer would run in cuDNN (see `refuse_cudnn`).
     """
 
     second_order: ClassVar[bool] = True
@@ -170,7 +170,7 @@ class Adjoint(_WalkedBack):
         about 4 K steps; memory for one graph, and K times weights, optimizer state and buffers
 
     Raises:
-        ValueError: When called: an LSTM or the like runs in cuDNN (see `refuse_cudnn`).
+        ValueError: When called: a recurrent layer would run in cuDNN (see `refuse_cudnn`).
     """
 
     second_order: ClassVar[bool] = True

@@ -20,7 +20,7 @@ MOST = 1024  # largest number of losses stored separately; more are added up
 class Earlier(NamedTuple):
     """The first losses since the last step, added up if there are many."""
 
-    total: float = 0.0  # of the finite ones
+    total: float = 0.0  # sum of the finite losses
     num_finite: int = 0
     num_seen: int = 0
 

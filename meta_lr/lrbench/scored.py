@@ -47,7 +47,7 @@ class Scored:
         return fingerprint_of(self.inner)
 
     def model(self) -> nn.Module:
-        """Return a fresh model of the inner task."""
+        """Return a new model of the inner task."""
         return self.inner.model()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

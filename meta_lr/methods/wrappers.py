@@ -22,7 +22,7 @@ class Wrapper:
 
     @property
     def needs(self) -> Need:
-        """What the inner controller reads."""
+        """The needs of the inner controller."""
         return self.inner.needs
 
     @property

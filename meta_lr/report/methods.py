@@ -80,7 +80,7 @@ def measure(group: Group, outcomes: Sequence[Outcome], metric: Metric, target: f
 
 
 def best_first(methods: Iterable[Method], metric: Metric) -> tuple[Method, ...]:
-    """Sort by the mean test value at the last weights; those without one follow, by val."""
+    """Sort by the mean test value at the last weights; methods without one follow, by val."""
     return tuple(sorted(methods, key=lambda method: _standing(method, metric)))
 
 

@@ -16,7 +16,7 @@ class Origin(Protocol):
 
     @property
     def commit(self) -> str | None:
-        """Commit of this package's code."""
+        """The commit of this package's code."""
         ...
 
     @property

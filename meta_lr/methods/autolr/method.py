@@ -42,7 +42,7 @@ class AutoLR:
     Update:
         rate = seed_rate, after a warm-up, for the share `explore` of the run. Then, every `period`
         steps, with u what the optimizer subtracts per unit of rate (momentum, preconditioning and
-        decay included): l(m) = mean loss over `batches` fresh batches at w - m rate u, for m in
+        decay included): l(m) = mean loss over `batches` new batches at w - m rate u, for m in
         `multiples`; a m^2 + b m + c by least squares. If a > 0 > b, R^2 >= least_r2 and, if given,
         the optimum's standard error over the batches is at most `most_error` of it:
         rate <- (1 - damping) rate + damping rate clip(-b / (2 a), 1 / trust, trust);

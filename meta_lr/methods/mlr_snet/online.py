@@ -45,7 +45,7 @@ class OnlineMLRSNet:
     """MLR-SNet: every T steps, update phi with the hypergradient of a K-step unroll.
 
     Update:
-        every T steps: w_K(phi) = K training steps from w at the rates of the network;
+        every T steps: w_K(phi) = K training steps from w with the network's learning rates;
         phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
         each step: rate = gamma p(phi, features of the loss, memory).
     Reference:

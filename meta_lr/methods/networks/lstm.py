@@ -30,7 +30,7 @@ from meta_lr.vectors import Tensors
 
 @dataclass(frozen=True)
 class LSTM:
-    """One recurrent step on the features `x` (in the paper the loss alone), then a sigmoid head.
+    """One recurrent step on the features `x` (in the paper only the loss), then a sigmoid head.
 
     Update:
         z = B_x relu(A_x x + a_x) + b_x + B_h relu(A_h h + a_h) + b_h, of size 4 hidden;
@@ -97,7 +97,7 @@ class LSTM:
         return shapes_of(self._layers)
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        """Return initial weights, by default U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
         return begin(self._layers, generator(seed, "lstm"), start)
 
     @property

@@ -78,7 +78,7 @@ class MLP:
         return shapes_of(self._layers)
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        """Return initial weights, by default U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
         return begin(self._layers, generator(seed, "mlp"), start)
 
     @property

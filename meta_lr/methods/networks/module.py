@@ -87,7 +87,7 @@ class ModuleNetwork:
         return tuple(tuple(p.shape) for p in self.module.parameters())
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return new initial weights, drawn by the submodules' `reset_parameters`.
+        """Return initial weights, drawn by the submodules' `reset_parameters`.
 
         Args:
             seed: Seed of the random numbers.
