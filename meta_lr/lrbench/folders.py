@@ -110,7 +110,7 @@ def _result(record: Record, folder: Path, ended: datetime) -> Result:
 
 
 def _is_single(record: Record) -> bool:
-    """Return whether a record is that of a single training run, not of a range test or a meta-training."""
+    """Return whether a record is that of a single run, not of a range test or a meta-training."""
     return not record.is_meta_training and record.header.get("command") != "range-test"
 
 
