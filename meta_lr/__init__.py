@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meta_lr.methods.knee import Knee
     from meta_lr.methods.mlr_snet.learned import Learned
     from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+    from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
     from meta_lr.methods.piecewise import Piecewise
     from meta_lr.methods.policies.change_on_plateau import ChangeOnPlateau
     from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
@@ -60,6 +61,7 @@ __all__ = [
     "Need",
     "OneCycle",
     "OnlineMLRSNet",
+    "PaperMLRSNet",
     "Piecewise",
     "Policy",
     "Sandbox",
@@ -100,6 +102,7 @@ _HOMES = {
     "Need": "protocol",
     "OneCycle": "methods.basic",
     "OnlineMLRSNet": "methods.mlr_snet.online",
+    "PaperMLRSNet": "methods.mlr_snet.paper",
     "PAL": "methods.autolr.pal",
     "Piecewise": "methods.piecewise",
     "Policy": "methods.policies.formula",

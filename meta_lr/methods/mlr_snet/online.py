@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,8 +19,6 @@ from meta_lr.methods.networks.network import Network, Start
 from meta_lr.optim import rules
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
-from meta_lr.tasks.base import Batch, Split
-from meta_lr.training.sandbox import Sandbox
 from meta_lr.vectors import Tensors
 
 
@@ -51,13 +47,10 @@ class OnlineMLRSNet:
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
     Deviations:
-        1. K may exceed 1. 2. The memory advances once per step; the published code advances it
-        twice at an update (`double_tick`). 3. Weight decay on phi is coupled L2, as published.
-        4. Meta data and training data are disjoint; in the published experiments nearly all meta
-        data are also training data (a task's `meta_overlap`). 5. Steps are counted over the whole
-        run; the published count restarts at each epoch (`counts`, `fires`). 6. Each update draws a
-        new meta batch; the published image experiments read the meta batches in passes over the
-        split (`meta_batches`). 7. Features other than the raw loss are additions.
+        1. K may exceed 1. 2. The memory advances once per step. 3. Weight decay on phi is coupled
+        L2, as published. 4. Meta data and training data are disjoint. 5. Steps are counted over the
+        whole run. 6. Each update draws a new meta batch. 7. Features other than the raw loss are
+        additions. `PaperMLRSNet` removes deviations 2, 5 and 6; a task's `meta_overlap` removes 4.
     Cost:
         per update the cost of the estimator: one step on a meta batch for K = 1, about 4 K steps
         for K > 1; one pass of the network per step.
@@ -73,15 +66,6 @@ class OnlineMLRSNet:
         snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
             paper keeps phi after epochs 1, 100 and 200 of 200.
         estimator: Hypergradient estimator; None is `ClosedForm` for K = 1, `Unroll` for K > 1.
-        double_tick: Whether an update first advances the memory on its own loss, with the old phi,
-            as in the published code. The memory then reads that loss twice.
-        counts: Where the periods are counted: over the whole "run", or in each "epoch" separately,
-            as published. With "epoch", steps after the last whole period of an epoch have no
-            update.
-        fires: Whether the update is at the "end" of a period (its last step), as in the published
-            image experiments, or at its "start", as in their language experiments.
-        meta_batches: Whether each meta batch is "drawn" from the whole split, or read in "passes"
-            over it, each in a new order, as published for images.
         start: Initialisation of phi, see `meta_lr.methods.networks.network.begin`.
         features: The inputs of the network; in the paper, only the loss.
 
@@ -99,10 +83,6 @@ class OnlineMLRSNet:
     seed: int = 0
     snapshots: tuple[float, ...] = (0.1, 0.5, 1.0)
     estimator: Estimator | None = None
-    double_tick: bool = False
-    counts: Literal["run", "epoch"] = "run"
-    fires: Literal["end", "start"] = "end"
-    meta_batches: Literal["drawn", "passes"] = "drawn"
     start: Start = "linear"
     features: Features = RAW
 
@@ -126,24 +106,16 @@ class OnlineMLRSNet:
         refuse_useless(self.gamma)
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
-        if self.counts not in ("run", "epoch") or self.fires not in ("end", "start"):
-            raise ValueError(
-                f"OnlineMLRSNet got counts={self.counts!r}, fires={self.fires!r}; "
-                "counts is 'run' or 'epoch', fires is 'end' or 'start'"
-            )
-        if self.meta_batches not in ("drawn", "passes"):
-            raise ValueError(f"meta_batches is {self.meta_batches!r}; it is 'drawn' or 'passes'")
         _ = self._learner  # refuses an unknown start, or features that do not fit the network
 
     @property
     def needs(self) -> Need:
-        """The run length, a sandbox, and the needs of features, trigger and estimator."""
+        """The run length, a sandbox, and the needs of features and estimator."""
         return self._needs  # read at every step
 
     @cached_property
     def _needs(self) -> Need:
-        trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
-        return Need.META | Need.HORIZON | trigger | self.features.needs | self._estimator.needs
+        return Need.META | Need.HORIZON | self.features.needs | self._estimator.needs
 
     @property
     def _estimator(self) -> Estimator:
@@ -179,12 +151,7 @@ class OnlineMLRSNet:
 
     def num_updates(self, steps: int, steps_per_epoch: int) -> int:
         """Return the number of updates of phi in a run of `steps` steps."""
-        ahead = self.period - 1 if self.fires == "start" else 0
-        if self.counts == "run":
-            return (steps + ahead) // self.period
-        epochs, rest = divmod(steps, steps_per_epoch)
-        each = (steps_per_epoch + ahead) // self.period
-        return epochs * each + (rest + ahead) // self.period
+        return steps // self.period
 
     def export(self, state: OnlineState, *, family: str = "") -> Learned:
         """Return the network that was learned, one stage per snapshot."""
@@ -206,28 +173,17 @@ class OnlineMLRSNet:
             rules.refuse_unsupported(view.sandbox.optimizer)
         if self._estimator.second_order:
             refuse_cudnn(view.sandbox.model)
-        if (self.counts, self.fires) == ("epoch", "end") and view.steps_per_epoch < self.period:
-            raise ValueError(
-                f"the network would never be updated: period={self.period} is longer than an epoch "
-                f"of {view.steps_per_epoch} steps, and counts='epoch' begins anew in each; make "
-                "period smaller, or choose counts='run'"
-            )
         gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
         return state._replace(gamma=gamma)
 
     def _is_due(self, view: StepView) -> bool:
-        step = view.step % view.steps_per_epoch if self.counts == "epoch" else view.step
-        return step % self.period == (self.period - 1 if self.fires == "end" else 0)
+        return view.step % self.period == self.period - 1
 
     def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
         phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
         learner = replace(self._learner, stages=(phi,), gamma=state.gamma)
-        batch = None if self.meta_batches == "drawn" else int(state.updates)
-        with _meta_batch(view.sandbox, batch):
-            weights = Final()(0, self.look_ahead)
-            estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
-        if self.double_tick:  # with the old phi, which is still in `state`
-            state = state._replace(memory=self._output(view, state)[1])
+        weights = Final()(0, self.look_ahead)
+        estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
         return self._adam(state, estimate.grads)
 
     def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
@@ -240,21 +196,3 @@ class OnlineMLRSNet:
         return state._replace(
             phi=tuple(phi), means=means, squares=squares, updates=state.updates + 1
         )
-
-
-@contextmanager
-def _meta_batch(sandbox: Sandbox, index: int | None) -> Iterator[None]:
-    """Let meta losses use the index-th batch of passes over the split; None draws a random one."""
-    if index is None:
-        yield
-        return
-    own = sandbox.batch
-
-    def batch(split: Split, step: int, draw: int | None) -> Batch:
-        return own(split, index, None) if split == "meta" else own(split, step, draw)
-
-    sandbox.batch = batch
-    try:
-        yield
-    finally:
-        sandbox.batch = own
