@@ -127,7 +127,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `meta-lr --help` need not wait for torch."""
+    """Import a public name when it is first used, so `meta-lr --help` does not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'meta_lr' has no attribute {name!r}")
     with explained():
@@ -148,5 +148,5 @@ def list_methods() -> dict[str, str]:
 
 
 def __dir__() -> list[str]:
-    """List the public names before they are used."""
+    """List the public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""MLR-SNet, online: the network learns along the one run that it steers."""
+"""Online MLR-SNet: the network is meta-trained during the one run that it controls."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from meta_lr.vectors import Tensors
 
 
 class OnlineState(NamedTuple):
-    """All that the method changes: phi, Adam's moments, the memory, and what it has kept."""
+    """The state of the method: phi, Adam's moments, the memory, and the stored snapshots."""
 
     phi: Tensors
     means: Tensors  # Adam's first moments, shaped like phi
     squares: Tensors  # Adam's second moments
-    updates: Tensor  # () number of updates of phi
-    memory: Tensors  # the network's, then the features'
+    updates: Tensor  # number of updates of phi, ()
+    memory: Tensors  # of the network, then of the features
     gamma: float  # 0.0 before the first step
     snapshots: tuple[Tensors, ...]
     low: float  # smallest and largest loss seen
@@ -38,36 +38,36 @@ class OnlineState(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineMLRSNet:
-    """MLR-SNet: each T-th step, phi descends the meta loss after a look-ahead of K steps.
+    """MLR-SNet: every T steps, update phi with the hypergradient of a K-step unroll.
 
     Update:
-        every T steps: w_K(phi) = K training steps from w at the rates of the network;
+        every T steps: w_K(phi) = K training steps from w with the network's learning rates;
         phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
         each step: rate = gamma p(phi, features of the loss, memory).
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
     Deviations:
         1. K may exceed 1. 2. The memory advances once per step. 3. Weight decay on phi is coupled
-        L2, as published. 4. Meta data are disjoint from the training data. 5. Steps are counted
-        over the whole run. 6. Each update draws its meta batch anew. 7. Features other than the raw
-        loss are ours. `PaperMLRSNet` takes 2, 5 and 6 back, a task's `meta_overlap` 4.
+        L2, as published. 4. Meta data and training data are disjoint. 5. Steps are counted over the
+        whole run. 6. Each update draws a new meta batch. 7. Features other than the raw loss are
+        additions. `PaperMLRSNet` removes deviations 2, 5 and 6; a task's `meta_overlap` removes 4.
     Cost:
-        per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
-        K > 1; the network's pass each step.
+        per update the cost of the estimator: one step on a meta batch for K = 1, about 4 K steps
+        for K > 1; one pass of the network per step.
 
     Args:
         net: The network.
-        gamma: The rate at full output, or a formula for it.
+        gamma: The learning rate at full output, or a formula for it.
         period: T, in steps; the paper's 300 is about one epoch of CIFAR-10.
-        look_ahead: K, in steps.
-        meta_lr: Rate of Adam on phi.
+        look_ahead: K, the unroll length in steps.
+        meta_lr: Learning rate of Adam on phi.
         meta_weight_decay: L2 decay of phi.
-        seed: Of phi's first values.
+        seed: Seed of phi's initial values.
         snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
-            paper keeps those after epochs 1, 100 and 200 of 200.
-        estimator: Of the meta-gradient; None is `ClosedForm` for K = 1, `Unroll` for more.
-        start: Of phi's first values, see `meta_lr.methods.networks.network.begin`.
-        features: What the network reads of the loss history; the paper's one is the loss itself.
+            paper keeps phi after epochs 1, 100 and 200 of 200.
+        estimator: Hypergradient estimator; None is `ClosedForm` for K = 1, `Unroll` for K > 1.
+        start: Initialisation of phi, see `meta_lr.methods.networks.network.begin`.
+        features: The inputs of the network; in the paper, only the loss.
 
     >>> from meta_lr.methods.networks.lstm import LSTM
     >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
@@ -106,12 +106,12 @@ class OnlineMLRSNet:
         refuse_useless(self.gamma)
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
-        _ = self._learner  # refuses another start, or features that are not what the network reads
+        _ = self._learner  # refuses an unknown start, or features that do not fit the network
 
     @property
     def needs(self) -> Need:
-        """The run's length, a sandbox, and what features and estimator read."""
-        return self._needs  # asked at every step
+        """The run length, a sandbox, and the needs of features and estimator."""
+        return self._needs  # read at every step
 
     @cached_property
     def _needs(self) -> Need:
@@ -123,11 +123,11 @@ class OnlineMLRSNet:
 
     @cached_property
     def _learner(self) -> Learned:
-        """The network behind its features, at a gamma of 1; the present phi is passed in."""
+        """The network with its features and gamma = 1; the present phi is passed in."""
         return Learned(self.net, (self.net.init(0, self.start),), 1.0, features=self.features)
 
     def init(self) -> OnlineState:
-        """Return fresh phi and zero moments."""
+        """Return an initial phi and zero moments."""
         phi = self.net.init(derive(self.seed, "phi"), self.start)
         memory = self._learner.init().memory
         zeros = tuple(torch.zeros_like(weight) for weight in phi)
@@ -136,7 +136,7 @@ class OnlineMLRSNet:
         )
 
     def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
-        """Update phi if it is due, then return the rate for this loss."""
+        """Update phi if an update is due, then return the learning rate for this loss."""
         loss = view.loss_item()
         state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
         if state.gamma == 0.0:
@@ -150,7 +150,7 @@ class OnlineMLRSNet:
         return state.gamma * float(p), state._replace(memory=memory)
 
     def num_updates(self, steps: int, steps_per_epoch: int) -> int:
-        """Return how often phi is updated in a run of so many steps."""
+        """Return the number of updates of phi in a run of `steps` steps."""
         return steps // self.period
 
     def export(self, state: OnlineState, *, family: str = "") -> Learned:
@@ -168,7 +168,7 @@ class OnlineMLRSNet:
         )
 
     def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
-        """Fix gamma, and refuse now what a look-ahead would refuse later, or never be noticed."""
+        """Set gamma, and raise now for settings that an unroll would refuse later or not notice."""
         if self.look_ahead > 1:
             rules.refuse_unsupported(view.sandbox.optimizer)
         if self._estimator.second_order:

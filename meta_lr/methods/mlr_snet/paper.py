@@ -1,4 +1,4 @@
-"""MLR-SNet as its authors' code trains it, quirk by quirk."""
+"""MLR-SNet with the training procedure of its authors' code, including its special details."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ _FORMULA = InitialLossGamma(num_classes=10)
 
 @dataclass(frozen=True)
 class PaperMLRSNet(OnlineMLRSNet):
-    """MLR-SNet with the quirks of its authors' code, each an option.
+    """MLR-SNet with the special details of its authors' code, each as an option.
 
     Update:
         as `OnlineMLRSNet`, with K = 1
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546, and its published code
     Deviations:
-        Meta data overlap the training data only where the task says so (`meta_overlap`), as nearly
-        all of them do as published.
+        Meta data overlap the training data only if the task's `meta_overlap` is set; in the
+        published experiments nearly all of them do.
     Cost:
-        per update one step on a meta batch; the network's pass each step
+        per update one step on a meta batch; one pass of the network per step
 
     Args:
         net: See `OnlineMLRSNet`.
-        gamma: See `OnlineMLRSNet`; published is `InitialLossGamma` of the number of classes.
-        period: T, in steps; the authors' 300 is once in each of their epochs of 383.
+        gamma: See `OnlineMLRSNet`; as published, `InitialLossGamma` with the number of classes.
+        period: T, in steps; the authors' 300 gives one update in each of their epochs of 383 steps.
         look_ahead: See `OnlineMLRSNet`.
         meta_lr: See `OnlineMLRSNet`.
         meta_weight_decay: See `OnlineMLRSNet`.
         seed: See `OnlineMLRSNet`.
-        snapshots: See `OnlineMLRSNet`; published are epochs 1, 100 and 200 of 200.
+        snapshots: See `OnlineMLRSNet`; as published, after epochs 1, 100 and 200 of 200.
         estimator: See `OnlineMLRSNet`.
         start: See `OnlineMLRSNet`.
         features: See `OnlineMLRSNet`.
-        double_tick: Whether an update first advances the memory on its own loss, with the old phi:
-            the memory then reads that loss twice.
-        counts: What the steps of a period are counted in: each "epoch" anew, as published, or the
-            whole "run". What an epoch has beyond its last whole period is without an update.
-        fires: Whether the update is at the "end" of a period, its last step, as in the published
-            image experiments, or at its "start", as in those on language.
-        meta_batches: Whether the meta batches come in "passes" over the split, each in a new order,
-            as published, or each is "drawn" from the whole split.
+        double_tick: Whether an update first advances the memory on its own loss, with the old phi.
+            The memory then reads that loss twice.
+        counts: Where the periods are counted: in each "epoch" separately, as published, or over the
+            whole "run". With "epoch", steps after the last whole period of an epoch have no
+            update.
+        fires: Whether the update is at the "end" of a period (its last step), as in the published
+            image experiments, or at its "start", as in their language experiments.
+        meta_batches: Whether the meta batches are read in "passes" over the split, each in a new
+            order, as published, or each one is "drawn" from the whole split.
 
     Raises:
         ValueError: An option is out of range.
@@ -84,7 +85,7 @@ class PaperMLRSNet(OnlineMLRSNet):
         return trigger | super()._needs
 
     def num_updates(self, steps: int, steps_per_epoch: int) -> int:
-        """Return how often phi is updated in a run of so many steps."""
+        """Return the number of updates of phi in a run of `steps` steps."""
         ahead = self.period - 1 if self.fires == "start" else 0
         if self.counts == "run":
             return (steps + ahead) // self.period
@@ -116,7 +117,7 @@ class PaperMLRSNet(OnlineMLRSNet):
 
 @contextmanager
 def _in_passes(sandbox: Sandbox, index: int) -> Iterator[None]:
-    """Let meta losses read the index-th batch of passes over the split."""
+    """Let meta losses use the index-th batch of passes over the split."""
     own = sandbox.batch
 
     def batch(split: Split, step: int, draw: int | None) -> Batch:

@@ -1,4 +1,4 @@
-"""Scheduler networks: an MLP, MLR-SNet's LSTM, and torch modules of one's own."""
+"""Scheduler networks: an MLP, MLR-SNet's LSTM, and user-defined torch modules."""
 
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP

@@ -1,4 +1,4 @@
-"""A torch module of one's own as a scheduler network."""
+"""A user-defined torch module as a scheduler network."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from meta_lr.vectors import Tensors
 class ModuleNetwork:
     """A torch module that maps the features (inputs,) to (outputs,), without memory.
 
-    A checkpoint of it holds the weights and the text of the module, not its code: it is loaded with
-    the same network as `net=`.
+    Its checkpoint holds the weights and the printed form of the module, but not its code. To load
+    the checkpoint, pass the same network as `net=`.
 
     Args:
-        module: Each of its parameters belongs to a part that has `reset_parameters`, as torch's
-            layers do; it has no buffers. The module itself is not changed.
+        module: The module. Each of its parameters belongs to a submodule with a method
+            `reset_parameters`, as in torch's layers; it has no buffers. It is not changed.
         inputs: Number of features.
-        outputs: Numbers that it returns; a learned schedule of the loss has 1.
-        floor: Least output; see `MLP`.
+        outputs: Number of outputs; a learned schedule of the loss has 1.
+        floor: Smallest output; see `MLP`.
 
     Raises:
         ValueError: The module does not fit, or an option is out of range.
@@ -67,7 +67,7 @@ class ModuleNetwork:
             )
 
     def _tried(self) -> Any:
-        """Return what the module gives for zeros."""
+        """Return the output of the module for zeros."""
         try:
             with torch.no_grad():
                 return self.module(torch.zeros(self.inputs))
@@ -78,7 +78,7 @@ class ModuleNetwork:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of the module's parameters."""
+        """The names of the module's parameters."""
         return tuple(name for name, _ in self.module.named_parameters())
 
     @property
@@ -87,14 +87,14 @@ class ModuleNetwork:
         return tuple(tuple(p.shape) for p in self.module.parameters())
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return fresh weights, as the parts' `reset_parameters` draws them.
+        """Return initial weights, drawn by the submodules' `reset_parameters`.
 
         Args:
-            seed: Of the draws.
-            start: "linear", or "zero", where those of the last part are zero.
+            seed: Seed of the random numbers.
+            start: "linear", or "zero"; with "zero" the weights of the last submodule are zero.
 
         Raises:
-            ValueError: It is another start.
+            ValueError: `start` has another value.
         """
         if start not in ("linear", "zero"):
             raise ValueError(f"start is {start!r}; a torch module takes 'linear' or 'zero'")
@@ -109,7 +109,7 @@ class ModuleNetwork:
         return tuple(p.detach() for p in module.parameters())
 
     def memory(self) -> Tensors:
-        """Return (): there is none."""
+        """Return (): the network has no memory."""
         return ()
 
     def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
@@ -118,7 +118,7 @@ class ModuleNetwork:
         return output(z, self.floor).squeeze(), memory
 
     def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return what the module gives (outputs,) for the features (inputs,), and ()."""
+        """Return the module's outputs (outputs,) for the features (inputs,), and ()."""
         named = dict(zip(self.names, weights, strict=True))
         return functional_call(self.module, named, (x.reshape(self.inputs).to(weights[0]),)), memory
 
@@ -142,7 +142,7 @@ class ModuleNetwork:
 
 
 def _refuse_unusable(module: nn.Module) -> None:
-    """Raise a ValueError for a module that is no pure function of weights that can be drawn."""
+    """Raise a ValueError unless the module is a pure function of weights that can be redrawn."""
     if not isinstance(module, nn.Module) or not list(module.parameters()):
         raise ValueError(f"ModuleNetwork got {type(module).__name__}; a torch module is needed")
     if list(module.buffers()):
