@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meta_lr.methods.networks.feed_forward import FeedForward
 from meta_lr.methods.networks.network import (
-    Folded,
     FoldedScores,
     Layers,
     Shapes,
     Start,
     begin,
     is_whole,
-    output,
-    raised,
     refuse_options,
     shapes_of,
 )
@@ -28,7 +26,7 @@ from meta_lr.vectors import Tensors
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(FeedForward):
     """ReLU layers on the features x, then a sigmoid: p = sigmoid(W_n relu(... relu(W_1 x + b_1))).
 
     With a floor above 0, p = floor^(1 - sigmoid(...)). With the loss as its only input it is the
@@ -85,15 +83,6 @@ class MLP:
     def _layers(self) -> Layers:
         return list(zip((*self.hidden, self.outputs), (self.inputs, *self.hidden), strict=True))
 
-    def memory(self) -> Tensors:
-        """Return (): the network has no memory."""
-        return ()
-
-    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () for the features (inputs,), and ()."""
-        z, memory = self.scores(weights, x, memory)
-        return output(z, self.floor).squeeze(), memory
-
     def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
         """Return the values of the last layer (outputs,) for the features (inputs,), and ()."""
         act = torch.relu if self.activation == "relu" else torch.tanh
@@ -101,15 +90,6 @@ class MLP:
         for layer in range(len(self.hidden)):
             x = act(weights[2 * layer] @ x + weights[2 * layer + 1])
         return weights[-2] @ x + weights[-1], memory
-
-    def fold(self, weights: Tensors) -> Folded:
-        """Return the same function in NumPy."""
-        scores = self.fold_scores(weights)
-
-        def perceptron(x: Any, memory: Tensors) -> float:
-            return float(1 / (1 + np.exp(-scores(x, memory)))[0])
-
-        return raised(perceptron, self.floor)
 
     def fold_scores(self, weights: Tensors) -> FoldedScores:
         """Return `scores` in NumPy."""

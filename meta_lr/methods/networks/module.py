@@ -11,14 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from meta_lr.methods.networks.feed_forward import FeedForward
 from meta_lr.methods.networks.network import (
-    Folded,
     FoldedScores,
     Shapes,
     Start,
     is_whole,
-    output,
-    raised,
     refuse_options,
 )
 from meta_lr.seeds import derive
@@ -26,7 +24,7 @@ from meta_lr.vectors import Tensors
 
 
 @dataclass(frozen=True)
-class ModuleNetwork:
+class ModuleNetwork(FeedForward):
     """A torch module that maps the features (inputs,) to (outputs,), without memory.
 
     Its checkpoint holds the weights and the printed form of the module, but not its code. To load
@@ -108,28 +106,10 @@ class ModuleNetwork:
             nn.init.zeros_(p)
         return tuple(p.detach() for p in module.parameters())
 
-    def memory(self) -> Tensors:
-        """Return (): the network has no memory."""
-        return ()
-
-    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () for the features (inputs,), and ()."""
-        z, memory = self.scores(weights, x, memory)
-        return output(z, self.floor).squeeze(), memory
-
     def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
         """Return the module's outputs (outputs,) for the features (inputs,), and ()."""
         named = dict(zip(self.names, weights, strict=True))
         return functional_call(self.module, named, (x.reshape(self.inputs).to(weights[0]),)), memory
-
-    def fold(self, weights: Tensors) -> Folded:
-        """Return the same function of numbers."""
-        scores = self.fold_scores(weights)
-
-        def module(x: Any, memory: Tensors) -> float:
-            return float(1 / (1 + np.exp(-scores(x, memory)))[0])
-
-        return raised(module, self.floor)
 
     def fold_scores(self, weights: Tensors) -> FoldedScores:
         """Return `scores` of numbers."""
