@@ -1,1 +1,1 @@
-"""Speed, as ratios of two things measured side by side in one run."""
+"""Benchmarks of speed: ratios of two things that are measured side by side in one run."""

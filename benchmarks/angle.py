@@ -1,12 +1,12 @@
-"""A training step after which the angle of the path is taken, against one without, in CPU time.
+"""CPU time of a training step that also measures the angle of the path, against a plain step.
 
     python -m benchmarks.angle [--seconds 20]
 
-Prints time per step as a ratio: median over rounds, with its 95 % bootstrap interval. A round is
-128 of the training loop's own steps, after each of which the angle is followed; the record is left
-out. In windows of one step each step has an angle; in those of 64, as published, most only add to a
-mean. First, what the angle keeps and what the process takes for it at most, in copies of the
-parameters.
+Prints the time per step as a ratio: median over rounds, with its 95 % bootstrap confidence
+interval. A round is 128 of the training loop's own steps. The angle is updated after each of them.
+The record is left out. With windows of one step, each step has an angle. With windows of 64 steps,
+as published, most steps only add to a mean. Before these ratios, it prints the memory that the
+angle keeps and the most that the process takes for it, in copies of the parameters.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from meta_lr.training.angle import RunningAngle
 WINDOWS = (64, 1)
 STEPS = 128  # of a round
 MEGABYTE = 2**20
-SIZE = 50 * MEGABYTE  # bytes of parameters, so that what the process does besides is small
+SIZE = 50 * MEGABYTE  # bytes of parameters; large, so that the rest of the process is small
 
 
 def one_round(task: Task, every: int) -> float:
-    """Return the time of a step with the angle, in steps without."""
+    """Return the time of a step with the angle, in units of a step without."""
     run = stepper(task, Constant(0.01), STEPS)
     angle, plain, passes = RunningAngle(every), 0.0, 0.0
     for step in range(STEPS):
@@ -48,7 +48,7 @@ def one_round(task: Task, every: int) -> float:
 
 
 def compare(name: str, task: Task, budget: float) -> None:
-    """Print a row for each window, from as many rounds as there is CPU time for."""
+    """Print a row for each window, from as many rounds as the CPU time allows."""
     for every in WINDOWS:
         found = rounds_within(budget, partial(one_round, task, every))
         text = f"angle in windows of {every} / none, {name}"
@@ -56,7 +56,7 @@ def compare(name: str, task: Task, budget: float) -> None:
 
 
 def path(params: list[Tensor], every: int) -> RunningAngle:
-    """Return the angle after four windows of random moves of the parameters, made in place."""
+    """Return the angle after four windows in which the parameters change in place."""
     angle = RunningAngle(every)
     for _ in range(4 * every):
         for p in params:
@@ -71,13 +71,13 @@ def parameters() -> list[Tensor]:
 
 
 def held(angle: RunningAngle) -> float:
-    """Return what the angle keeps between two steps, in copies of the parameters."""
+    """Return the memory of the angle between two steps, in copies of the parameters."""
     return sum(v.numel() * v.element_size() for vector in angle.trail for v in vector) / SIZE
 
 
 def memory() -> None:
     params = parameters()
-    path([torch.randn(9)], 2)  # loads what a first angle loads
+    path([torch.randn(9)], 2)  # loads the code that a first angle loads
     idle = peak_of(lambda: None)
     kept: list[RunningAngle] = []
     taken = peak_of(lambda: kept.append(path(params, 2))) - idle

@@ -1,12 +1,13 @@
-"""What AutoLR's fits add to a run, in CPU time, beside what is counted for them.
+"""CPU time that AutoLR's fits add to a run, beside the cost that is counted for them.
 
     python -m benchmarks.autolr [--seconds 20]
 
-Prints the time of a run as a ratio to that of one without fits: median over rounds, with its 95 %
-bootstrap interval. A round is 128 of the training loop's own steps in the explore phase; with u the
-mean time of a step with a fit in those without, the ratio is ((M - 1) + u) / M. K batches at P
-multiples of the rate each M steps are counted as K P / (3 M) of the run, by which the aim is set: a
-forward pass as a third of a step.
+Prints the time of a run as a ratio to the time of a run without fits: median over rounds, with its
+95 % bootstrap confidence interval. A round is 128 of the training loop's own steps in the explore
+phase. Let u be the mean time of a step with a fit, in units of a step without. Then the ratio is
+((M - 1) + u) / M. A fit uses K batches at P multiples of the learning rate, and there is one fit
+every M steps. Its counted cost is K P / (3 M) of the run, because a forward pass counts as a third
+of a step. The aim follows from this cost.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ CASES = ((10, 100), (10, 25), (1, 4))  # K, M
 
 
 def one_round(task: Task, batches: int) -> float:
-    """Return the time of a step with a fit, in steps without."""
+    """Return the time of a step with a fit, in units of a step without."""
     method = AutoLR(0.01, explore=1.0, batches=batches, period=16)
     run = stepper(task, method, STEPS)
     took: dict[bool, list[float]] = {True: [], False: []}
@@ -39,7 +40,7 @@ def one_round(task: Task, batches: int) -> float:
 
 
 def compare(name: str, task: Task, budget: float) -> None:
-    """Print a row for each case, from as many rounds as there is CPU time for."""
+    """Print a row for each case, from as many rounds as the CPU time allows."""
     for batches, period in CASES:
         found = rounds_within(budget, partial(one_round, task, batches))
         ratios = [1 + (fit - 1) / period for fit in found]

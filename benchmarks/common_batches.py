@@ -1,11 +1,12 @@
-"""How well a trial tells two rates apart, if both see the same batches or each its own.
+"""How well trials distinguish two learning rates, with common batches or with separate batches.
 
     python -m benchmarks.common_batches
 
-A run of LeNet on digits with wrong labels, as in docs/results. Where a stage might begin, pairs
-of trials at a rate and at twice that rate, held for forty steps, and then the loss over eight
-batches, as long and as many as in AutoLRS. What counts is the difference between the two, so its
-spread over the pairs is the noise of a search.
+The run is LeNet on digits with wrong labels, as in docs/results. At steps where a stage could
+begin, it runs pairs of trials: one with a learning rate and one with twice that learning rate. A
+trial holds its learning rate for forty steps and then measures the loss over eight batches, as in
+AutoLRS. A search uses the difference between the two losses, so the spread of this difference over
+the pairs is the noise of the search.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STEPS, BATCHES = 40, 8
 
 @dataclass(frozen=True)
 class Pairs:
-    """A constant rate; at some steps, pairs of trials, whose differences are noted."""
+    """A constant learning rate; at some steps it runs pairs of trials and notes the differences."""
 
     rate: float
     at: Sequence[int]
@@ -51,7 +52,7 @@ class Pairs:
         return self.rate, state
 
     def _loss(self, view: StepView, rate: float, which: int) -> float:
-        """Return the mean loss after a trial on the batches of that number."""
+        """Return the mean loss after a trial on the batches with that number."""
         with view.sandbox.trial(which * (STEPS + BATCHES)) as trial:
             for _ in range(STEPS):
                 trial.step(rate)
@@ -59,7 +60,7 @@ class Pairs:
 
 
 def differences(task: Task, rate: float, at: Sequence[int], count: int) -> dict[int, list[Any]]:
-    """Return the differences of all pairs by the step at which they began."""
+    """Return the differences of all pairs, by the step at which they began."""
     rows: list[Any] = []
     make = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
     train(task, make, Pairs(rate, at, count), total_steps=max(at) + 1, listener=rows.append)

@@ -1,13 +1,14 @@
-"""When a run of AutoDrop dropped its rate, and how noisy its angle was: what its controls need.
+"""Find the drops and the angle's noise in AutoDrop's runs; its controls need these numbers.
 
     python -m benchmarks.drops runs/train
 
-Reads the runs of `lr=autodrop`, without noise, at or below the folder; they have to record each
-step's rate (`record.every=1`) and, with `record.angle=true` and `record.angle_every` equal to
-`lr.k`, the angle. Of each it prints two overrides: `lr.noise=`, for a twin that is fed noise, and
-`lr.l=[...]`, for `lr=nstep` to drop at the same steps. The noise is that of the windows between two
-drops, where the rate is constant: the root mean square of an angle's difference from the one
-before, over the root of two, so that neither a trend nor another rate counts as noise.
+Reads the runs of `lr=autodrop`, without noise, at or below the folder. They must record the
+learning rate of each step (`record.every=1`). They must also record the angle, with
+`record.angle=true` and `record.angle_every` equal to `lr.k`. For each run it prints two overrides.
+`lr.noise=` is for a twin that uses random angles, and `lr.l=[...]` is for `lr=nstep` to drop at the
+same steps. The noise is measured in the windows between two drops, where the learning rate is
+constant. It is the root mean square of the difference between consecutive angles, divided by the
+root of two. So neither a trend nor a change of the learning rate counts as noise.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from meta_lr.records.reader import Record, read_record
 
 
 def drops_of(record: Record) -> list[int]:
-    """Return the steps whose rate is lower than that of the step before."""
+    """Return the steps whose learning rate is lower than that of the step before."""
     return [b["step"] for a, b in pairwise(record.steps) if b["lr"] < a["lr"]]
 
 
@@ -32,8 +33,8 @@ def noise_of(angles: Mapping[int, float], drops: Sequence[int]) -> float:
     """Return the standard deviation of the angle, in degrees, between drops.
 
     Args:
-        angles: By the number of steps after which they were taken.
-        drops: The first step at each new rate, which that angle decided.
+        angles: The angles, by the number of steps after which they were measured.
+        drops: The first step at each new learning rate, which the angle at that number decided.
 
     >>> round(noise_of({2: 30.0, 4: 34.0, 6: 30.0, 8: 90.0, 10: 94.0}, [6]), 3)
     2.828
@@ -48,7 +49,7 @@ def noise_of(angles: Mapping[int, float], drops: Sequence[int]) -> float:
 
 
 def missing(record: Record) -> str:
-    """Return what the record of a run lacks to be described, "" if it lacks nothing."""
+    """Return what is missing in the record of a run, "" if nothing is missing."""
     steps = [row["step"] for row in record.steps]
     if steps != list(range(len(steps))):
         return "the rate of each step: set record.every=1"
@@ -63,7 +64,7 @@ def missing(record: Record) -> str:
 
 
 def described(record: Record) -> str:
-    """Return the lines about a run that has dropped its rate."""
+    """Return the lines about a run that has dropped its learning rate."""
     drops = drops_of(record)
     angles = {row["step"]: row["angle"] for row in record.angles}
     windows = drops[-1] / record.header["config"]["lr"]["k"] / len(drops)

@@ -1,10 +1,11 @@
-"""How many of AutoLR's fits are accepted on a noisy quadratic, and how wrong these are.
+"""How many of AutoLR's fits are accepted on a noisy quadratic, and how large their errors are.
 
     python -m benchmarks.fits
 
-The minimiser along a step is known there: (H e)'u / (u'Hu), with e the way from the optimum and u
-what the optimizer subtracts per unit of rate. A fit each second step of three runs of 100, of SGD
-with momentum 0.9, by the batches of a fit and the largest error of its optimum that is accepted.
+On a quadratic, the minimiser along a step is known: (H e)'u / (u'Hu). Here e is the vector from the
+optimum to the weights, and u is what the optimizer subtracts per unit of learning rate. There are
+three runs of 100 steps of SGD with momentum 0.9, with a fit every second step. The table shows the
+results by the batches of a fit and by the largest error of its optimum that is accepted.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from meta_lr.training.loop import train
 
 @dataclass(frozen=True)
 class Watched(AutoLR):
-    """AutoLR on a quadratic, which notes the known minimiser before each fit."""
+    """AutoLR on a quadratic; it notes the known minimiser before each fit."""
 
     task: Quadratic = field(default_factory=Quadratic)
 
@@ -54,7 +55,7 @@ def main() -> None:
 
 
 def wrong(noise: float, batches: int, most: float | None) -> tuple[list[float], int]:
-    """Return how far off each accepted optimum is, as a share, and how many fits there were."""
+    """Return the relative error of each accepted optimum, and the number of fits."""
     rows: list[Any] = []
     make = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
     options = {"explore": 0.0, "period": 2, "batches": batches, "most_error": most}

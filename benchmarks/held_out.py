@@ -1,16 +1,17 @@
-"""Checkpoints on inner problems that no meta-training saw, beside a cosine at its best peaks.
+"""Evaluate checkpoints on inner problems outside meta-training, beside a cosine at its best peaks.
 
     python -m benchmarks.held_out es=ck/es-0,ck/es-1,ck/es-2 k1=ck/k1-0,ck/k1-1,ck/k1-2 ...
         [--family digits_long] [--problems 20] [--seeds 3] [--figure out.svg] [--markdown]
 
-A way to the meta-gradient is a name with the checkpoints of its meta-training seeds; a bare folder
-is a way of one seed. The measure is the mean over problems of the log of the final `val` loss
-(nats; lower is better), the seeds of each problem averaged first. Differences are from the cosine
-at one tuned peak, paired by problem, a way's seeds averaged first; their 95 % intervals are over
-problems. That peak is the best of eight on 16 problems of the training family; the oracle takes the
-best of the eight on each problem itself, a bound that nobody reaches without trying all of them.
+A "way" is a way to compute the hypergradient: a name with the checkpoints of its meta-training
+seeds. A folder without a name is a way with one seed. The measure is the log of the final `val`
+loss (nats; lower is better), averaged over the seeds of each problem and then over problems.
+Differences are from the cosine at one tuned peak. They are paired by problem, and the seeds of a
+way are averaged first. Their 95 % confidence intervals are over problems. The tuned peak is the
+best of eight on 16 problems of the training family. The oracle uses the best of the eight peaks on
+each problem itself. This is a bound that no method reaches without trying all of them.
 
-A family is one of conf/held_out.yaml, or "digits": other problems of the family of training.
+A family is one of conf/held_out.yaml, or "digits": other problems of the training family.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from meta_lr.bilevel.problems import Problem, Problems
 from meta_lr.cli.conf_files import conf_dir
 from meta_lr.methods.mlr_snet.learned import Learned
 
-FIRST = 10_000  # number of the first held-out problem; meta-training takes its own below
+FIRST = 10_000  # number of the first held-out problem; those of meta-training are lower
 TUNING = 16  # problems of the training family, on which the one peak is tuned
 Ways = Mapping[str, Sequence[Learned]]
 
 
 def family(name: str) -> Problems:
-    """Return a family of inner problems: what conf/held_out.yaml changes of training's, if any."""
+    """Return a family of inner problems: training's with the changes in conf/held_out.yaml."""
     held_out = yaml.safe_load((conf_dir() / "held_out.yaml").read_text(encoding="utf-8"))
     choice = "digits" if name in held_out else name
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -62,7 +63,7 @@ def way(text: str) -> tuple[str, list[str]]:
 
 
 def loaded(place: str) -> tuple[Learned, float]:
-    """Return a checkpoint of one stage, and what its meta-training cost in plain steps."""
+    """Return a checkpoint of one stage, and the cost of its meta-training in plain steps."""
     learned, contract = checkpoint.load(checkpoint.find(place))
     if not isinstance(learned, Learned):
         raise ValueError(f"{place} finds its own learning rate; see benchmarks.scorecard")
@@ -72,20 +73,20 @@ def loaded(place: str) -> tuple[Learned, float]:
 
 
 def refuse_twice(names: Sequence[str]) -> None:
-    """Raise a ValueError for a way that is named twice."""
+    """Raise a ValueError if two ways have the same name."""
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ValueError(f"{twice[0]} is named twice; write its seeds as {twice[0]}=FOLDER,FOLDER")
 
 
 def results(ways: Ways, costs: Mapping[str, float], found: Finals, best: int) -> list[Result]:
-    """Return what each way reached, and the two cosines; best mean first.
+    """Return the results of all ways and of the two cosines; best mean first.
 
     Args:
         ways: The checkpoints of each way.
         costs: Plain steps of one meta-training of each way, and of the tuning under `TUNED`.
-        found: The checkpoints in the order of `ways`, one after the other.
-        best: Place of the tuned peak.
+        found: The losses, with the checkpoints in the order of `ways`.
+        best: Index of the tuned peak.
     """
     bars = found.cosines[best], found.cosines.min(0).values
     parts = found.learned.split([len(seeds) for seeds in ways.values()])
@@ -95,7 +96,7 @@ def results(ways: Ways, costs: Mapping[str, float], found: Finals, best: int) ->
 
 
 def three(problems: Sequence[Problem]) -> list[int]:
-    """Return the places of the shortest, the median and the longest problem; fewer if few."""
+    """Return the indices of the shortest, the median and the longest problem, without repeats."""
     order = sorted(range(len(problems)), key=lambda place: problems[place].total_steps)
     return [order[i] for i in sorted({0, len(order) // 2, len(order) - 1})]
 

@@ -1,6 +1,6 @@
-"""The figure of held-out problems: which schedules come out, and how far each way is from a cosine.
+"""The figure of held-out problems: the schedules, and each way's difference from a cosine.
 
-In the report's style. The rows of the lower panel name the colours of the upper ones.
+It has the style of the report. The labels of the lower panel are the legend for the upper panels.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from torch import Tensor
 from benchmarks.held_out_table import ORACLE, TUNED, Result
 from meta_lr.report.looks import INK, MUTED, PAPER, STYLE, Look, looks
 
-WIDTH, TALL, ROW = 7.2, 2.0, 0.3  # inches: of all, of the upper panels, of each row below
+WIDTH, TALL, ROW = 7.2, 2.0, 0.3  # inches: the figure, the upper panels, each row below
 LEFT, RIGHT, TOP, GAP, BOTTOM = 0.6, 0.12, 0.32, 0.85, 0.5  # inches around and between
-POINTS = 200  # of a line, at least
-LOWEST = 1e-3  # of the largest rate: a cosine ends at zero
-Schedules = Mapping[str, Tensor]  # by name: rates (steps, meta-training seeds)
+POINTS = 200  # on each line, at least
+LOWEST = 1e-3  # share of the largest learning rate: a cosine ends at zero
+Schedules = Mapping[str, Tensor]  # by name: learning rates (steps, meta-training seeds)
 
 
 def write(path: Path, along: Sequence[Schedules], results: Sequence[Result]) -> None:
     """Write the figure as SVG.
 
     Args:
-        path: Where.
-        along: The rates along a problem, for each upper panel.
-        results: One row each, from the top down.
+        path: Path of the figure.
+        along: The learning rates along a problem, for each upper panel.
+        results: One row for each, from the top down.
     """
     look = {
         **looks(one.name for one in results if one.name not in (TUNED, ORACLE)),
@@ -63,7 +63,7 @@ def _figure(
 def _box(
     corner: tuple[float, float], size: tuple[float, float], height: float
 ) -> tuple[float, float, float, float]:
-    """Return a place in inches as shares of the figure."""
+    """Return a position in inches as fractions of the figure."""
     return corner[0] / WIDTH, corner[1] / height, size[0] / WIDTH, size[1] / height
 
 

@@ -1,4 +1,4 @@
-"""Learned schedules and cosines on inner problems: their final losses, and their rates."""
+"""Learned schedules and cosines on inner problems: their final losses and learning rates."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from meta_lr.bilevel.seen import Seen
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.vectors import Tensors
 
-WORST = 3.0  # log of the loss that a diverged run counts as; no other counts as more
+WORST = 3.0  # log of the loss of a diverged run; an upper bound for all other runs
 Candidates: TypeAlias = Sequence[tuple[Tensor, ...]]
 Run: TypeAlias = Callable[[Problem, Schedule, Candidates], Tensor]
 
 
 class Finals(NamedTuple):
-    """Logs of the final `val` losses, nats, the seeds of each problem averaged."""
+    """Logs of the final `val` losses, nats, averaged over the seeds of each problem."""
 
     learned: Tensor  # (checkpoints, problems)
     cosines: Tensor  # (peaks, problems)
-    num_diverged: list[int]  # runs of each checkpoint, at worst problems x seeds
+    num_diverged: list[int]  # runs of each checkpoint, at most problems x seeds
 
 
 class RecordedState(NamedTuple):
-    """A schedule's own state, and the rate that it gave last."""
+    """A schedule's own state, and its last learning rate."""
 
     own: Any
     lr: Tensor
 
 
 class Recorded:
-    """A schedule whose state holds the rate that it gave last."""
+    """A schedule whose state holds its last learning rate."""
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -54,7 +54,7 @@ class Recorded:
 
 
 def rates(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tensor:
-    """Return the rates along a problem, in units of plain SGD's, (steps, candidates)."""
+    """Return the learning rates along a problem, in plain SGD's unit, (steps, candidates)."""
     copies = Copies(problem, Recorded(schedule), len(candidates))
     phi = tuple(torch.stack(weights) for weights in zip(*candidates, strict=True))
     point, rows = copies.start(), []
@@ -70,12 +70,12 @@ def losses(problem: Problem, schedule: Schedule, candidates: Candidates) -> Tens
 
 
 def logs(found: Tensor) -> Tensor:
-    """Return the logarithms of losses; those that are not finite, or too large, are at `WORST`."""
+    """Return the logarithms of losses; `WORST` replaces those that are not finite or too large."""
     return found.log().nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST)
 
 
 def learned(run: Run, problem: Problem, checkpoints: Sequence[Learned]) -> Tensor:
-    """Return what `run` gives for all, (..., checkpoints); those of one kind run side by side."""
+    """Return the results of `run`, (..., checkpoints); those of one kind run side by side."""
     kinds: dict[str, list[int]] = {}
     for place, one in enumerate(checkpoints):
         kind = {part.name: getattr(one, part.name) for part in fields(one) if part.name != "stages"}
@@ -89,14 +89,14 @@ def learned(run: Run, problem: Problem, checkpoints: Sequence[Learned]) -> Tenso
 
 
 def cosines(run: Run, problem: Problem, peaks: Sequence[float] = PEAKS) -> Tensor:
-    """Return what `run` gives for cosines, (..., peaks)."""
+    """Return the results of `run` for cosines, (..., peaks)."""
     return run(problem, PeakedCosine(), [(torch.tensor(peak),) for peak in peaks])
 
 
 def finals(
     problems: Problems, numbers: Sequence[int], seeds: int, checkpoints: Sequence[Learned]
 ) -> Finals:
-    """Train every problem of these numbers with each checkpoint and each cosine."""
+    """Train each of the problems with these numbers with each checkpoint and each cosine."""
     ours, theirs = [], []
     for number in numbers:
         runs = [problems(number, seed) for seed in range(seeds)]
@@ -108,7 +108,7 @@ def finals(
 
 
 def tuned(problems: Sequence[Problem]) -> tuple[int, float]:
-    """Return the place in `PEAKS` of the best peak for all, and what it cost to find."""
+    """Return the index in `PEAKS` of the best peak for all, and the cost of finding it."""
     found = torch.stack([logs(cosines(losses, problem)) for problem in problems])
     cost = len(PEAKS) * sum(problem.total_steps for problem in problems)
     return int(found.mean(0).argmin()), float(cost)
@@ -117,7 +117,7 @@ def tuned(problems: Sequence[Problem]) -> tuple[int, float]:
 def schedules(
     problem: Problem, ways: Mapping[str, Sequence[Learned]], peaks: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """Return the rates along one problem by name, each (steps, meta-training seeds)."""
+    """Return the learning rates along one problem by name, each (steps, meta-training seeds)."""
     ours = learned(rates, problem, [one for seeds in ways.values() for one in seeds])
     parts = ours.split([len(seeds) for seeds in ways.values()], -1)
     bars = cosines(rates, problem, list(peaks.values())).split(1, -1)

@@ -1,4 +1,4 @@
-"""What each way reached on held-out problems, beside the cosines: a table as text or Markdown."""
+"""The results of all ways on held-out problems, beside the cosines: a table as text or Markdown."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Result:
-    """What one way reached.
+    """The results of one way.
 
     Args:
-        name: Of the way.
-        logs: Of the final `val` losses, nats, (meta-training seeds, problems).
-        tuned: Those of the cosine at one tuned peak, (problems,).
-        oracle: Those of the cosine at its best peak on each problem, (problems,).
-        cost: Of one meta-training, or of the tuning, in plain steps; nan if unknown.
+        name: Name of the way.
+        logs: Logs of the final `val` losses, nats, (meta-training seeds, problems).
+        tuned: The same for the cosine at one tuned peak, (problems,).
+        oracle: The same for the cosine at its best peak on each problem, (problems,).
+        cost: Cost of one meta-training, or of the tuning, in plain steps; nan if unknown.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Result:
 
     @property
     def mean(self) -> float:
-        """Over problems and meta-training seeds."""
+        """Mean over problems and meta-training seeds."""
         return self.logs.mean().item()
 
     @property
@@ -52,12 +52,12 @@ class Result:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean difference, over problems; nan below three of them."""
+        """95 % confidence interval of the mean difference over problems; nan below three."""
         return paired_interval(self.apart.tolist())
 
     @property
     def share(self) -> float:
-        """How far from the tuned cosine (0) to the oracle (1) the mean is; nan without a gap."""
+        """Position of the mean between tuned cosine (0) and oracle (1); nan if these are equal."""
         gap = (self.tuned - self.oracle).mean().item()
         return -self.apart.mean().item() / gap if gap > 0 else math.nan
 

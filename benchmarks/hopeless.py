@@ -1,12 +1,12 @@
-"""How often a verification gives up a run that would have met its target, and what it saves.
+"""How often a verification stops a run that would have met its target, and how much it saves.
 
     python -m benchmarks.hopeless runs/train runs/recommend ... [--examples 5000]
 
-Reads the runs of LRBench's policies that went to their end, at or below the folders. Each is
-replayed with eight targets, which lie about what it reached: errors of 0.3, 0.5, 0.7, 0.85, 0.95,
-1, 1.1 and 1.3 times its lowest. A pair of run and target is called hopeless where `meta-lr verify`
-would have given up; falsely, if the run met the target later. The cost is that of runs which stop
-where they meet their target or reach their end.
+Reads the runs of LRBench's policies that went to their end, at or below the folders. Each run is
+replayed with eight targets around its own result: errors of 0.3, 0.5, 0.7, 0.85, 0.95, 1, 1.1 and
+1.3 times its lowest error. A pair of run and target is called hopeless if `meta-lr verify` would
+have stopped the run. This is false if the run met the target later. The cost is that of runs which
+stop when they meet their target or reach their end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHARES = (0.3, 0.5, 0.7, 0.85, 0.95, 1.0, 1.1, 1.3)
 
 @dataclass
 class Tally:
-    """What became of the pairs; `cost`, `saved` and `unmet_cost` in plain steps."""
+    """The outcomes of the pairs; `cost`, `saved` and `unmet_cost` are in plain steps."""
 
     runs: int = 0
     pairs: int = 0
@@ -49,12 +49,12 @@ class Tally:
 
 
 def replayed(results: Sequence[Result], *, steps_per_epoch: int, examples: int) -> Tally:
-    """Return what verification would have done with runs that went to their end.
+    """Return the outcomes of a verification of runs that went to their end.
 
     Args:
-        results: Of one problem; those without a policy of LRBench, or diverged, are left out.
-        steps_per_epoch: Of the problem.
-        examples: Of an evaluation on "val".
+        results: Runs of one problem; diverged runs and other methods than LRBench's are left out.
+        steps_per_epoch: Steps per epoch of the problem.
+        examples: Number of examples in an evaluation on "val".
     """
     tally = Tally()
     for result in results:

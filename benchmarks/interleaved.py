@@ -1,7 +1,7 @@
-"""Two ways to do the same, timed turn by turn, so that a noisy machine hits both alike.
+"""Time two ways to do the same in turn, so that noise of the machine affects both equally.
 
-Time is CPU time of the process, all its threads together: it does not count the time that other
-processes are on. What remains of them, in caches and clock rates, hits both sides of a turn.
+Time is CPU time of the process, all its threads together. It does not count the time of other
+processes. Their remaining effects, on caches and clock rates, affect both sides of a turn.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class Ratio(NamedTuple):
 
 
 def ratio(ours: Callable[[], float], peer: Callable[[], float], *, rounds: int) -> Ratio:
-    """Time both in every round, the first of them in turn; one round warms up.
+    """Time both in every round, with alternating order; one more round is a warm-up.
 
     Args:
-        ours: Does it and returns the seconds that it took.
-        peer: Likewise.
-        rounds: How often.
+        ours: Does the work and returns its time in seconds.
+        peer: The same for the peer.
+        rounds: Number of rounds.
     """
     pairs = [(ours(), peer()) if turn % 2 else (peer(), ours())[::-1] for turn in range(rounds + 1)]
     return summary([a / b for a, b in pairs[1:]])
 
 
 def rounds_within(budget: float, one_round: Callable[[], Round]) -> list[Round]:
-    """Return as many rounds as there is CPU time for, in seconds; one more before warms up."""
+    """Return as many rounds as the CPU time in seconds allows; one more before is a warm-up."""
     found, until = list[Round](), time.process_time() + budget
     while len(found) <= LEAST or time.process_time() < until:
         found.append(one_round())
@@ -48,7 +48,7 @@ def rounds_within(budget: float, one_round: Callable[[], Round]) -> list[Round]:
 
 
 def summary(ratios: Sequence[float]) -> Ratio:
-    """Return the median of the rounds' ratios with its interval."""
+    """Return the median of the rounds' ratios with its confidence interval."""
     values = np.asarray(ratios)
     drawn = np.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
     low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
@@ -56,7 +56,7 @@ def summary(ratios: Sequence[float]) -> Ratio:
 
 
 def seconds(act: Callable[[], object]) -> float:
-    """Return the CPU time that it takes."""
+    """Return the CPU time of the call."""
     start = time.process_time()
     act()
     return time.process_time() - start

@@ -1,10 +1,10 @@
-"""The training loop against a hand-written one, in CPU time.
+"""CPU time of the training loop against a hand-written one.
 
     python -m benchmarks.loop [--rounds 40]
 
-Prints time per step as a ratio: median over rounds, with its 95 % bootstrap interval. Both sides
-run in turn, on the same task, model, optimizer and batches; ours writes its record to a temporary
-folder.
+Prints the time per step as a ratio: median over rounds, with its 95 % bootstrap confidence
+interval. Both sides run in turn, on the same task, model, optimizer and batches. Our loop writes
+its record to a temporary folder.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from meta_lr.tasks.models.resnet import ResNet
 from meta_lr.training.loop import train
 from meta_lr.training.stepper import Stepper
 
-STEPS = 200  # long enough for the loop to write its record in between
+STEPS = 200  # long enough for the loop to write its record during the run
 sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
 def stepper(task: Task, controller: Controller, steps: int) -> Stepper:
-    """Return the start of a run of so many of the training loop's own steps."""
+    """Return the start of a run with this number of the training loop's own steps."""
     return Stepper(
         *(task, sgd, controller),
         total_steps=steps,
@@ -45,8 +45,8 @@ def stepper(task: Task, controller: Controller, steps: int) -> Stepper:
 
 
 def ours(task: Task) -> float:
-    """Return our loop's seconds per step, from before its second step on."""
-    before: list[float] = []  # each step, when the loop asks whether to stop
+    """Return our loop's seconds per step, without the first step."""
+    before: list[float] = []  # times before each step, when the loop checks whether to stop
 
     def clock() -> bool:
         before.append(time.process_time())
@@ -67,7 +67,7 @@ def ours(task: Task) -> float:
 
 
 def by_hand(task: Task) -> float:
-    """Return the seconds per step of the loop that one would write, with torch's own cosine."""
+    """Return the seconds per step of a usual hand-written loop, with torch's own cosine."""
     model = task.model().train()
     optimizer = sgd(model.parameters())
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)

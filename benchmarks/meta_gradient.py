@@ -1,20 +1,21 @@
-"""Time and memory of the ways to the meta-gradient, CNN3 or ResNet-8 at 32 x 32, batch 128.
+"""Time and memory of the hypergradient estimators, CNN3 or ResNet-8 at 32 x 32, batch 128.
 
     python -m benchmarks.meta_gradient [--model cnn3] [--steps 1,5,20,50,100] [--batch 128]
     python -m benchmarks.meta_gradient --model resnet8 --steps 200 --only adjoint
 
 Each number comes from a process of its own, with one thread, on the same random images. Time is CPU
-time in plain training steps, which are timed before and after; short look-aheads are repeated, and
-the median stands. Memory is how far the peak of a look-ahead is above that of plain steps, in MB of
-2**20 bytes, as the kernel counts it (`benchmarks.memory`); there the allocator gives freed blocks
-back at once, so that gaps between blocks of other sizes do not count. "plain" is K plain training
-steps, "raw higher" the recipe that one would write with the library alone.
+time in plain training steps, which are timed before and after. Short unrolls are repeated, and the
+result is the median. Memory is the peak of an unroll minus the peak of plain steps, in MB of 2**20
+bytes, as the kernel counts it (`benchmarks.memory`). For the measurement of memory, the allocator
+gives freed blocks back at once, so gaps between blocks of other sizes do not count. "plain" is K
+plain training steps. "raw higher" is the usual recipe with the library alone.
 
-The law of what is walked back (adjoint, first order) is one step's graph, whatever K, and
+The estimators that go back step by step (adjoint, first order) need the graph of one step for every
+K, and
 
     K x (weights + optimizer state + buffers),
 
-which the last column predicts. The graphs of an unroll grow with K instead.
+which the last column predicts. The graphs of an unroll with `higher` grow with K instead.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ NAMES = ("plain", *ESTIMATORS, "raw higher")
 
 @dataclass
 class Problem:
-    """A run that waits after the gradient of its second step, with momentum."""
+    """A run with momentum that is paused after the gradient of its second step."""
 
     model: nn.Module
     batch_size: int
@@ -90,7 +91,7 @@ class Problem:
             self.optimizer.step()
 
     def look_ahead(self, name: str, steps: int) -> None:
-        """Go `steps` steps ahead in the way of this name, and back for the meta-gradient."""
+        """Unroll `steps` steps with the estimator of this name, and compute the hypergradient."""
         if name == "plain":
             self.plain(steps)
         elif name == "raw higher":
@@ -130,7 +131,7 @@ class Problem:
 
 
 def kept(problem: Problem, steps: int) -> float:
-    """Return K x (weights + optimizer state + buffers) in MB: what an adjoint keeps to go back."""
+    """Return K x (weights + optimizer state + buffers) in MB: the stored data of an adjoint."""
     slots = [value for slot in problem.optimizer.state.values() for value in slot.values()]
     tensors = [*problem.model.parameters(), *problem.model.buffers(), *slots]
     size = sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
@@ -138,7 +139,7 @@ def kept(problem: Problem, steps: int) -> float:
 
 
 def plain_steps(problem: Problem, name: str, steps: int) -> float:
-    """Return the time of a look-ahead, in plain steps."""
+    """Return the time of an unroll, in plain steps."""
     count = min(max(steps, 5), 20)
     problem.plain(3)
     before = seconds(lambda: problem.plain(count))
@@ -148,7 +149,7 @@ def plain_steps(problem: Problem, name: str, steps: int) -> float:
 
 
 def megabytes(problem: Problem, name: str, steps: int) -> float:
-    """Return how far the peak of a look-ahead is above that of plain steps."""
+    """Return the peak memory of an unroll minus that of plain steps."""
     below = peak_of(lambda: problem.plain(3))
     return peak_of(lambda: problem.look_ahead(name, steps)) - below
 
@@ -158,14 +159,14 @@ MEASURES = {"time": plain_steps, "memory": megabytes}
 
 def measure(what: str, model: str, name: str, steps: int, batch_size: int) -> None:
     """Print one number."""
-    import higher  # noqa: F401  # to import it is neither the look-ahead's time nor its memory
+    import higher  # noqa: F401  # so that its import counts neither as time nor as memory
 
     torch.set_num_threads(1)
     print(MEASURES[what](Problem(MODELS[model](), batch_size), name, steps))
 
 
 def apart(what: str, *arguments: object) -> float:
-    """Return what `measure` prints in a process of its own."""
+    """Return the number that `measure` prints in a process of its own."""
     call = f"measure({', '.join(map(repr, (what, *arguments)))})"
     code = f"from benchmarks.meta_gradient import measure; {call}"
     own = {"MALLOC_MMAP_THRESHOLD_": "65536"} if what == "memory" else {}

@@ -1,11 +1,12 @@
-"""The meta-training's inner loop: copies side by side, by kind of network, in CPU time.
+"""CPU time of the inner loop of meta-training: copies side by side, by kind of network.
 
     python -m benchmarks.meta_training [--rounds 12]
 
-For each kind of network: copy-steps per second of 32 copies that a self-tuning schedule steers; a
-step of them as a ratio to 32 steps of one copy, and to a step of a hand-written `torch.func` loop
-of plain SGD without a schedule. Median over rounds, with its 95 % bootstrap interval. All sides run
-in turn, on the same problem and batches.
+For each kind of network, it prints the copy-steps per second of 32 copies with a self-tuning
+schedule. It prints the time of a step of these copies as a ratio to 32 steps of one copy, and as a
+ratio to a step of a hand-written `torch.func` loop of plain SGD without a schedule. Each ratio is a
+median over rounds, with its 95 % bootstrap confidence interval. All sides run in turn, on the same
+problem and batches.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from meta_lr.tasks.models.small import RowAttention, SmallConv
 from meta_lr.training.sandbox import LossModule
 
 COPIES, STEPS, BATCH = 32, 12, 16
-RATE = 0.01  # of the hand-written loop: its numbers do not matter
+RATE = 0.01  # of the hand-written loop: its results do not matter
 KINDS: dict[str, Callable[..., torch.nn.Module]] = {
     "mlp": partial(MLP, hidden=(24, 24)),
     "conv": partial(SmallConv, channels=(4, 8)),
@@ -45,15 +46,15 @@ def problem_of(kind: str) -> Problem:
 
 
 def steered(problem: Problem, count: int) -> Callable[[], object]:
-    """Return what takes `STEPS` steps of `count` copies under a self-tuning schedule."""
+    """Return a function that takes `STEPS` steps of `count` copies with a self-tuning schedule."""
     copies = Copies(problem, SelfTuning(NETWORK.init(0)), count)
     phi = tuple(weight.expand(count, *weight.shape).clone() for weight in NETWORK.init(0))
-    point = copies.run(copies.start(), phi, 0, 1)  # the first step is another one
+    point = copies.run(copies.start(), phi, 0, 1)  # the first step differs from the others
     return lambda: copies.run(point, phi, 1, STEPS)
 
 
 def by_hand(problem: Problem) -> Callable[[], dict[str, Tensor]]:
-    """Return what takes `STEPS` steps of `COPIES` copies at a fixed learning rate."""
+    """Return a function that takes `STEPS` steps of `COPIES` copies at a fixed learning rate."""
     task, model = problem.task, problem.task.model().train()
     lossy = LossModule(model, task.loss)
     params = {
@@ -80,7 +81,7 @@ def compare(kind: str, rounds: int) -> str:
     """Return a row of the table."""
     problem = problem_of(kind)
     ways = steered(problem, COPIES), steered(problem, 1), by_hand(problem)
-    times = [one_round(ways) for _ in range(rounds + 1)][1:]  # the first one warms up
+    times = [one_round(ways) for _ in range(rounds + 1)][1:]  # the first one is a warm-up
     speed = median(COPIES / together for together, _, _ in times)
     alone = summary([together / (COPIES * one) for together, one, _ in times])
     hand = summary([together / bare for together, _, bare in times])

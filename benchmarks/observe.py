@@ -1,9 +1,9 @@
-"""A loaded checkpoint's `observe` and hook against the same cell as torch modules, in one thread.
+"""Time of a loaded checkpoint's `observe` and hook against the same cell as torch modules.
 
     python -m benchmarks.observe
 
-Prints the time per step (CPU) as a ratio: median over rounds, with its 95 % bootstrap interval. The
-optimizer's own step is subtracted from both.
+Prints the CPU time per step with one thread as a ratio: median over rounds, with its 95 % bootstrap
+confidence interval. The optimizer's own step is subtracted from both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS, ROUNDS, HIDDEN = 1000, 40, 50
 
 
 class Cell(nn.Module):
-    """MLR-SNet's cell as one would write it with torch's modules."""
+    """MLR-SNet's cell, written with torch's modules in the usual way."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,16 +1,18 @@
-"""Online MLR-SNet at the paper's period against plain training, in CPU time.
+"""CPU time of online MLR-SNet at the paper's period against plain training.
 
     python -m benchmarks.online [--period 300] [--seconds 60]
 
-Two runs take turns step by step, one with the network, one with a cosine; each step is the training
-loop's own: batch, gradient, rate, update. The record is left out, which is the same for both. A
-round is 40 steps of both, of which the network's last one has an update of phi. With r the median
-of the steps' ratios and u the ratio of the step with the update, that of a period is
+Two runs take turns at each step, one with the network and one with a cosine. Each step is the
+training loop's own: batch, gradient, learning rate, update. The record is left out, because it is
+the same for both. A round is 40 steps of both runs. The last step with the network has an update of
+phi. Let r be the median of the steps' ratios and u the ratio of the step with the update. Then the
+ratio of a period is
 
-    ((T - 1) r + u) / T,
+    ((T - 1) r + u) / T.
 
-whose median over rounds stands with its 95 % bootstrap interval. On images of 8 x 8 pixels a step
-is short, so the network's pass counts for more than it does at the 32 x 32 pixels of CIFAR.
+The table shows its median over rounds with its 95 % bootstrap confidence interval. On images of
+8 x 8 pixels a step is short, so the forward pass of the network has a larger share than on the
+32 x 32 pixels of CIFAR.
 """
 
 from __future__ import annotations
@@ -38,18 +40,18 @@ STEPS = 40  # of a round
 
 
 class Round(NamedTuple):
-    """Medians of a round."""
+    """The medians of a round."""
 
     plain: float  # CPU seconds of a plain step
-    ordinary: float  # a step with the network, in plain steps
-    updating: float  # a step with an update of phi too, in plain steps
+    ordinary: float  # a step with the network, in units of plain steps
+    updating: float  # a step that also updates phi, in units of plain steps
 
     def ratio(self, period: int) -> float:
         return ((period - 1) * self.ordinary + self.updating) / period
 
 
 def on_digits(model: Callable[..., torch.nn.Module], *, large: bool = False) -> Task:
-    """Return the task with batches of 128, the images of CIFAR's shape if large."""
+    """Return the task with batches of 128; if large, the images have CIFAR's shape."""
     task = digits(model, batch_size=128)
     return replace(task, images=task.images.repeat(1, 3, 4, 4)) if large else task
 
@@ -64,12 +66,12 @@ def one_round(task: Task) -> Round:
             took[side].append(seconds(partial(sides[side].take, step)))
     assert online.state.updates == 1
     ratios = [a / b for a, b in zip(*took, strict=True)]
-    ordinary = statistics.median(ratios[1:-1])  # a first step is not like the others
+    ordinary = statistics.median(ratios[1:-1])  # the first step differs from the others
     return Round(statistics.median(took[1]), ordinary, ratios[-1])
 
 
 def compare(name: str, task: Task, period: int, budget: float) -> None:
-    """Print a row from as many rounds as there is CPU time for, the first one left out."""
+    """Print a row from as many rounds as the CPU time allows, without the first one."""
     found = rounds_within(budget, partial(one_round, task))
     result = summary([one.ratio(period) for one in found])
     print(line(f"online MLR-SNet, T={period} / plain, {name}", result, 1.02))

@@ -1,10 +1,11 @@
-"""A step with the self-tuning schedule against a bare step, in CPU time of one thread.
+"""CPU time of a step with the self-tuning schedule against a plain step, with one thread.
 
     python -m benchmarks.self_tuning_step [--steps 300] [--pixels 32]
 
-Both sides take the same steps (model, batches, SGD with momentum, batches of 128) and take turns at
-each of them, so that a busy machine slows both alike. Prints the time per step as a ratio: median
-over steps, with its 95 % bootstrap interval; then the time of the host's own part of a decision.
+Both sides take the same steps (model, batches, SGD with momentum, batches of 128). They take turns
+at each step, so a busy machine slows both equally. Prints the time per step as a ratio: median over
+steps, with its 95 % bootstrap confidence interval. Then it prints the time of the host's own part
+of a decision.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Side:
 
     Args:
         make_model: Makes the model for images of this size.
-        pixels: Of an image, in each direction.
+        pixels: Width and height of an image.
         steps: Length of the run.
-        schedule: Of the learning rate; None is a bare loop.
+        schedule: The schedule of the learning rate; None means a plain loop.
     """
 
     def __init__(
@@ -70,12 +71,12 @@ class Side:
 
 
 def ratios(name: str, pixels: int, steps: int, sides: Sequence[SelfTuning | None]) -> list[float]:
-    """Return the time of a step with the schedule over that of a bare one, at each step.
+    """Return the time with the schedule divided by that of a plain step, for each step.
 
     Args:
-        name: Of the model.
-        pixels: Of an image, in each direction.
-        steps: That are taken.
+        name: Name of the model.
+        pixels: Width and height of an image.
+        steps: Number of steps.
         sides: The schedule and None, in the order in which their loops are made.
     """
     loops = {kind is None: Side(MODELS[name], pixels, steps, kind) for kind in sides}
@@ -90,7 +91,7 @@ def ratios(name: str, pixels: int, steps: int, sides: Sequence[SelfTuning | None
 
 
 def compare(name: str, pixels: int, steps: int, schedule: SelfTuning) -> None:
-    """Print the ratio for one model; half of it with the loops made in the other order."""
+    """Print the ratio for one model; half of the steps have the loops in the other order."""
     orders = ((schedule, None), (None, schedule))
     found = [x for sides in orders for x in ratios(name, pixels, steps // 2 + WARM_UP, sides)]
     title = f"self-tuning / bare, {name}, {pixels} x {pixels} pixels"

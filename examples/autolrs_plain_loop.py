@@ -1,9 +1,9 @@
-"""AutoLRS in a loop of one's own: DataLoader workers, BatchNorm, dropout, GradScaler, clipping.
+"""AutoLRS in your own loop, with DataLoader workers, BatchNorm, dropout, GradScaler and clipping.
 
     python examples/autolrs_plain_loop.py runs/plain
 
-It may be interrupted or killed at any moment, in the middle of a search too: the same command
-goes on from the last save, and ends as if nothing had happened.
+You may interrupt or kill it at any moment, also during a search. The same command then continues
+from the last save. The result is the same as without the interruption.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from meta_lr import AutoLRS, ControlledLR, Controller, Sandbox
 
 CLIP = 1.0
 SAVE_EVERY = 20
-AUTOLRS = AutoLRS(min_lr=1e-3, max_lr=1.0, shortest=10)  # as the run is short
+AUTOLRS = AutoLRS(min_lr=1e-3, max_lr=1.0, shortest=10)  # because the run is short
 
 
 class Stripes(Dataset):
@@ -40,7 +40,7 @@ class Stripes(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return an image, flipped at random, and its label; a worker's own numbers decide."""
+        """Return an image, flipped by the worker's own random numbers, and its label."""
         image = self.images[index]
         return (image.flip(-1, -2) if torch.rand(()) < 0.5 else image), self.labels[index]
 
@@ -49,20 +49,20 @@ TRAIN, VAL = Stripes(640, seed=0), Stripes(128, seed=1)
 
 
 def experiment_batch(split: str, step: int, draw: int | None) -> tuple[Tensor, Tensor]:
-    """Return the draw-th batch that experiments at a step see: a pure function of all three."""
+    """Return the draw-th batch for experiments at a step; it depends on the arguments alone."""
     data = VAL if split == "val" else TRAIN
     random = torch.Generator().manual_seed(1_000_003 * step + (draw or 0))
     index = torch.randint(len(data), (32,), generator=random)
-    turned = torch.rand(32, 1, 1, 1, generator=random) < 0.5  # augmented as the run's own
+    turned = torch.rand(32, 1, 1, 1, generator=random) < 0.5  # augmented like the run's own
     images = data.images[index]
     return torch.where(turned, images.flip(-1, -2), images), data.labels[index]
 
 
 def batches(step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the run's batches from a step on, as its epochs have them."""
+    """Yield the run's batches from a step on, in the order of its epochs."""
     epoch, done = divmod(step, len(TRAIN) // 32)
     while True:
-        random = torch.Generator().manual_seed(epoch)  # of the order and of the workers
+        random = torch.Generator().manual_seed(epoch)  # for the order and for the workers
         order = RandomSampler(TRAIN, generator=random)
         loader = DataLoader(TRAIN, 32, sampler=order, num_workers=2, generator=random)
         for number, batch in enumerate(loader):
@@ -84,7 +84,7 @@ def loss_fn(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dict[str, object]:
-    """Train, from the last save in the folder on if there is one; return all that has a state."""
+    """Train, from the last save in the folder if there is one; return all state dicts."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
@@ -101,7 +101,7 @@ def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dic
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         scheduler.observe(loss)
-        scaler.step(optimizer)  # where a stage begins, AutoLRS searches in here
+        scaler.step(optimizer)  # at the start of a stage, AutoLRS searches in this call
         scaler.update()
         step += 1
         if step % SAVE_EVERY == 0:
@@ -113,7 +113,7 @@ def run(folder: Path, controller: Controller = AUTOLRS, steps: int = 400) -> dic
 
 
 def save(path: Path, step: int, sandbox: Sandbox, parts: dict) -> None:
-    """Save all that the rest of the run depends on, at one stroke."""
+    """Save everything that the rest of the run depends on, in one atomic write."""
     saved = {name: part.state_dict() for name, part in parts.items()}
     saved |= {"step": step, "cost": sandbox.cost, "seconds": sandbox.seconds}
     saved["random"] = torch.get_rng_state()
@@ -123,7 +123,7 @@ def save(path: Path, step: int, sandbox: Sandbox, parts: dict) -> None:
 
 
 def load(path: Path, sandbox: Sandbox, parts: dict) -> int:
-    """Load what was saved, if anything was; return the step to go on from."""
+    """Load the last save, if there is one; return the step to continue from."""
     if not path.exists():
         return 0
     saved = torch.load(path, weights_only=True)

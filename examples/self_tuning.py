@@ -1,11 +1,12 @@
-"""The self-tuning schedule beside cosines, on a small transformer that reads Python's own manual.
+"""Compare the self-tuning schedule with cosines: a small transformer learns Python's own manual.
 
     python examples/self_tuning.py [--steps 300] [--seed 0] [--text novel.txt] [--out FOLDER]
 
-It trains with SGD with momentum and with AdamW: at torch's default learning rate, at the one peak
-that is best over the small problems of meta-training, at eight peaks (of which the best is shown),
-and with `ControlledLR(optimizer, total_steps=...)`, which is given no learning rate at all. It
-prints a table and draws a figure.
+It trains with SGD with momentum and with AdamW. For each of them it runs cosines: with torch's
+default learning rate, with the one peak that is best over the small problems of meta-training, and
+with eight peaks, of which the best is shown. It also runs the self-tuning schedule,
+`ControlledLR(optimizer, total_steps=...)`, which needs no learning rate. It prints a table and
+draws a figure.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ import meta_lr
 
 CONTEXT, BATCH, WIDTH = 48, 16, 64
 WARM_UP = 0.05  # share of the run in which a cosine rises to its peak
-# Name -> what makes the optimizer, torch's default learning rate, and the best peak over the small
-# problems of meta-training.
+# Name -> the optimizer's constructor, torch's default learning rate, and the best peak over the
+# small problems of meta-training.
 OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float, float]] = {
     "SGD, momentum 0.9": (partial(SGD, momentum=0.9), 1e-3, 0.1),
     "AdamW": (AdamW, 1e-3, 0.01),
@@ -39,7 +40,7 @@ TUNED = tuple(10 ** (-2.5 + 0.5 * place) for place in range(8))  # times the pea
 
 
 class Run(NamedTuple):
-    """One training."""
+    """One training run."""
 
     name: str
     val_loss: float  # at the end, nats
@@ -66,7 +67,7 @@ class Transformer(nn.Module):
 
 
 class Text(NamedTuple):
-    """Windows of a text, as numbers of characters."""
+    """Windows of a text, as indices of characters."""
 
     train: Tensor  # (examples, CONTEXT + 1)
     val: Tensor
@@ -101,7 +102,7 @@ def cosine(optimizer: Optimizer, steps: int) -> torch.optim.lr_scheduler.LRSched
 def train(
     name: str, text: Text, make: Callable[..., Optimizer], peak: float, steps: int, seed: int = 0
 ) -> Run:
-    """Train from the same weights on the same batches; a peak of 0 is the self-tuning schedule."""
+    """Train from the same weights on the same batches; a peak of 0 means self-tuning."""
     torch.manual_seed(seed)
     model, draws = Transformer(text.symbols), torch.Generator().manual_seed(seed)
     optimizer = make(model.parameters(), lr=peak or 1.0)
@@ -152,7 +153,7 @@ def table(found: dict[str, list[Run]]) -> str:
 
 
 def draw(found: dict[str, list[Run]], path: Path) -> None:
-    """Draw learning rates and smoothed losses, a column for each optimizer."""
+    """Draw learning rates and smoothed losses, with one column for each optimizer."""
     figure, axes = plt.subplots(2, len(found), figsize=(9, 5), sharex=True, squeeze=False)
     for column, (kind, runs) in enumerate(found.items()):
         for place, run in enumerate(runs):
@@ -169,7 +170,7 @@ def draw(found: dict[str, list[Run]], path: Path) -> None:
 
 
 def smoothed(losses: Sequence[float], share: float = 0.1) -> list[float]:
-    """Return the exponential mean."""
+    """Return the exponential moving average."""
     found = [losses[0]]
     for loss in losses[1:]:
         found.append(found[-1] + share * (loss - found[-1]))

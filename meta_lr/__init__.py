@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from meta_lr.methods.autolr.method import AutoLR
     from meta_lr.methods.autolr.pal import PAL
     from meta_lr.methods.autolrs.method import AutoLRS
+    from meta_lr.methods.autolrs.paper import AutoLRSPaper
     from meta_lr.methods.basic import Constant, Cosine, MultiStep, OneCycle
     from meta_lr.methods.curve import learning_rates
     from meta_lr.methods.fallback import Fallback
     from meta_lr.methods.knee import Knee
     from meta_lr.methods.mlr_snet.learned import Learned
     from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+    from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
     from meta_lr.methods.piecewise import Piecewise
     from meta_lr.methods.policies.change_on_plateau import ChangeOnPlateau
     from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
@@ -45,6 +47,7 @@ __all__ = [
     "AutoDropEpochs",
     "AutoLR",
     "AutoLRS",
+    "AutoLRSPaper",
     "Average",
     "ChangeOnPlateau",
     "ComposeOnPlateau",
@@ -60,6 +63,7 @@ __all__ = [
     "Need",
     "OneCycle",
     "OnlineMLRSNet",
+    "PaperMLRSNet",
     "Piecewise",
     "Policy",
     "Sandbox",
@@ -84,6 +88,7 @@ _HOMES = {
     "AutoDropEpochs": "methods.autodrop.epochs",
     "AutoLR": "methods.autolr.method",
     "AutoLRS": "methods.autolrs.method",
+    "AutoLRSPaper": "methods.autolrs.paper",
     "Average": "protocol",
     "ChangeOnPlateau": "methods.policies.change_on_plateau",
     "ComposeOnPlateau": "methods.policies.compose_on_plateau",
@@ -100,6 +105,7 @@ _HOMES = {
     "Need": "protocol",
     "OneCycle": "methods.basic",
     "OnlineMLRSNet": "methods.mlr_snet.online",
+    "PaperMLRSNet": "methods.mlr_snet.paper",
     "PAL": "methods.autolr.pal",
     "Piecewise": "methods.piecewise",
     "Policy": "methods.policies.formula",
@@ -121,7 +127,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `meta-lr --help` need not wait for torch."""
+    """Import a public name when it is first used, so `meta-lr --help` does not import torch."""
     if name not in _HOMES:
         raise AttributeError(f"module 'meta_lr' has no attribute {name!r}")
     with explained():
@@ -142,5 +148,5 @@ def list_methods() -> dict[str, str]:
 
 
 def __dir__() -> list[str]:
-    """List the public names before they are used."""
+    """List the public names, including those that are not imported yet."""
     return sorted({*globals(), *__all__})

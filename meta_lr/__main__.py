@@ -1,4 +1,4 @@
-"""`python -m meta_lr` is `meta-lr`."""
+"""`python -m meta_lr` runs the command `meta-lr`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The cosine that a rate falls along."""
+"""Cosine annealing of a learning rate."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import math
 
 
 def cosine_share(step: int, total_steps: int) -> float:
-    """Return (1 + cos(pi t / T)) / 2 at step t of T: 1 at first, 0 in the end and beyond."""
+    """Return (1 + cos(pi t / T)) / 2 at step t of T: 1 at step 0, 0 from step T on."""
     return 0.5 * (1 + math.cos(math.pi * min(step / total_steps, 1.0)))

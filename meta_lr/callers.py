@@ -1,11 +1,11 @@
-"""Warnings that name the caller's own line, however deep in libraries they are raised."""
+"""Warnings that name the caller's own line, even if they are raised deep inside libraries."""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
-# What a training loop calls us through: their lines tell the reader nothing.
+# Packages between the user's training loop and this one. Their lines do not help the user.
 _BETWEEN = {
     "accelerate",
     "contextlib",
@@ -19,7 +19,7 @@ _BETWEEN = {
 
 
 def warn(message: str) -> None:
-    """Raise a UserWarning at the innermost line outside of this package, torch and trainers."""
+    """Issue a UserWarning at the innermost line outside of this package, torch and trainers."""
     frame, level = sys._getframe(1), 2
     while frame is not None and _package(frame.f_globals) in _BETWEEN:
         frame, level = frame.f_back, level + 1

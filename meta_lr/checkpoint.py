@@ -1,7 +1,7 @@
-"""Scheduler checkpoints: a folder of `config.json`, `model.safetensors` and a card.
+"""Scheduler checkpoints: a folder of `config.json`, `model.safetensors` and a model card.
 
-`config.json` is the contract: what the network is, what its output means and what it has seen.
-Nothing in a checkpoint chooses what gets imported, and no pickle is read.
+`config.json` is the contract. It describes the network, the meaning of its output and its
+meta-training. Nothing in a checkpoint chooses what gets imported, and no pickle is read.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from meta_lr.protocol import HIGHEST
 from meta_lr.vectors import Tensors
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
-DEFAULT = "self-tuning"  # the bundled checkpoint that is taken where none is named
+DEFAULT = "self-tuning"  # the bundled checkpoint that is used if no name is given
 PAPER = "Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546"
 
-_MOST_CONFIG, _MOST_WEIGHTS = 2**20, 2**30  # bytes; a larger file is no checkpoint's
+_MOST_CONFIG, _MOST_WEIGHTS = 2**20, 2**30  # bytes; larger files are refused
 
 
 class CheckpointError(ValueError):
@@ -66,15 +66,15 @@ def save(
 ) -> Contract:
     """Write a checkpoint folder and return its contract; each file is replaced atomically.
 
-    Nothing is written where this checkpoint is already: its card may have grown, and the folder may
-    be read-only.
+    If the folder already holds this checkpoint, nothing is written: its card may have been
+    extended, and the folder may be read-only.
 
     Args:
-        folder: Made if missing.
+        folder: The folder to write; it is created if it is missing.
         learned: The scheduler.
         trained_on: Task, model, steps, seed, cost (in plain steps) and commit of meta-training.
-        card: Text of the card, in Markdown.
-        license: Of the weights, as an SPDX name; "unknown" if they came without one.
+        card: Text of the model card, in Markdown.
+        license: License of the weights, as an SPDX name; "unknown" if they have none.
     """
     contract = described(learned) | {
         "trained_on": dict(trained_on),
@@ -93,16 +93,21 @@ def save(
     return contract
 
 
-def load(folder: Path) -> tuple[Scheduler, Contract]:
+def load(folder: Path, net: Network | None = None) -> tuple[Scheduler, Contract]:
     """Read a checkpoint folder; return the scheduler and its contract.
 
+    Args:
+        folder: The checkpoint.
+        net: See `load_pretrained`.
+
     Raises:
-        CheckpointError: A file is missing, damaged, from a newer format, or not of the other.
+        CheckpointError: A file is missing, damaged or in a newer format, or the two files do not
+            belong together.
     """
     config, weights = folder / CONFIG, folder / WEIGHTS
     with _blamed(config):
         contract = _parsed(_bytes(config, _MOST_CONFIG))
-        net, features = network(contract), features_of(contract)
+        net, features = network(contract, net), features_of(contract)
         if net.inputs != features.inputs:
             names = ", ".join(features.names)
             raise ValueError(f"has {net}, which does not fit the features {names}; {COPY}")
@@ -124,27 +129,30 @@ def load_pretrained(
     peak: float | None = None,
     *,
     fallback: Literal["cosine"] | None = None,
+    net: Network | None = None,
 ) -> Learned | Fallback | SelfTuning:
     """Return a pretrained scheduler, ready for `ControlledLR`.
 
     Args:
         name: A bundled checkpoint such as "mlr-snet-cifar10", a folder, or
-            "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub). Without a name
-            it is "self-tuning", which finds its own learning rate and takes any optimizer.
-        peak: The rate at full output, or, where the scheduler corrects a cosine (`anneal`), that
-            cosine's peak. Without it the checkpoint's own holds, be it a number or a
-            formula, and the scheduler is refused by an optimizer of another family than it was
-            learned with.
-        fallback: "cosine" hands over to a cosine from the rate at full output while the recent
-            losses lie above all that was seen in meta-training, and counts those steps in its
-            state's `num_fallbacks` (see `Fallback`); None warns once and goes on.
+            "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub). The default is
+            "self-tuning", which finds its own learning rate and works with any optimizer.
+        peak: The learning rate at full output. If the scheduler corrects a cosine (`anneal`), it
+            is the peak of that cosine. The default is the checkpoint's own peak, a number or a
+            formula; the scheduler then works only with an optimizer of the family that it was
+            meta-trained with.
+        fallback: "cosine" uses a cosine from the learning rate at full output while the recent
+            losses exceed the range seen in meta-training. The state counts those steps in
+            `num_fallbacks` (see `Fallback`). None only warns, once.
+        net: The network that the checkpoint was made with. It is needed if the network is a torch
+            module of your own (`ModuleNetwork`), because a checkpoint holds no code.
 
     Raises:
         CheckpointError: There is no such checkpoint, or it cannot be used.
     """
     if peak is not None:
         _refuse_peak(peak)
-    learned, _ = load(find(name))
+    learned, _ = load(find(name), net)
     if isinstance(learned, SelfTuning):
         if peak is not None or fallback is not None:
             raise CheckpointError(
@@ -170,7 +178,7 @@ def load_pretrained(
         )
     quiet = replace(learned, loss_range=None)
     low, high = learned.loss_range
-    return Fallback(quiet, Cosine(learned.gamma), high + 0.1 * (high - low))  # as for the warning
+    return Fallback(quiet, Cosine(learned.gamma), high + 0.1 * (high - low))  # the warning's bound
 
 
 def _refuse_peak(peak: float) -> None:
@@ -187,7 +195,7 @@ def _refuse_peak(peak: float) -> None:
 
 
 def find(name: str | os.PathLike[str]) -> Path:
-    """Return the folder of the checkpoint `name`, as `load_pretrained` takes it."""
+    """Return the folder of the checkpoint `name`; it takes the names of `load_pretrained`."""
     if not isinstance(name, str | os.PathLike):
         raise CheckpointError(
             f"the name of the checkpoint is of type {type(name).__name__}; pass a bundled name, a "
@@ -197,7 +205,7 @@ def find(name: str | os.PathLike[str]) -> Path:
     if name.startswith("hub:"):
         return _from_hub(name.removeprefix("hub:"))
     path = Path(name)
-    if os.path.isfile(path):  # False for a name that is too long, too
+    if os.path.isfile(path):  # also False for a name that is too long
         raise CheckpointError(
             f"{path} is a file; a checkpoint is a folder of {CONFIG} and {WEIGHTS} "
             "(pickles such as .pt and .pth are not read)"
@@ -250,10 +258,10 @@ def _stages(tensors: Mapping[str, Tensor], net: Network, num_stages: int) -> lis
     """Return the weights of each stage.
 
     Raises:
-        ValueError: They are those of another network, or the network cannot compute with them.
+        ValueError: The weights belong to another network, or the network cannot compute with them.
     """
     names, stages = set[str](), list[Tensors]()
-    for stage in range(num_stages):  # it ends at the first that is missing
+    for stage in range(num_stages):  # the first missing weight raises
         parts = [f"stage{stage}.{name}" for name in net.names]
         shaped = zip(parts, net.shapes, strict=True)
         stages.append(tuple(_weight(tensors, name, shape, net) for name, shape in shaped))
@@ -298,7 +306,7 @@ def _parsed(data: bytes) -> Contract:
 
 
 def _bytes(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most so many bytes."""
+    """Return the content of a regular file of at most `most` bytes."""
     if not path.is_file():
         raise CheckpointError(
             f"{path} is missing; a checkpoint is a folder of {CONFIG} and {WEIGHTS}"
@@ -311,7 +319,7 @@ def _bytes(path: Path, most: int) -> bytes:
 
 @contextmanager
 def _blamed(path: Path) -> Iterator[None]:
-    """Turn what is wrong with the content of a file into a CheckpointError of one short line."""
+    """Turn an error in the content of a file into a CheckpointError of one short line."""
     try:
         yield
     except CheckpointError:
@@ -321,7 +329,10 @@ def _blamed(path: Path) -> Iterator[None]:
 
 
 def _line(path: Path, said: str) -> str:
-    """Return one line of at most 300 characters; a long path keeps its end, the rest both ends."""
+    """Return one line of at most 300 characters.
+
+    A long path is cut at the start; other long text is cut in the middle.
+    """
     name, said = str(path), " ".join(said.split())
     name = name if len(name) <= 120 else f"...{name[-117:]}"
     room = 299 - len(name)
@@ -344,7 +355,7 @@ def _from_hub(name: str) -> Path:
     repository, _, revision = name.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None))
-    except (OSError, ValueError) as error:  # of the way, or of the name
+    except (OSError, ValueError) as error:  # of the connection, or of the name
         reason = shorten(str(error), 120, placeholder=" ...")
         raise CheckpointError(
             f"hub:{name} could not be fetched ({reason}); check the name and the connection, or "

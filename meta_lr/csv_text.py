@@ -1,4 +1,4 @@
-"""CSV that a spreadsheet may open: no text in it is taken for a formula."""
+"""CSV that is safe in a spreadsheet: no text in it is read as a formula."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
-# A spreadsheet computes a cell that begins so. Texts with an apostrophe before get another one, so
-# that `from_cell` can take it away.
+# A spreadsheet reads a cell that begins like this as a formula. A text that already begins with an
+# apostrophe gets another one, so that `from_cell` can remove it.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _MARKED = re.compile("'" + _FORMULA.pattern)
 
 
 def as_csv(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
+    """Return rows as CSV; a text that looks like a formula gets an apostrophe in front."""
     text = io.StringIO()
     plain = csv.writer(text, lineterminator="\n")
     quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
         cells = [as_cell(value) for value in row]
-        returns = any("\r" in str(cell) for cell in cells)  # for which the first sees no need
+        returns = any("\r" in str(cell) for cell in cells)  # which the first writer does not quote
         (quoted if returns else plain).writerow(cells)
     return text.getvalue()
 
@@ -36,7 +36,7 @@ def as_cell(value: object) -> object:
 
 
 def from_cell(cell: str) -> str:
-    """Return the text that `as_cell` made a cell of."""
+    """Return the text of a cell; the inverse of `as_cell`."""
     return cell[1:] if _MARKED.match(cell) else cell
 
 

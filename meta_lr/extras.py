@@ -1,4 +1,4 @@
-"""Packages that only some parts need, and the extra of this package that installs them."""
+"""Optional packages, and the extra of this package that installs each of them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ EXTRAS = {
 
 
 class MissingPackageError(ModuleNotFoundError):
-    """A package that an extra installs is missing."""
+    """An optional package is missing; an extra of this package installs it."""
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Say what installs a package that cannot be imported inside the block.
+    """Name the extra to install if the import of an optional package fails inside the block.
 
     Raises:
         MissingPackageError: The package is missing; the message names the extra.

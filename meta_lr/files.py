@@ -1,4 +1,4 @@
-"""Files on disk: replaced whole or not at all, and held by one process at a time."""
+"""Files on disk: atomic replacement, and locks that one process holds at a time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}  # why a file cannot be written
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}  # reasons why a file cannot be written
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS}
 
 
 def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
-    """Replace the file at `path` by `pieces`, one after the other.
+    """Replace the file at `path` with `pieces`, one after the other.
 
-    After a kill or a power cut, `path` holds the old content or all of the new. The new content is
-    first written to a new file in the same folder. Such files that killed processes left in the
-    folder are removed.
+    After a kill or a power cut, `path` holds either the old content or the complete new content.
+    The new content is first written to a temporary file in the same folder. Temporary files that
+    killed processes left in the folder are removed.
 
     Raises:
         OSError: The file cannot be written; the old content stays.
@@ -30,12 +30,12 @@ def write_atomically(path: Path, *pieces: bytes | memoryview) -> None:
                 file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(partial, path)  # while the file is open, and so locked
+                os.replace(partial, path)  # while the file is open, and therefore locked
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        error.filename = str(path)  # the user does not know the other file
+        error.filename = str(path)  # the user does not know the temporary file
         raise
 
 
@@ -71,7 +71,7 @@ def _new_file(folder: Path) -> tuple[int, Path]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the new files of dead processes: nobody holds their locks."""
+    """Remove the temporary files of dead processes: no process holds their locks."""
     for path in folder.glob(".meta_lr-*.partial"):
         with suppress(OSError):
             handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)

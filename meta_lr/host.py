@@ -1,4 +1,4 @@
-"""Numbers that an accelerator computes now and the host reads at the next step, without a wait."""
+"""Asynchronous copies: an accelerator computes numbers, and the host reads them one step later."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-_COPIES = WeakIdKeyDictionary()  # numbers on a device, and their copy on the host with its event
+_COPIES = WeakIdKeyDictionary()  # numbers on a device -> their copy on the host, with its event
 
 
 def is_near(numbers: Tensor) -> bool:
-    """Return whether reading these numbers waits for no device."""
+    """Return whether these numbers can be read without waiting for a device."""
     return numbers.device.type == "cpu"
 
 
 def send(numbers: Tensor) -> Tensor:
-    """Begin to copy numbers from an accelerator to the host, and return them."""
-    copy = numbers.to("cpu", non_blocking=True)  # torch takes pinned memory for it
+    """Start to copy numbers from an accelerator to the host, and return them."""
+    copy = numbers.to("cpu", non_blocking=True)  # torch uses pinned memory for it
     done = torch.Event(numbers.device)
     done.record(torch.accelerator.current_stream(numbers.device))
     _COPIES[numbers] = copy, done
@@ -26,9 +26,9 @@ def send(numbers: Tensor) -> Tensor:
 
 
 def receive(numbers: Tensor | Sequence[float]) -> Sequence[float]:
-    """Return the numbers as such; waits for no more than the copy that `send` began.
+    """Return the numbers on the host; this waits only for the copy that `send` started.
 
-    After a resume there is no such copy, and the device is waited for once.
+    After a resume there is no such copy, so the first call waits for the device.
     """
     if not isinstance(numbers, Tensor):
         return numbers

@@ -1,4 +1,4 @@
-"""JSON that comes from elsewhere, read so that a damaged text is a ValueError of one short line."""
+"""Parsing of JSON from other sources: a damaged text raises a ValueError of one short line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def parse_json(text: str | bytes) -> Any:
     """Return the value in `text`; bytes are UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        ValueError: It is not JSON, not text, nested too deeply, or has a number too long to use.
+        ValueError: The text is not JSON, not text, nested too deeply, or has a number too long to
+            use.
 
     >>> parse_json(b'{"gamma": 0.5}')
     {'gamma': 0.5}

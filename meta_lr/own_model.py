@@ -1,4 +1,4 @@
-"""The LR range test on a model, optimizer and loader of your own, which it leaves as they are."""
+"""The LR range test on a model, optimizer and loader of your own, which it does not change."""
 
 from __future__ import annotations
 
@@ -46,28 +46,31 @@ def range_test(
 ) -> RangeTest:
     """Train a copy while the learning rate rises, and suggest a range [k0, k1] of learning rates.
 
-    Model, optimizer and torch's random state on the CPU and the model's device stay as they are.
+    The test does not change the model, the optimizer, or torch's random state on the CPU and on
+    the model's device.
 
     Args:
-        model: On its device; the copy trains in the mode that the model is in.
-        optimizer: Of the model's parameters; its groups keep their ratio.
-        loader: Gives batches, such as a DataLoader; it is begun again when it ends.
+        model: The model, on its device; the copy trains in the same mode (train or eval).
+        optimizer: The optimizer of the model's parameters; its groups keep the ratios of their
+            learning rates.
+        loader: An iterable of batches, such as a DataLoader; it is restarted when it ends.
         loss_fn: Takes a model and a batch; returns the mean loss ().
         low: The first learning rate.
-        high: The last one; the sweep stops before it where the loss diverges. None is 10, or more
-            for Adagrad and Adadelta.
-        steps: Length of the sweep.
-        smoothing: Of the losses, in [0, 1).
-        safety: The suggested k1 is this much below where the loss begins to rise; at least 1.
+        high: The last learning rate; the sweep stops earlier if the loss diverges. None is 10, or
+            more for Adagrad and Adadelta.
+        steps: Length of the sweep, in optimizer steps.
+        smoothing: Smoothing factor of the losses, in [0, 1).
+        safety: The learning rate where the loss begins to rise is divided by this factor to get
+            k1; at least 1.
         clip: Largest norm of the gradient; None does not clip.
-        figure: A file to draw, .svg or .png; None draws nothing.
+        figure: Path of the figure to draw, .svg or .png; None draws nothing.
 
     Returns:
-        RangeTest: `k0`, `k1`, and what was seen. A cosine from `k1` is a good first schedule.
+        RangeTest: `k0`, `k1`, and the measured sweep. A cosine from `k1` is a good first schedule.
 
     Raises:
         ValueError: An argument is out of range, the loader is empty, or the sweep shows no range;
-            it says what to widen.
+            the message says what to widen.
 
     >>> model = nn.Linear(4, 1)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -100,7 +103,7 @@ def _rows(
     steps: int,
     clip: float | None,
 ) -> Iterator[Row]:
-    """Yield what a record of the sweep would hold."""
+    """Yield the rows that a record of the sweep would hold."""
     scales, state, status = group_scales(optimizer), sweep.init(), "finished"
     yield rows.header({"total_steps": steps})
     for step in range(steps):

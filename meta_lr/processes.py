@@ -1,7 +1,7 @@
-"""What several processes of one run settle together; alone, a process settles it itself.
+"""Collective operations of the processes of one run; they also work with a single process.
 
-Each function but `rank` and `num_ranks` is a collective call: all processes of the group make it,
-in the same order.
+Each function except `rank` and `num_ranks` is a collective call: all processes of the group must
+call it, in the same order.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ T = TypeVar("T")
 
 
 class ElsewhereError(RuntimeError):
-    """The first process could not do what all of them wait for."""
+    """The first process failed in an operation that all processes wait for."""
 
 
 def rank() -> int:
-    """Return the number of this process in its group; 0 without one."""
+    """Return the rank of this process in the default process group; 0 without a group."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def num_ranks() -> int:
-    """Return the size of the default process group; 1 without one."""
+    """Return the size of the default process group; 1 without a group."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def add_over_processes(tensor: Tensor) -> None:
-    """Replace a tensor by its sum over all processes."""
+    """Replace a tensor with its sum over all processes, in place."""
     if num_ranks() > 1:
         dist.all_reduce(tensor)
 
 
 def any_of(*flags: bool) -> tuple[bool, ...]:
-    """Return for each flag whether it is set in any process."""
+    """Return, for each flag, whether it is set in any process."""
     if num_ranks() == 1:
         return flags
     set_anywhere = torch.tensor([float(flag) for flag in flags])
@@ -46,7 +46,7 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
 
 
 def gathered(value: T) -> list[T]:
-    """Return every process's value, in their order; in all processes but the first, nothing."""
+    """Return the values of all processes in rank order; an empty list except on rank 0."""
     if num_ranks() == 1:
         return [value]
     values: list[T] | None = [value] * num_ranks() if rank() == 0 else None
@@ -55,14 +55,15 @@ def gathered(value: T) -> list[T]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """Return, in all processes, what the first one makes.
+    """Call `make` in the first process, and return its result in all processes.
 
     Raises:
-        ElsewhereError: In the others, if `make` raised in the first, which raises that itself.
+        ElsewhereError: In the other processes, if `make` raised in the first one. The first
+            process raises the original error.
     """
     if num_ranks() == 1:
         return make()
-    found: list[Any] = [None, None]  # what was made, or what went wrong
+    found: list[Any] = [None, None]  # the result, or the error message
     try:
         if rank() == 0:
             found[0] = make()

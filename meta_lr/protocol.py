@@ -1,8 +1,8 @@
-"""The one protocol: a controller maps what it may see of a training step to that step's rate.
+"""The controller protocol: a controller maps a view of a training step to its learning rate.
 
-Every method wants the rate at the same moment: after the gradient of the current batch is known
-and before the optimizer steps. So a controller is a function `(view, state) -> (rate, state)`, and
-it declares in `needs` what it reads of the view.
+Every method is called at the same point: after the gradient of the current batch is computed and
+before the optimizer steps. A controller is therefore a function `(view, state) -> (rate, state)`.
+It declares in `needs` which parts of the view it reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from enum import Flag, auto
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Need(Flag):
 
 
 class Average(NamedTuple):
-    """A rate, and an average to restart from: after the step `p <- weight * p + rest`."""
+    """A learning rate and a weight average to restart from: `p <- weight * p + rest` follows."""
 
     rate: float
     weight: float
@@ -46,18 +46,20 @@ class Average(NamedTuple):
 
 
 class NoState(NamedTuple):
-    """The state of a controller that keeps none."""
+    """The state of a controller without state."""
 
 
 Rate = float | Tensor | Average
+State = TypeVar("State")  # of a controller
 
 
 def lr_of(rate: Rate) -> float | Tensor:
-    """Return the learning rate alone, without an average to restart from."""
+    """Return only the learning rate, without an average to restart from."""
     return rate.rate if isinstance(rate, Average) else rate
 
 
-# Which bits open which field of a view. Plain ints: views are made at every step.
+# Which bits of `Need` give access to which field of a view. They are plain ints for speed: a view
+# is made at every step.
 _FIELDS = tuple(
     (need.value, name)
     for need, name in (
@@ -75,12 +77,12 @@ _FIELDS = tuple(
 
 @lru_cache
 def _opened(needs: int) -> tuple[tuple[int, str], ...]:
-    """Return the positions in `_FIELDS` that `needs` opens, and their names."""
+    """Return the positions in `_FIELDS` that `needs` gives access to, and their names."""
     return tuple((i, name) for i, (bits, name) in enumerate(_FIELDS) if needs & bits)
 
 
 class HostLoss(NamedTuple):
-    """A () loss in the host's memory, kept as a number: several times cheaper than a tensor."""
+    """A scalar loss () in the host's memory, kept as a number: much cheaper than a tensor."""
 
     number: float
     dtype: torch.dtype
@@ -90,29 +92,29 @@ class HostLoss(NamedTuple):
         return self.number
 
     def tensor(self) -> Tensor:
-        """Return the tensor that it stands for."""
+        """Return the loss as a tensor ()."""
         return torch.tensor(self.number, dtype=self.dtype)
 
 
 def as_tensor(loss: Tensor | HostLoss) -> Tensor:
-    """Return the tensor () that `loss` is or stands for."""
+    """Return `loss` as a tensor ()."""
     return loss.tensor() if isinstance(loss, HostLoss) else loss
 
 
 class StepView:
-    """What a controller may read at one step; reading what it did not declare raises.
+    """What a controller may read at one step; reading an undeclared field raises.
 
     Attributes:
         step: Optimizer steps taken so far, from 0.
         total_steps: Length of the run in steps (HORIZON).
         steps_per_epoch: Steps in one pass over the training data (EPOCHS).
-        loss: () loss of the current batch at the current parameters; `loss_item()` is the same as
-            a number, and cheaper (LOSS).
+        loss: Loss () of the current batch at the current parameters; `loss_item()` returns it as
+            a number, which is cheaper (LOSS).
         params: Live parameters in the optimizer's group order; clone what you keep (PARAMS).
         grads: Their live gradients, in the same order (GRADS).
-        direction: What the optimizer would subtract per unit of rate, same order; `update` is the
-            same times the scale of each parameter's group (DIRECTION).
-        sandbox: Experiments that leave no trace (META or TRIALS).
+        direction: What the optimizer would subtract per unit of learning rate, in the same order;
+            `update` is the direction times the scale of each parameter's group (DIRECTION).
+        sandbox: Experiments that do not change the run (META or TRIALS).
     """
 
     __slots__ = (
@@ -148,7 +150,7 @@ class StepView:
         sandbox: Sandbox | None = None,
         scales: Callable[[], Sequence[float]] | None = None,
     ) -> None:
-        """Keep of all that is offered just what `controller` declares."""
+        """Store only the fields that `controller` declares."""
         self._controller = controller
         self.step = step
         offered = (total_steps, steps_per_epoch, loss, params, grads, direction, sandbox, scales)
@@ -161,7 +163,7 @@ class StepView:
         return as_tensor(self._loss)
 
     def loss_item(self) -> float:
-        """Return the loss as a number; on an accelerator this waits for it."""
+        """Return the loss as a number; on an accelerator this waits for the device."""
         return self._loss.item()
 
     @property
@@ -184,7 +186,7 @@ class StepView:
         )
 
     def seen_by(self, controller: Controller) -> StepView:
-        """Return this view as another controller may read it: what both declare."""
+        """Return this view for another controller: the fields that both controllers declare."""
         view = object.__new__(StepView)
         view._controller, view.step = controller, self.step
         for _, name in _opened(controller.needs.value):
@@ -193,7 +195,7 @@ class StepView:
         return view
 
     def within(self, controller: Controller, start: int, end: int) -> StepView:
-        """Return this view as seen by a part that steers only the steps from `start` to `end`."""
+        """Return this view for a controller that is used only in the steps `start` to `end`."""
         view = self.seen_by(controller)
         view.step = self.step - start
         if controller.needs & Need.HORIZON:
@@ -210,7 +212,7 @@ class StepView:
         grads: Sequence[Tensor],
         direction: Callable[[], Sequence[Tensor]],
     ) -> StepView:
-        """Return the view of a step that lies `steps` ahead, on a path that is only tried out."""
+        """Return the view of a step that is `steps` ahead, in a trial or an unroll."""
         view = self.seen_by(controller)
         view.step = self.step + steps
         values = {"_loss": loss, "params": params, "grads": grads, "_direction": direction}
@@ -229,41 +231,44 @@ def _has(view: StepView, name: str) -> bool:
 
 
 class UndeclaredError(RuntimeError):
-    """A controller read something that its `needs` do not name."""
+    """A controller read a field that its `needs` do not declare."""
 
 
 class DivergedError(RuntimeError):
-    """A controller's verdict on a finite loss: the run has diverged; the loop ends it there."""
+    """A controller decided that the run has diverged, at a finite loss; the loop ends the run."""
 
 
-class Controller(Protocol):
-    """Whatever chooses a learning rate: a frozen dataclass of hyper-parameters.
+class Controller(Protocol[State]):
+    """A method that chooses a learning rate: a frozen dataclass of hyper-parameters.
 
-    All that changes during a run is in `state`: one flat NamedTuple of None, numbers, strings,
-    tensors and plain tuples of these. A controller owns its state and may update its own tensors
-    in place; whoever wants to go back clones first. It never touches the model, the optimizer or
-    the global random state. Fields of the state named `num_...` are counts, for the run's record
-    and the report's table of events.
+    `Controller[AutoLRSState]` has a state of this type; `Controller` has a state of any type.
 
-    A controller whose rate is only right for one optimizer family may say so in an attribute
-    `family` (see `meta_lr.optim.rules.family`); it is then refused with any other.
+    Everything that changes during a run is in `state`: one flat NamedTuple of None, numbers,
+    strings, tensors and plain tuples of these. A controller owns its state and may update its own
+    tensors in place; clone the state first if you need the old one. A controller never changes
+    the model, the optimizer or the global random state. Fields of the state named `num_...` are
+    counts, for the run's record and the report's table of events.
 
-    A controller that reads a loss only one step later, and takes any value of it, may have the
-    attribute `reads_late = True`. `ControlledLR` then never waits for a loss on an accelerator, and
-    shows it a loss that is not finite too.
+    Some controllers give learning rates that are valid for one optimizer family only. They may
+    name it in an attribute `family` (see `meta_lr.optim.rules.family`); any other family is then
+    refused.
+
+    A controller may have the attribute `reads_late = True` if it reads a loss only one step later
+    and accepts any value of it. `ControlledLR` then never waits for a loss on an accelerator, and
+    also passes on a loss that is not finite.
     """
 
     @property
     def needs(self) -> Need:
-        """What this instance reads of the view."""
+        """The fields of the view that this instance reads."""
         ...
 
-    def init(self) -> Any:
+    def init(self) -> State:
         """Return the state before the first step."""
         ...
 
-    def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
-        """Return the rate of this step for the first parameter group, and the next state."""
+    def __call__(self, view: StepView, state: State) -> tuple[Rate, State]:
+        """Return this step's learning rate for the first parameter group, and the next state."""
         ...
 
 
@@ -273,7 +278,7 @@ def need_names(needs: Need) -> str:
 
 
 _SANDBOX = "sandbox=meta_lr.Sandbox(model, optimizer, loss_fn, batch)"
-_REMEDY = {  # what may be missing, and the argument that gives it; the rest is always there
+_REMEDY = {  # what may be missing -> the argument that provides it; the other needs are always met
     Need.META: ("losses on other batches", _SANDBOX),
     Need.TRIALS: ("training steps on a copy", _SANDBOX),
     Need.HORIZON: ("the length of the run", "total_steps= (optimizer steps)"),
@@ -282,7 +287,7 @@ _REMEDY = {  # what may be missing, and the argument that gives it; the rest is 
 
 
 def refuse_unserved(controller: Controller, served: Need) -> None:
-    """Raise a ValueError that says what `controller` needs beyond `served`, and what to pass."""
+    """Raise a ValueError if `controller` needs more than `served`; it says what to pass."""
     missing = controller.needs & ~served
     if missing:
         whats, arguments = zip(*(_REMEDY[n] for n in Need if n & missing), strict=True)
@@ -305,12 +310,13 @@ def check_rate(controller: Controller, step: int, rate: float) -> float:
 
 
 def group_scales(optimizer: Optimizer) -> list[float]:
-    """Return, per parameter group, what the controller's rate is multiplied by.
+    """Return the factor of the controller's learning rate for each parameter group.
 
-    It is `group["lr_scale"]` where that is set, else the group's initial rate over the first one's.
+    It is `group["lr_scale"]` if that is set. Otherwise it is the group's initial learning rate
+    divided by that of the first group.
 
     Raises:
-        ValueError: A group has no `lr_scale` and the first group's initial rate is zero.
+        ValueError: A group has no `lr_scale` and the first group's initial learning rate is zero.
     """
     groups = optimizer.param_groups
     first = float(groups[0].get("initial_lr", groups[0]["lr"]))
@@ -349,7 +355,7 @@ def set_rate(optimizer: Optimizer, rate: float | Tensor, scales: Sequence[float]
     """Write `rate * scale` into each group; tensors are written in place, floats stay floats."""
     for group, scale in zip(optimizer.param_groups, scales, strict=True):
         if isinstance(group["lr"], Tensor):
-            # A float is filled in: a float32 tensor of it would lose digits of a float64 rate.
+            # Keep the float: a float32 tensor of it would lose digits of a float64 learning rate.
             scaled = rate * scale
             group["lr"].copy_(scaled) if isinstance(scaled, Tensor) else group["lr"].fill_(scaled)
         else:
@@ -372,10 +378,10 @@ def pack(state: Any) -> dict[str, Any]:
 def unpack(template: Any, packed: dict[str, Any]) -> Any:
     """Return the state in `packed`, of the type of `template` (a controller's `init()`).
 
-    Tensors go to the devices that the template has them on, wherever they were loaded to.
+    Each tensor is moved to the device of the template's tensor.
 
     Raises:
-        ValueError: The fields differ: the state belongs to another controller.
+        ValueError: The fields differ, so the state belongs to another controller.
     """
     if set(packed) != set(template._fields):
         raise ValueError(

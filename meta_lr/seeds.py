@@ -1,4 +1,4 @@
-"""One seed for a run; every other seed is derived from it by name."""
+"""Seeds: a run has one seed, and every other seed is derived from it by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 def derive(seed: int, *names: str | int) -> int:
     """Return a seed in [0, 2**63) that is a pure function of `seed` and `names`.
 
-    Equal on every machine and in every process; distinct names give independent streams.
+    The seed is the same on every machine and in every process. Different names give independent
+    streams of random numbers.
     """
     key = repr((int(seed), *names)).encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
@@ -22,10 +23,10 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 
 
 def seed_model(seed: int, *names: str | int, device: torch.device | None = None) -> None:
-    """Seed the generators that dropout draws from on the CPU, and on `device` if it is CUDA's.
+    """Seed the generators that dropout uses on the CPU, and on `device` if it is a CUDA device.
 
-    The seed is `derive(seed, *names)`. Much cheaper than `torch.manual_seed`, which visits every
-    backend.
+    The seed is `derive(seed, *names)`. This is much cheaper than `torch.manual_seed`, which seeds
+    every backend.
     """
     value = derive(seed, *names)
     torch.default_generator.manual_seed(value)

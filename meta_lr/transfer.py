@@ -1,4 +1,7 @@
-"""A learned schedule on a new task: beside tuned or untuned baselines, and beside its own means."""
+"""Transfer: a learned schedule on a new task, compared with baselines and a control.
+
+The baselines may be tuned. The control replays the learned run's mean learning rates.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ LEARNED, CONTROL = "learned", "three_constants"
 
 
 class Trainer(Protocol):
-    """Trains the new task once; a run that is finished is only read."""
+    """Trains the new task once; if the run is finished already, it is only read."""
 
     def __call__(
         self,
@@ -32,27 +35,29 @@ class Trainer(Protocol):
     ) -> Outcome:
         """Train with the method of this name and keep the record in `folder`.
 
-        Data, first weights and length depend on `seed` alone, so all methods share them.
+        The data, the initial weights and the run length depend only on `seed`, so all methods
+        share them.
 
         Args:
-            method: Its name, for the record too.
+            method: Name of the method, also for the record.
             folder: Where the run is kept.
-            seed: Of everything in the run.
+            seed: Seed of everything in the run.
             header: More fields for the record's first row.
-            peak: The method's highest rate; None for one that sets its own.
-            controller: Use this and not what the name stands for.
+            peak: The method's highest learning rate; None if the method sets its own.
+            controller: Replaces the method of this name; the name is then only a label.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A baseline's peak, and what was spent to choose it.
+    """A baseline's peak, and the cost of choosing it.
 
     Attributes:
-        peak: Highest rate; None for a method that sets its own.
-        cost: Of all tuning runs, in plain steps.
-        at_edge: Whether the chosen peak is the grid's first or last: a wider one may do better.
+        peak: Highest learning rate; None for a method that sets its own.
+        cost: Cost of all tuning runs, in plain steps.
+        at_edge: Whether the chosen peak is the first or last of the grid. A wider grid may then
+            give a better peak.
         tuned: Whether the peak was chosen by `tune`.
     """
 
@@ -62,7 +67,7 @@ class Choice:
     tuned: bool = False
 
     def header(self) -> dict[str, object]:
-        """Return what the records say of it; "tuned" is None where there is no peak."""
+        """Return the header fields of this choice; "tuned" is None if there is no peak."""
         tuned = None if self.peak is None else self.tuned
         return {"search_cost_before": self.cost, "peak": self.peak, "tuned": tuned}
 
@@ -78,19 +83,19 @@ def compare(
 ) -> list[Outcome]:
     """Train with the learned schedule, the control and each baseline, for each seed.
 
-    Each run is kept in `folder/<method>/seed-<n>`. A run that diverges is kept as it is. Each
-    record's header says the method's `peak`, and whether it was `tuned`.
+    Each run is kept in `folder/<method>/seed-<n>`. A run that diverges is kept as well. Each
+    record's header holds the method's `peak`, and whether it was `tuned`.
 
     Args:
         train: Trains once; knows "learned" and the names in `baselines`.
-        baselines: Their peaks, by name.
-        seeds: One round of runs for each.
+        baselines: Name of the baseline -> its peak.
+        seeds: The seeds; each gives one run per method.
         folder: Where all runs are kept.
-        origin: Where the learned schedule comes from, for its header: `checkpoint` (fingerprint),
-            `meta_training_cost` (plain steps) and `peak` (its rate at full output; None for one
-            that finds its own learning rate).
-        control: Whether to replay the mean rate of each third of the learned run; left out for a
-            seed whose learned run has a third without a step.
+        origin: Header fields of the learned schedule: `checkpoint` (fingerprint),
+            `meta_training_cost` (plain steps) and `peak` (its learning rate at full output; None
+            if it finds its own learning rate).
+        control: Whether to also replay the mean learning rate of each third of the learned run.
+            The control is left out for a seed if a third of its learned run has no step.
     """
     tuned = None if origin.get("peak") is None else False
     outcomes, header = [], {**origin, "tuned": tuned}
@@ -110,16 +115,16 @@ def compare(
 
 
 def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, folder: Path) -> Choice:
-    """Return the peak with the best last value on `val`; of equals the lowest.
+    """Return the peak with the best last value on `val`; among equal ones, the lowest peak.
 
-    Each run is kept in `folder/<method>/peak-<p>`; one that diverges counts as worst.
+    Each run is kept in `folder/<method>/peak-<p>`. A run that diverges counts as the worst.
 
     Args:
         train: Trains once.
         method: A baseline that takes a peak.
-        peaks: The grid.
-        seed: Of the tuning runs; apart from the seeds of the comparison.
-        folder: Where they are kept.
+        peaks: The grid of peaks.
+        seed: Seed of the tuning runs; different from the seeds of the comparison.
+        folder: Where the runs are kept.
 
     Raises:
         ValueError: Every run diverged.
@@ -144,12 +149,13 @@ def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, fold
 
 
 def three_constants(record: Record) -> Controller | None:
-    """Return the control: a run's mean recorded rate in each third of it, as three constants.
+    """Return the control: three constants, the mean recorded learning rate of each third of a run.
 
-    None if a third has no recorded step: the run diverged before it, or was too short.
+    Return None if a third has no recorded step, because the run diverged before it or was too
+    short.
     """
     total, steps = record.header["total_steps"], record.steps
-    bounds = [-(-total * third // 3) for third in range(4)]  # rounded up, as stages are
+    bounds = [-(-total * third // 3) for third in range(4)]  # rounded up, like the stages
     means = []
     for third in range(3):
         rates = [row["lr"] for row in steps if bounds[third] <= row["step"] < bounds[third + 1]]

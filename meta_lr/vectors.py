@@ -1,4 +1,4 @@
-"""Geometry of lists of tensors, seen as one long vector."""
+"""Vector geometry of lists of tensors: each list is treated as one long vector."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def norm(a: Vector) -> Tensor:
 def angle(a: Vector, b: Vector) -> float:
     """Return the angle between `a` and `b` in radians, in [0, pi].
 
-    Uses atan2 of the two diagonals of the rhombus of unit vectors, which stays accurate where the
-    arc cosine does not (Kahan 2006).
+    The formula is atan2 of the two diagonals of the rhombus of unit vectors. It is accurate at
+    small angles and near pi, where the arc cosine is not (Kahan 2006).
 
     Raises:
-        ValueError: One of them is zero, so there is no angle.
+        ValueError: One of the vectors is zero, so there is no angle.
     """
     norms = float(norm(a)), float(norm(b))
     if 0.0 in norms:

@@ -15,7 +15,7 @@ from meta_lr.protocol import Average, Need, NoState
 
 SHORT = AutoLRS(  # stages of 20 and 40 steps, four short trials each
     **{"min_lr": 1e-3, "max_lr": 1.0, "tau": 20, "tau_max": 40, "ratio": 10, "shortest": 2},
-    **{"trials": 4, "first_trials": None, "search": "gp", "batches": 2},
+    **{"trials": 4, "first_trials": None, "batches": 2},
     **{"anneal": 0.0, "cooldown": 0.0, "ramp": False},
 )
 

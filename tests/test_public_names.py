@@ -42,7 +42,9 @@ def test_all_names_are_listed_found_and_known_to_type_checkers():
 
 def test_each_listed_method_is_a_controller_with_one_line_on_what_it_does():
     found = meta_lr.list_methods()
-    assert {"AutoLRS", "OnlineMLRSNet", "PAL", "SelfTuning", *POLICIES} <= set(found)
+    assert {"AutoLRS", "AutoLRSPaper", "OnlineMLRSNet", "PAL", "SelfTuning", *POLICIES} <= set(
+        found
+    )
     for name, line in found.items():
         method = getattr(meta_lr, name)
         assert callable(method.__call__) and hasattr(method, "needs") and hasattr(method, "init")

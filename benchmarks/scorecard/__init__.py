@@ -1,1 +1,1 @@
-"""A learned schedule against tuned ones, on families and tasks that nothing was chosen on."""
+"""Compare learned schedules with tuned ones, on families and tasks that nothing was chosen on."""

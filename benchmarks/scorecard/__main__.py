@@ -1,28 +1,30 @@
-"""Learned schedules, untuned, against tuned ones and peers on families that nothing was chosen on.
+"""Compare learned schedules with tuned ones and peers on families that nothing was chosen on.
 
     python -m benchmarks.scorecard self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
         [--peers] [--robust] [--longer 2] [--problems 10] [--store runs/scorecard.jsonl]
 
-For each problem of each held-out family, cosines and lines to zero with a warm-up run at eight
-peaks or more; three seeds choose the best shape and peak, three others score it (the re-seeded
-oracle). Schedules and peers run on those three with no choice at all. The measure is the log of the
-final validation loss, nats, less the oracle's; below zero is better. Intervals of a mean count each
-family as one observation. A failure is a problem with a run that diverged, or whose mean is 0.1
-nats above that of "one global peak": the shape and peak that are best over problems of
-meta-training's own family, its learning rate scaled for each optimizer as those of the oracle are
-(SGD 1, momentum 0.1, Adam 0.01).
+For each problem of each held-out family, it runs cosines and lines to zero with a warm-up, at eight
+peaks or more. Three seeds choose the best shape and peak, and three other seeds score it: this is
+the re-seeded oracle. The learned schedules and the peers run on the scoring seeds without any
+tuning. The measure is the log of the final validation loss, in nats, minus that of the oracle;
+below zero is better. The confidence interval of a mean counts each family as one observation. "One
+global peak" is the shape and peak that are best over problems of meta-training's own family. Its
+learning rate is scaled for each optimizer like those of the oracle (SGD 1, momentum 0.1, Adam
+0.01). A problem is a failure if one of its runs diverged, or if its mean is 0.1 nats above that of
+the one global peak.
 
-"+ average" is the same training, judged at an average of its last weights; the oracle with it
-chooses its peak with it too. The first schedule is compared with the one global peak family by
-family. Its controls are "no network", the same bounds with all weights at zero, and "another run's
-features", in which the network reads what it read on a problem of another family. A checkpoint that
-reads fewer features, such as the loss alone, comes as one more NAME=CHECKPOINT.
+"+ average" is the same training, evaluated at an average of its last weights. The oracle with
+average also chooses its peak with the average. The first schedule is compared with the one global
+peak, family by family. It has two controls. "No network" has the same bounds with all weights of
+the network at zero. In "another run's features", the network reads features that were recorded on a
+problem of another family. For a checkpoint that reads fewer features, such as the loss alone, add
+one more NAME=CHECKPOINT.
 
 "--robust" runs the first schedule on the same problems with the loss, the inputs or the initial
 weights multiplied. "--longer" runs the schedules, and the one global peak, five times longer than
 any run in meta-training.
 
-Each run is kept in the store at once. Killed, the same command goes on.
+Each run is written to the store at once. If the command is killed, run it again to continue.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ _LONGER = f"run the schedules for {longer.STEPS} steps too, on N problems of eac
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing, print the tables, and draw the figure."""
+    """Run the missing runs, print the tables, and draw the figure."""
     args = _parsed(arguments)
     torch.set_num_threads(1)
     first, schedule = args.schedules[0]
@@ -101,7 +103,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _rows(store: Store, keys: Sequence[Key], methods: Methods) -> dict[Key, Row]:
-    """Run what the store does not hold, and return the rows of these keys."""
+    """Run all keys without a row in the store, and return the rows of these keys."""
     store.cut()
     done = store.rows()
     for key in track(keys, "scorecard"):

@@ -1,4 +1,4 @@
-"""The command lines of all scorecards: schedules by name, a store, and peers that are installed."""
+"""The command lines of all scorecards: schedules by name, a store, and installed peers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.scorecard import peers
 from meta_lr import checkpoint
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 
-CONTROL = "no network"  # the schedule's bounds alone
+CONTROL = "no network"  # the bounds of the schedule alone
 
 
 def parser(
@@ -20,10 +20,10 @@ def parser(
     """Return a parser of `NAME=CHECKPOINT ... --store FILE`.
 
     Args:
-        module: That is run, below `benchmarks`.
-        description: Shown by --help as it is.
-        store: Where the rows are by default.
-        taken: Names of other rows, which no schedule can have.
+        module: Name of the module, below `benchmarks`.
+        description: Text for --help, shown unchanged.
+        store: Default path of the store.
+        taken: Names of other rows; no schedule may have one of them.
     """
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}",
@@ -55,12 +55,12 @@ def named(text: str, taken: Collection[str] = ()) -> tuple[str, SelfTuning]:
 def parsed(
     made: argparse.ArgumentParser, arguments: Sequence[str] | None, **least: int
 ) -> argparse.Namespace:
-    """Return the arguments; a name that comes twice, or a peer that is missing, is an error.
+    """Return the arguments; a repeated name or a missing peer is an error.
 
     Args:
         made: The parser; it may have the option `--peers`.
-        arguments: Of the command line; None takes the process's own.
-        **least: Options that are numbers, and the least that each may be.
+        arguments: Arguments of the command line; None means those of the process.
+        **least: Options that are numbers, each with its smallest allowed value.
     """
     found = made.parse_args(arguments)
     names = [name for name, _ in found.schedules]

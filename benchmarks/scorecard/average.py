@@ -1,7 +1,7 @@
-"""The average of the last weights, of all copies of a problem in one go.
+"""The average of the last weights, for all copies of a problem at once.
 
-The formula is that of `meta_lr.training.average`, with the default of the `dog` package, so that
-DoG and our schedules are averaged alike.
+The formula is that of `meta_lr.training.average`, with the default of the `dog` package. So DoG and
+our schedules are averaged in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from meta_lr.vectors import Tensors
 
 
 def run(copies: Copies, phi: Sequence[Tensor]) -> tuple[Point, Point]:
-    """Return all copies at the end of the run: with their weights, and with the average of them."""
+    """Return all copies at the end of the run: with their last weights, and with the average."""
     (ends,) = deque(along(copies, phi), maxlen=1)
     return ends
 

@@ -73,7 +73,7 @@ def recurrent(draw: Draw, number: int) -> Made:
 
 
 def regression(draw: Draw, number: int) -> Made:
-    """MLPs that fit what a random network makes of points."""
+    """MLPs that fit the outputs of a random network on points."""
     network = partial(
         MLP, in_channels=16, image_size=1, num_classes=2, hidden=(draw.choice((32, 64)),) * 2
     )
@@ -112,7 +112,7 @@ FAMILIES: dict[str, Callable[[Draw, int], Made]] = {
 
 
 def problem(family: str, number: int, seed: int) -> Problem:
-    """Return a problem of a family; another seed draws other weights and batches."""
+    """Return a problem of a family; the seed determines the weights and the batches."""
     draw = Draw(generator(0, "scorecard", family, number))
     (inputs, targets), network, measure = FAMILIES[family](draw, number)
     make, unit = KINDS[draw.choice(tuple(KINDS))]

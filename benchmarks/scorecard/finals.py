@@ -1,4 +1,4 @@
-"""How runs end: the log of the final validation loss, bounded for those that diverge."""
+"""Results of runs: the log of the final validation loss, bounded for diverged runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meta_lr.bilevel.problems import Problem
 from meta_lr.tasks.base import Task
 from meta_lr.vectors import Tensors
 
-WORST = 3.0  # nats above the loss at the start: what a diverged run counts as
+WORST = 3.0  # nats above the loss at the start: the result of a diverged run
 
 
 class Finals(NamedTuple):
@@ -22,7 +22,7 @@ class Finals(NamedTuple):
 
     logs: list[float]
     averaged: list[float]  # the same at the average of the last weights; empty if there is none
-    worst: float  # what a diverged run counts as
+    worst: float  # the result of a diverged run
 
 
 def finals(problem: Problem, schedule: Schedule, phi: Tensors) -> Finals:
@@ -34,12 +34,12 @@ def finals(problem: Problem, schedule: Schedule, phi: Tensors) -> Finals:
 
 
 def bound(problem: Problem) -> float:
-    """Return what a diverged run of a problem counts as."""
+    """Return the result of a diverged run of a problem."""
     return math.log(val_loss(problem.task, problem.task.model())) + WORST
 
 
 def bounded(losses: Tensor, worst: float) -> list[float]:
-    """Return the logs of losses, none of them above `worst`."""
+    """Return the logs of losses, each of them at most `worst`."""
     return losses.log().nan_to_num(nan=worst, posinf=worst).clamp(max=worst).tolist()
 
 

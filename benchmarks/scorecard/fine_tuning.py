@@ -1,21 +1,22 @@
-"""Learned schedules, untuned, in fine-tuning and in runs whose length changes.
+"""Measure learned schedules in fine-tuning and in runs whose length changes.
 
     python -m benchmarks.scorecard.fine_tuning self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
         [--only fine-tuning] [--problems 4] [--seeds 3] [--store runs/fine_tuning.jsonl]
 
-Fine-tuning: a network is trained on one task, then all its weights on a second task with few
-examples: other classes, noisy images or other labels. Run length: a schedule planned for T steps is
-stopped early, goes on for T more steps, or was planned for 4 T since the length was not known.
+Fine-tuning: a network is trained on one task. Then all its weights are trained on a second task
+with few examples: other classes, noisy images or other labels. Run length: a schedule planned for T
+steps is stopped early or continues for T more steps, or it was planned for 4 T because the length
+was not known. The learned schedules are not tuned.
 
-The measure is the log of the validation loss, nats. The tuned cosine has a warm-up; its peak is
-chosen on three seeds of the same problem, from eight or more, and scored on others. In runs of
-another length it keeps the peak that is best for T. The usual peak is the one that is best from
-scratch over all networks and optimizers of fine-tuning. A failure is a problem with a run that
-diverged, or whose mean is 0.1 nats above that of a cosine at a tenth of the usual peak. Intervals
-of a mean count each family (a kind of second task, or a family of the scorecard) as one
+The measure is the log of the validation loss, in nats. The tuned cosine has a warm-up. Its peak is
+chosen from eight or more on three seeds of the same problem, and scored on other seeds. In runs of
+another length it keeps the peak that is best for T. The usual peak is the best one from scratch
+over all networks and optimizers of fine-tuning. A problem is a failure if one of its runs diverged,
+or if its mean is 0.1 nats above that of a cosine at a tenth of the usual peak. The confidence
+interval of a mean counts each family (a kind of second task, or a family of the scorecard) as one
 observation.
 
-Each run is kept in the store at once. Killed, the same command goes on.
+Each run is written to the store at once. If the command is killed, run it again to continue.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing, and print the tables."""
+    """Run the missing runs, and print the tables."""
     args = _parsed(arguments)
     torch.set_num_threads(1)
     schedules = {**dict(args.schedules), CONTROL: silent()}
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def fill(
     store: Store, keys: Sequence[Key], schedules: Mapping[str, SelfTuning], seeds: int
 ) -> dict[Key, Row]:
-    """Run what the store does not hold; return the rows of these keys."""
+    """Run all keys without a row in the store; return the rows of these keys."""
     store.cut()
     rows = store.rows()
     known: dict[Key, Row] = {}

@@ -1,4 +1,4 @@
-"""The runs behind the tables of fine-tuning and of run lengths, and how one becomes a row."""
+"""The runs for the tables of fine-tuning and of run lengths; each of them becomes a row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORACLE, USUAL, GLOBAL = "tuned cosine", "cosine, 0.1 x usual peak", "cosine, usu
 
 
 class Part(NamedTuple):
-    """One of the two questions."""
+    """One of the two parts: fine-tuning or run lengths."""
 
     families: Sequence[str]
     problem: Callable[[str, int, int], Problem]  # (family, number, seed)
@@ -39,7 +39,7 @@ PARTS = {
 
 
 def asked(numbers: Sequence[int], names: Sequence[str], parts: Sequence[str]) -> Iterator[Key]:
-    """Yield all rows; each comes after those that its peak follows from."""
+    """Yield the keys of all rows; each comes after the rows that determine its peak."""
     for number in range(len(second_tasks.KINDS) if FINE_TUNING in parts else 0):
         yield SCRATCH, number, TUNED
     for number in numbers:
@@ -49,7 +49,7 @@ def asked(numbers: Sequence[int], names: Sequence[str], parts: Sequence[str]) ->
 
 
 def missing(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], seeds: int) -> bool:
-    """Return whether a row is not there, or of another schedule, peak or number of seeds."""
+    """Return whether a row is absent, or has another schedule, peak or number of seeds."""
     row = rows.get(key)
     if row is None or key[2] == TUNED:
         return row is None
@@ -58,7 +58,7 @@ def missing(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], seeds: in
 
 
 def run(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], seeds: int) -> dict[str, Any]:
-    """Return a row; `rows` holds those that its peak follows from."""
+    """Return a row; `rows` has the rows that determine its peak."""
     family, number, name = key
     row = {"family": family, "number": number, "method": name}
     if name == TUNED:
@@ -73,7 +73,7 @@ def run(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], seeds: int) -
 
 
 def steered(rows: Rows, key: Key, schedules: Mapping[str, SelfTuning], *, unit: float) -> Steering:
-    """Return what steers a run; a tuned peak is the best one on the choosing seeds."""
+    """Return the schedule of a run; a tuned peak is the best one on the choosing seeds."""
     family, number, name = key
     if name in schedules:
         return steering.learned(schedules[name])

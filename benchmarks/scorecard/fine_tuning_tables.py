@@ -12,14 +12,14 @@ from benchmarks.scorecard.store import Row, Rows
 from benchmarks.scorecard.table import FAILED, interval, markdown
 from benchmarks.scorecard.tuned import AVERAGED
 
-_ALIKE = 1e-4  # nats from the bound of a diverged run that count as being there
+_ALIKE = 1e-4  # nats; a result this close to the bound of a diverged run counts as diverged
 _STOPS = (0.25, 0.5, 0.75, 1.0)
 
 Where = tuple[str, str]  # a method, and the place of a measurement
 
 
 def new_task(rows: Rows, names: Sequence[str]) -> list[str]:
-    """Return the table of the second task: its final loss, less that of the tuned cosine."""
+    """Return the table of the second task: its final loss minus that of the tuned cosine."""
     changes = PARTS[FINE_TUNING].families
     head = ["method", "mean [95 %]", "spread over seeds", "failures", *changes]
     methods = (*names, *PARTS[FINE_TUNING].cosines)
@@ -28,7 +28,7 @@ def new_task(rows: Rows, names: Sequence[str]) -> list[str]:
 
 
 def old_task(rows: Rows, names: Sequence[str]) -> list[str]:
-    """Return the table of the first task: how much its loss has grown by fine-tuning."""
+    """Return the table of the first task: the increase of its loss by fine-tuning."""
     head = ["method", "mean [95 %]", *PARTS[FINE_TUNING].families]
     body = []
     for name in (*names, *PARTS[FINE_TUNING].cosines):
@@ -39,7 +39,7 @@ def old_task(rows: Rows, names: Sequence[str]) -> list[str]:
 
 
 def stopped(rows: Rows, names: Sequence[str]) -> list[str]:
-    """Return the table of runs that stop early, less the tuned cosine planned for that length."""
+    """Return the table of runs that stop early, minus the tuned cosine planned for that length."""
     head = ["method", *("T/4", "T/2", "3T/4", "T")]
     body = []
     for name in (*names, ORACLE):
@@ -55,7 +55,7 @@ def stopped(rows: Rows, names: Sequence[str]) -> list[str]:
 
 
 def continued(rows: Rows, names: Sequence[str]) -> list[str]:
-    """Return the table of runs that go on to 2 T, less the tuned cosine planned for 2 T."""
+    """Return the table of runs that continue to 2 T, minus the tuned cosine planned for 2 T."""
     ways = {
         "goes on past its end": place(1, 1),
         "a new schedule for T more steps": RESTARTED,
@@ -71,7 +71,7 @@ def continued(rows: Rows, names: Sequence[str]) -> list[str]:
 
 
 def apart(rows: Rows, part: str, ours: Where, theirs: Where) -> dict[str, float]:
-    """Return the mean difference of each family's problems."""
+    """Return the mean difference over each family's problems."""
     found = {}
     for family in PARTS[part].families:
         numbers = sorted({number for of, number, name in rows if (of, name) == (family, ours[0])})
@@ -123,7 +123,7 @@ def _shown(by_family: Mapping[str, float]) -> str:
     return "{:+.3f} ±{:.3f}".format(*interval([*by_family.values()]))
 
 
-# Of each part: title -> what makes the table.
+# For each part: title -> the function that makes the table.
 TABLES: dict[str, dict[str, Callable[[Rows, Sequence[str]], list[str]]]] = {
     FINE_TUNING: {
         "new task: log loss less that of the tuned cosine": new_task,

@@ -1,4 +1,4 @@
-"""GreedyLR: the learning rate grows while the loss improves, and falls while it does not.
+"""GreedyLR: the learning rate grows while the loss improves, and falls otherwise.
 
 Update:
     m = mean of the last 50 losses;
@@ -6,12 +6,13 @@ Update:
     lr / 0.95, at most 1, after 11 better steps in a row;
     0.95 lr, at least 1e-3, after 11 steps in a row that are not better.
 Reference:
-    Subramanian et al. 2025, arXiv 2512.14527; the defaults are those of `transformers`, whose
-    class of this name gives the rule.
+    Subramanian et al. 2025, arXiv 2512.14527. The rule and its defaults are those of the class
+    of this name in `transformers`.
 Deviations:
-    1. It sees the loss of each batch, not of evaluations: runs are too short for those. Its own
-       smoothing, off by default, is therefore on; single batches never improve 11 times in a row.
-    2. No reset after 500 reductions at the least learning rate: no run is that long.
+    1. It reads the loss of each batch instead of evaluations, because runs are too short for
+       evaluations. Single batches never improve 11 times in a row. So its own smoothing, which is
+       off by default, is on.
+    2. No reset after 500 reductions at the smallest learning rate: no run is that long.
 Cost:
     none
 """
@@ -27,7 +28,7 @@ LOWEST, HIGHEST = 1e-3, 1.0
 
 
 class Greedy(NamedTuple):
-    """What the rule remembers."""
+    """The state of the rule."""
 
     lr: float
     best: float = math.inf

@@ -1,17 +1,19 @@
-"""Learned schedules, untuned, on larger tasks, against a cosine or line tuned on the same seed.
+"""Compare learned schedules on larger tasks with a cosine or line tuned on the same seed.
 
     python -m benchmarks.scorecard.larger self-tuning=runs/.../checkpoint [NAME=CHECKPOINT ...]
         --cifar10 cifar10.tar.xz --tiny-imagenet tiny.tar.xz --text novel.txt
         [--tasks cnn3,lstm] [--seeds 5] [--peers] [--store runs/larger.jsonl]
 
-The oracle of a seed is the best of at least eight cosines on the first seed and of five around that
-peak on the others, and of three lines to zero, all with a warm-up: chosen and scored on the same
-seed, so it is a bound that luck helps. The measure is the log of the final validation loss, nats,
-less the oracle's; below zero is better. "torch's default" is a cosine from the learning rate that
-torch gives the optimizer; "no network" is the schedule's bounds alone. "+ average" is the same
-training, judged at an average of its last weights.
+The oracle of a seed is the best of several cosines and of three lines to zero, all with a warm-up.
+On the first seed there are at least eight cosines, and on the other seeds there are five around the
+best peak of the first one. The oracle is chosen and scored on the same seed, so this bound is
+optimistic, because luck helps it. The measure is the log of the final validation loss, in nats,
+minus that of the oracle; below zero is better. The learned schedules are not tuned. "torch's
+default" is a cosine from torch's default learning rate of the optimizer. "no network" is the bounds
+of the schedule alone. "+ average" is the same training, evaluated at an average of its last
+weights.
 
-Killed, the same command goes on.
+If the command is killed, run it again to continue.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run what is missing, and print the table."""
+    """Run the missing runs, and print the table."""
     taken = {DEFAULT, CONTROL, *CHOSEN_PEERS}
     made = parser("scorecard.larger", __doc__, "runs/larger.jsonl", taken)
     for name in ("--cifar10", "--tiny-imagenet", "--text"):
@@ -69,7 +71,7 @@ def run_all(
     schedules: Mapping[str, SelfTuning],
     others: Sequence[str] = (),
 ) -> None:
-    """Run all that is missing, seed by seed, so that all tasks grow alike."""
+    """Run all missing runs, seed by seed, so that all tasks progress equally."""
     runs.cut()
     for seed in range(seeds):
         for family in chosen:

@@ -18,7 +18,7 @@ from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.problems import Problem
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 
-DEFAULT = "torch's default"  # a cosine from the learning rate that torch gives the optimizer
+DEFAULT = "torch's default"  # a cosine from torch's default learning rate of the optimizer
 GRID = tuple(-2.5 + 0.5 * place for place in range(8))  # decades of the first seed's peaks
 _NEAR = (-1.0, -0.5, 0.0, 0.5, 1.0)  # decades around the first seed's best, for other seeds
 _LINES = (-0.5, 0.0, 0.5)  # decades around the best cosine, for lines
@@ -46,7 +46,7 @@ class Fixed(NamedTuple):
 def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
     """Return the log of the final `val` loss, bounded for a diverged run, and learning rates.
 
-    Of a learned schedule also the log at an average of the last weights.
+    For a learned schedule, also return the log at an average of the last weights.
     """
     model, task, worst = made.task.model().train(), made.task, bound(made)
     optimizer = made.make_optimizer(list(model.parameters()))
@@ -77,7 +77,7 @@ def train(made: Problem, schedule: Fixed | SelfTuning) -> dict[str, Any]:
 
 
 def name_of(shape: str, decade: float) -> str:
-    """Return the method's name of a tuned schedule; the decade is in plain SGD's unit."""
+    """Return the name of a tuned schedule; the decade is in plain SGD's unit."""
     return f"{shape} {decade:+.1f}"
 
 
@@ -88,7 +88,7 @@ def missing(
     schedules: Mapping[str, SelfTuning],
     peers: Sequence[str] = (),
 ) -> Iterator[Key]:
-    """Yield what is still to run of one task and seed; ask again after each run."""
+    """Yield the keys still to run for one task and seed; call it again after each run."""
     wanted = [name_of("cosine", decade) for decade in decades(rows, family, seed)]
     best = _best(rows, family, seed, wanted)
     if best is not None:

@@ -1,6 +1,6 @@
 """The larger tasks, fixed before any schedule is judged on them.
 
-No meta-training and no choice of a schedule reads this file. The data are files of the user's own:
+No meta-training and no choice of a schedule reads this file. The data are files of the user:
 CIFAR-10 and Tiny ImageNet as `task=image_folder` reads them, and a plain text.
 """
 
@@ -26,13 +26,13 @@ OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], float]] = {
     "sgd_momentum": (partial(torch.optim.SGD, momentum=0.9, weight_decay=5e-4), 0.1),
     "adamw": (torch.optim.AdamW, 0.01),
 }
-_WINDOWS = 16  # of text, in a batch
-CONTEXT, LETTERS = 48, 400_000  # characters that a language model reads at once; in all
+_WINDOWS = 16  # windows of text in a batch
+CONTEXT, LETTERS = 48, 400_000  # characters: in one window; in all
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where the data are.
+    """The paths of the data.
 
     Args:
         cifar10: A folder or archive of `train/CLASS/` and `test/CLASS/`.
@@ -59,9 +59,9 @@ def _language(text: Path, network: Callable[..., nn.Module], seed: int) -> Task:
 
 @cache
 def windows(text: Path) -> tuple[Tensor, Tensor, int]:
-    """Return windows (examples, CONTEXT) of a text, the same one character later, and the symbols.
+    """Return windows (examples, CONTEXT) of a text, the same one character later, and a count.
 
-    The symbols are the number of different characters.
+    The count is the number of different characters.
     """
     letters = text.read_text(encoding="utf-8")[:LETTERS]
     places = {letter: place for place, letter in enumerate(sorted(set(letters)))}
@@ -97,7 +97,7 @@ def tiny_imagenet(files: Files, seed: int) -> Task:
     return _images(files.tiny_imagenet, CNN3, seed, size=64, batch=32)
 
 
-# Name -> what makes the task from the files and a seed, and its optimizer steps.
+# Name -> a function that makes the task from files and a seed, and its number of steps.
 TASKS: dict[str, tuple[Callable[[Files, int], Task], int]] = {
     "cnn3": (cnn3, 400),
     "resnet8": (resnet8, 400),
@@ -108,7 +108,7 @@ TASKS: dict[str, tuple[Callable[[Files, int], Task], int]] = {
 
 
 def problem(files: Files, name: str, optimizer: str, seed: int) -> Problem:
-    """Return a larger task with one of `OPTIMIZERS`; a seed draws the weights and the batches."""
+    """Return a larger task with one of `OPTIMIZERS`; the seed is for the weights and batches."""
     make, steps = TASKS[name]
     kind, unit = OPTIMIZERS[optimizer]
     family = f"{name} {optimizer}"

@@ -1,4 +1,4 @@
-"""The learned schedules of a scorecard, and the control that another run's features are."""
+"""The learned schedules of a scorecard, and the control with another run's features."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def silent() -> SelfTuning:
 
 
 def control(schedule: SelfTuning) -> Method:
-    """Return the schedule as a control, which has no second row with an average of the weights."""
+    """Return the schedule as a control, without a second row for an average of the weights."""
     method = untuned(schedule)
 
     def run(family: str, number: int, seed: int) -> Finals:
@@ -68,7 +68,7 @@ def misled(schedule: SelfTuning) -> Method:
 
 
 def recorded(problem: Problem, schedule: SelfTuning) -> list[Tensor]:
-    """Return what the network reads in each step of a run that the schedule steers."""
+    """Return the features in each step of a run with this schedule."""
     heard = Recorded(schedule.features)
     features: Any = heard
     copies = Copies(problem, replace(schedule, features=features), 1)
@@ -78,7 +78,7 @@ def recorded(problem: Problem, schedule: SelfTuning) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Features that keep what they gave."""
+    """Features that record their own values."""
 
     inner: Features
     rows: list[Tensor] = field(default_factory=list)
@@ -96,7 +96,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Features that come from another run, at the same share of it."""
+    """Features that come from another run, at the same fraction of the run."""
 
     inner: Features
     rows: list[Tensor]
@@ -107,7 +107,7 @@ class Replayed:
     def side_by_side(
         self, columns: Columns, now: Moment, state: Tensors, copies: int
     ) -> tuple[Tensor, Tensors]:
-        # The last step is not read.
+        # The features of the last step are not read.
         row = int((now.step + 0.5) / (now.total_steps - 1) * len(self.rows))
         return self.rows[min(row, len(self.rows) - 1)], state
 

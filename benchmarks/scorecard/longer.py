@@ -26,11 +26,11 @@ from meta_lr.bilevel.problems import Problem
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 STEPS = 3000
-_MARK = f", {STEPS} steps"  # follows the name of a method
+_MARK = f", {STEPS} steps"  # appended to the name of a method
 
 
 def asked(numbers: Sequence[int], methods: Methods) -> list[Key]:
-    """Return what is to run, problem by problem, so that all families grow alike."""
+    """Return the keys to run, problem by problem, so that all families progress equally."""
     return [(f, number, name) for number, f, name in product(numbers, families.FAMILIES, methods)]
 
 
@@ -38,7 +38,7 @@ def methods(schedules: Mapping[str, SelfTuning], choice: tuple[str, float]) -> d
     """Return the schedules and the one global peak, on long runs.
 
     Args:
-        schedules: By name.
+        schedules: The learned schedules, by name.
         choice: Shape and decade of the one global peak.
     """
     shape, decade = choice

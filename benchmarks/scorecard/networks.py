@@ -1,4 +1,4 @@
-"""Networks of the held-out families; none of their kinds occurs in meta-training."""
+"""Networks of the held-out families; meta-training does not use these kinds of network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Residual(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A causal transformer on symbols, with learned places."""
+    """A causal transformer on symbols, with learned position embeddings."""
 
     def __init__(self, *, symbols: int, context: int, width: int, layers: int, heads: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class Recurrent(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """An MLP that narrows an input to a code and widens it again."""
+    """An MLP that encodes an input as a small code and decodes it again."""
 
     def __init__(self, *, inputs: int, hidden: int, code: int) -> None:
         super().__init__()

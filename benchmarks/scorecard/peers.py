@@ -1,7 +1,7 @@
-"""Methods of others that need no tuning, from their own packages, at their published defaults.
+"""Tuning-free methods of other authors, from their own packages, at their published defaults.
 
-Schedule-Free, Prodigy and DoG replace the optimizer of the problem; the others keep it. Those that
-average weights by themselves (Schedule-Free, DoG) are evaluated at their average.
+Schedule-Free, Prodigy and DoG replace the optimizer of the problem; the others keep it. Methods
+that average weights by themselves (Schedule-Free, DoG) are evaluated at their average.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def _schedule_free(optimizer: Any, model: nn.Module) -> Training:
 
 
 def prodigy(problem: Problem, model: nn.Module) -> Training:
-    """Prodigy (Mishchenko and Defazio 2023, arXiv 2306.06101) with the cosine that it advises."""
+    """Prodigy (Mishchenko and Defazio 2023, arXiv 2306.06101) with the recommended cosine."""
     from prodigyopt import Prodigy
 
     return _with_cosine(Prodigy(model.parameters()), problem, model)
 
 
 def dog(problem: Problem, model: nn.Module) -> Training:
-    """DoG (Ivgi et al. 2023, arXiv 2302.12022) with the average that it advises."""
+    """DoG (Ivgi et al. 2023, arXiv 2302.12022) with the recommended average."""
     from dog import DoG, PolynomialDecayAverager
 
     averager = PolynomialDecayAverager(model)
@@ -64,7 +64,7 @@ def dog(problem: Problem, model: nn.Module) -> Training:
 
 
 def mechanic(problem: Problem, model: nn.Module) -> Training:
-    """Mechanic (Cutkosky et al. 2023, arXiv 2306.00144) over a cosine of the own optimizer."""
+    """Mechanic (Cutkosky et al. 2023, arXiv 2306.00144) on a cosine of the problem's optimizer."""
     from mechanic_pytorch import mechanize
 
     make, options = _own(problem)
@@ -73,12 +73,12 @@ def mechanic(problem: Problem, model: nn.Module) -> Training:
 
 
 def default_cosine(problem: Problem, model: nn.Module) -> Training:
-    """A cosine to zero from torch's default learning rate of the own optimizer."""
+    """A cosine to zero from torch's default learning rate of the problem's optimizer."""
     return _with_cosine(_default(problem, model), problem, model)
 
 
 def greedy(problem: Problem, model: nn.Module) -> Training:
-    """GreedyLR from torch's default learning rate of the own optimizer."""
+    """GreedyLR from torch's default learning rate of the problem's optimizer."""
     optimizer = _default(problem, model)
     at = Greedy(optimizer.param_groups[0]["lr"])
 
@@ -91,10 +91,10 @@ def greedy(problem: Problem, model: nn.Module) -> Training:
 
 
 class Peer(NamedTuple):
-    """A peer, and where it comes from."""
+    """A peer, and the module that it comes from."""
 
     begin: Begin
-    module: str = ""  # "" for what needs no package
+    module: str = ""  # "" for a peer that needs no package
     package: str = ""
 
 
@@ -115,7 +115,7 @@ def missing() -> list[str]:
 
 
 def methods() -> dict[str, Method]:
-    """Return all peers; a row is made again with another version of the package."""
+    """Return all peers; another version of a package makes its rows again."""
     return {
         name: Method(
             partial(_run, peer.begin),

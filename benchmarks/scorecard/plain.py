@@ -1,4 +1,4 @@
-"""A plain PyTorch loop, for methods that are optimizers: the same problem as for all others."""
+"""A plain PyTorch loop for methods that are optimizers; it uses the same problems."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from meta_lr.bilevel.problems import Problem
 
 
 class Training(NamedTuple):
-    """What a method brings to the loop."""
+    """The parts of a method that the loop needs."""
 
     optimizer: Optimizer
-    final: Callable[[], nn.Module]  # the model to evaluate, when the run is over
+    final: Callable[[], nn.Module]  # the model to evaluate at the end of the run
     after: Callable[[float], object] = lambda loss: None  # called after each step with its loss
-    averages: bool = False  # whether the final weights are an average, never trained on as such
+    averages: bool = False  # whether the final weights are an average, so no step used them
 
 
-_BATCHES = 50  # that the statistics of batch normalisation are measured on
+_BATCHES = 50  # for the statistics of batch normalisation
 Begin = Callable[[Problem, nn.Module], Training]
 
 
 def train(problem: Problem, begin: Begin) -> Finals:
-    """Train a problem: its own weights, batches and number of steps."""
+    """Train a problem with its own weights, batches and number of steps."""
     model, worst = problem.task.model().train(), bound(problem)
     training = begin(problem, model)
     for step in range(problem.total_steps):
@@ -58,6 +58,6 @@ def renew_statistics(problem: Problem, model: nn.Module) -> None:
 
 
 def _finite(loss: Tensor, model: nn.Module) -> bool:
-    """Return whether a run can go on; some packages refuse a gradient that is not finite."""
+    """Return whether a run can continue; some packages refuse a gradient that is not finite."""
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     return all(bool(tensor.isfinite().all()) for tensor in (loss, *grads))

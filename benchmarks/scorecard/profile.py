@@ -1,7 +1,7 @@
-"""The performance profile: on which share of the problems a method is close to the best of all.
+"""The performance profile: the share of problems on which a method is close to the best of all.
 
-After Dolan and More (2002), with differences of the log loss in place of ratios of time: a method's
-curve at tau is the share of problems on which it ends within tau nats of the best method.
+After Dolan and More (2002), with differences of the log loss in place of ratios of time. The curve
+of a method at tau is the share of problems on which it ends within tau nats of the best method.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def profile(logs: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
 def write(path: Path, scores: Scores, schedules: Sequence[str]) -> None:
     """Write the figure, as PNG or SVG by the ending of the path.
 
-    The oracle that is chosen on the scoring seeds is left out: no method can be it.
+    The oracle that is chosen on the scoring seeds is left out: no real method can be this oracle.
 
     Args:
-        path: Where.
-        scores: Of all methods.
-        schedules: Names of those that the figure is about; their curves are thicker.
+        path: Path of the figure.
+        scores: Scores of all methods.
+        schedules: Names of the main schedules of the figure; their curves are thicker.
     """
     found = profile({name: of for name, of in scores.logs.items() if name != SAME_SEED})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _steps(distances: np.ndarray) -> Curve:
 
 
 def _looks(names: Iterable[str], schedules: Sequence[str]) -> dict[str, Look]:
-    """Give each method its colour, the same one dotted with an average; tuned ones are black."""
+    """Return each method's look: dotted with an average; black for tuned schedules."""
     found = {ORACLE: Look(INK, "-"), GLOBAL: Look(INK, "--")}
     others = [name for name in names if name not in found and not name.endswith(AVERAGED)]
     n, dashes = len(PALETTE), ("-", "--", "-.")

@@ -1,9 +1,9 @@
-"""Changes of a problem that a schedule without tuning should not notice.
+"""Changes of a problem that should not change the result of a schedule without tuning.
 
-The loss multiplied, the inputs multiplied, and larger initial weights: the best learning rate
-differs, the loss that can be reached hardly does. Adam's epsilon and weight decay do not follow
-such a change, but matter little at these sizes. Larger initial weights are another start, so some
-difference is fair there.
+The changes are a multiplied loss, multiplied inputs, and larger initial weights. With them the best
+learning rate differs, but the loss that can be reached hardly changes. Adam's epsilon and weight
+decay are not adapted to such a change, but matter little at these sizes. Larger initial weights are
+another start, so some difference is acceptable there.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from benchmarks.scorecard.table import interval, markdown
 from benchmarks.scorecard.tasks import ArrayTask
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 
-CLOSE = 0.03  # nats: what counts as the same result
-TEXTS = frozenset({"transformer", "recurrent"})  # families whose inputs are no numbers to multiply
+CLOSE = 0.03  # nats: a smaller difference counts as the same result
+TEXTS = frozenset({"transformer", "recurrent"})  # families whose inputs cannot be multiplied
 
 
 class Change(NamedTuple):
     """A change of a problem."""
 
     of: Callable[[ArrayTask], ArrayTask]
-    loss: float = 1.0  # the factor of the loss, which is taken out of the result
+    loss: float = 1.0  # the factor of the loss; it is removed from the result
     skips: frozenset[str] = frozenset()
 
 
@@ -94,7 +94,7 @@ def _run(change: Change, schedule: SelfTuning, family: str, number: int, seed: i
 
 
 def lines(rows: Rows, name: str, families: Sequence[str]) -> list[str]:
-    """Return the table in Markdown: the result on changed problems less that on the plain ones."""
+    """Return the table in Markdown: results on changed problems minus those on plain ones."""
     head = ["change", "mean [95 %]", f"within {CLOSE:g}", "worse by more", *families]
     present = [one for one in CHANGES if any(key[2] == f"{name}, {one}" for key in rows)]
     return markdown([head, *(_line(rows, name, change, families) for change in present)])

@@ -18,7 +18,7 @@ from meta_lr.bilevel.seen import Seen
 from meta_lr.vectors import Tensors
 
 FAMILIES = ("wide", "residual", "transformer", "regression")
-PLANS: dict[float, tuple[float, ...]] = {  # lengths that are planned: where the run is measured
+PLANS: dict[float, tuple[float, ...]] = {  # planned length -> steps at which the run is measured
     0.25: (0.25,),
     0.5: (0.5,),
     0.75: (0.75,),
@@ -26,8 +26,8 @@ PLANS: dict[float, tuple[float, ...]] = {  # lengths that are planned: where the
     2.0: (2.0,),
     4.0: (1.0,),
 }  # all in units of T
-QUARTERS = (20, 40)  # least and most steps in a quarter of T
-RESTARTED, EXTENDED = "restarted", "extended"  # two ways to go on from T to 2 T
+QUARTERS = (20, 40)  # smallest and largest number of steps in a quarter of T
+RESTARTED, EXTENDED = "restarted", "extended"  # two ways to continue from T to 2 T
 
 
 class Restarted(NamedTuple):
@@ -49,7 +49,7 @@ class Restarted(NamedTuple):
 
 
 def problem(family: str, number: int, seed: int) -> Problem:
-    """Return a problem of the scorecard in about half of its steps, a multiple of four."""
+    """Return a scorecard problem with about half of its steps, a multiple of four."""
     made = families.problem(family, number, seed)
     quarter = min(max(made.total_steps // 8, QUARTERS[0]), QUARTERS[1])
     return made._replace(total_steps=4 * quarter)
@@ -76,7 +76,7 @@ def run(family: str, number: int, seed: int, by: Steering) -> Outcome:
 
 
 def stopped(copies: Copies, phi: Tensors, steps: Sequence[int]) -> dict[int, tuple[Point, Point]]:
-    """Return the copies after each of these numbers of steps, and with the average of weights."""
+    """Return the copies after each of these steps: with their weights, and with the average."""
     runs = zip(range(1, max(steps) + 1), average.along(copies, phi), strict=False)
     return {step: ends for step, ends in runs if step in steps}
 
@@ -87,7 +87,7 @@ def further(made: Problem, end: Point, by: Steering) -> dict[str, Tensor]:
     Args:
         made: The problem, of T steps.
         end: The run after T steps.
-        by: What steered it.
+        by: The schedule of the run.
     """
     total = made.total_steps
     longer = made._replace(total_steps=2 * total)

@@ -1,4 +1,4 @@
-"""The runs of a scorecard: which there are, and how one becomes a row."""
+"""The runs of a scorecard: the list of all runs, and the row of each run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TUNED = "tuned"  # the method whose peak is chosen
 
 
 class Method(NamedTuple):
-    """What needs no tuning: it runs on the scoring seeds alone."""
+    """A method without tuning: it runs on the scoring seeds alone."""
 
-    run: Callable[[str, int, int], Finals]  # (family, number, seed) -> how one run ends
-    fingerprint: str  # a row with another one is made again
+    run: Callable[[str, int, int], Finals]  # (family, number, seed) -> the result of a run
+    fingerprint: str  # a row with another fingerprint is made again
     skips: frozenset[str] = frozenset()  # families that it does not apply to
 
 
@@ -26,7 +26,7 @@ Methods = Mapping[str, Method]
 
 
 def asked(numbers: Sequence[int], methods: Methods) -> Iterator[Key]:
-    """Yield what a scorecard consists of, problem by problem, so that all families grow alike."""
+    """Yield all keys of a scorecard, problem by problem, so that all families progress equally."""
     for number in numbers:
         for family in (TRAINING, *families.FAMILIES):
             yield family, number, TUNED
@@ -55,7 +55,7 @@ def run(key: Key, methods: Methods) -> dict[str, Any]:
 
 
 def kept(row: Mapping[str, Any] | None, methods: Methods) -> bool:
-    """Return whether a row is there, complete, and of the method as it is now."""
+    """Return whether a row exists, is complete, and is from the current version of the method."""
     if row is None or "worst" not in row:  # rows of earlier scorecards have no such entry
         return False
     return row["method"] == TUNED or row["fingerprint"] == methods[row["method"]].fingerprint

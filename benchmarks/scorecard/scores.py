@@ -1,4 +1,4 @@
-"""The final losses of all methods on the same problems, and what tuning chooses on other seeds."""
+"""The final losses of all methods on the same problems, and the choices of tuning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.scorecard.store import Row, Rows
 from benchmarks.scorecard.tuned import AVERAGED, SHAPES
 
 GLOBAL, ORACLE, SAME_SEED = "one global peak", "oracle", "oracle, same seed"
-_ALIKE = 1e-4  # nats from the bound of a diverged run that count as being there
+_ALIKE = 1e-4  # nats; a result this close to the bound of a diverged run counts as diverged
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Scores:
     """Logs of the final validation losses, nats, means over the scoring seeds.
 
     Args:
-        families: Of each problem.
+        families: Family of each problem.
         logs: By method: one number per problem.
         diverged: By method: whether a run of the problem diverged.
         choice: Shape and decade of the one global peak.
@@ -37,10 +37,10 @@ class Scores:
 
 
 def scores(rows: Rows, names: Sequence[str]) -> Scores:
-    """Return what the rows say about these methods; a problem counts where all of them have run.
+    """Return the scores of these methods, over the problems on which all of them have run.
 
     Raises:
-        ValueError: There is none, or none of the training family.
+        ValueError: There is no such problem, or no problem of the training family.
     """
     whole = [
         (family, number)
@@ -89,7 +89,7 @@ def global_choice(rows: Sequence[Row], decades: Sequence[float]) -> tuple[str, f
 
 
 def _shared(rows: Sequence[Row]) -> list[float]:
-    """Return the decades that all grids have, those that did not grow too."""
+    """Return the decades that all grids have; grids that did not grow are included."""
     return sorted(set.intersection(*(set(row["decades"]) for row in rows)))
 
 
@@ -113,7 +113,7 @@ def _reseeded(row: Row, kind: str = "") -> list[float]:
 
 
 def _same_seed(row: Row) -> list[float]:
-    """Return the logs at the shape and peak that are best on each scoring seed itself: a bound."""
+    """Return the logs at each scoring seed's own best shape and peak: a bound."""
     return _split(row, "")[1].amin((0, 2)).tolist()
 
 

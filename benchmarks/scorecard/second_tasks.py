@@ -1,7 +1,7 @@
 """Fine-tuning: a network is trained on one task, and then on a second one with few examples.
 
-In "classes" the first task is the digits 0 to 4 and the second one the digits 5 to 9; in "noise"
-the second task adds noise to the images, and in "labels" it gives other names to the classes.
+In "classes" the first task is the digits 0 to 4, and the second one is the digits 5 to 9. In
+"noise" the second task adds noise to the images. In "labels" it permutes the class labels.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ CHANGES: dict[str, Callable[[], tuple[Data, Data]]] = {
 
 
 def first(change: str, number: int, seed: int) -> Problem:
-    """Return the first task, from scratch; another seed draws other weights and batches."""
+    """Return the first task, from scratch; the seed determines the weights and the batches."""
     return _problem(CHANGES[change]()[0], f"{change}-{number}", number, seed, FIRST_STEPS)
 
 
 def second(change: str, number: int, seed: int) -> Problem:
-    """Return the second task, which begins with the weights that the first one ended with."""
+    """Return the second task; it starts with the last weights of the first one."""
     draw = Draw(generator(0, "fine-tuning", change, number))
     data = _few(CHANGES[change]()[1], draw.log_integer(EXAMPLES))
     made = _problem(data, f"{change}-{number}-second", number, seed, draw.log_integer(LENGTHS))
@@ -95,7 +95,7 @@ def trained(change: str, number: int, seed: int) -> Tensors:
 
 
 def run(change: str, number: int, seed: int, by: Steering) -> Outcome:
-    """Return the losses on both tasks at the end of fine-tuning, and on the old one before it."""
+    """Return the losses on both tasks after fine-tuning, and on the old task before it."""
     problem = second(change, number, seed)
     old, new = first(change, number, seed), Copies(problem, by.schedule, 1)
     before, worst = Copies(old, by.schedule, 1), bound(problem)
@@ -119,7 +119,7 @@ def _problem(data: Data, name: str, number: int, seed: int, steps: int) -> Probl
 
 
 def _few(data: Data, count: int) -> Data:
-    """Return the data with so many different training examples, repeated; `val` stays whole."""
+    """Return the data with `count` training examples, repeated; `val` does not change."""
     size = len(data[0])
     places, first_val = torch.arange(size), size * 4 // 5
     places[:first_val] %= count

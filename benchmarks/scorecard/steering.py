@@ -1,4 +1,4 @@
-"""What steers one run: a learned schedule, or a cosine with a peak of its own."""
+"""The schedule of one run: a learned schedule, or a cosine with its own peak."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_lr.bilevel.copies import Schedule
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 from meta_lr.vectors import Tensors
 
-Outcome = dict[str, float]  # log of a validation loss, nats, by the place where it is measured
+Outcome = dict[str, float]  # log of a validation loss, nats, by the name of the measurement
 
 
 class Steering(NamedTuple):
@@ -20,7 +20,7 @@ class Steering(NamedTuple):
 
     schedule: Schedule
     phi: Tensors
-    fingerprint: str  # a row with another one is made again
+    fingerprint: str  # a row with another fingerprint is made again
 
 
 def learned(schedule: SelfTuning) -> Steering:

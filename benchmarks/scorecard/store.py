@@ -1,4 +1,4 @@
-"""The rows of a scorecard on disk: each is written as soon as its runs are done."""
+"""The rows of a scorecard on disk; each is written as soon as its runs are finished."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Store:
     """A file of rows, one per problem and method; a later row replaces an earlier one.
 
     Args:
-        path: A file of JSON lines, made if missing.
+        path: A file of JSON lines; it is created if missing.
     """
 
     path: Path
 
     def rows(self) -> dict[Key, dict[str, Any]]:
-        """Return all rows so far; a last line that was cut off is left out."""
+        """Return all rows so far, without a last line that is incomplete."""
         if not self.path.exists():
             return {}
         lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]
@@ -38,7 +38,7 @@ class Store:
             file.write(json.dumps(row) + "\n")
 
     def cut(self) -> None:
-        """Remove a last line that was cut off."""
+        """Remove a last line that is incomplete."""
         if self.path.exists():
             data = self.path.read_bytes()
             self.path.write_bytes(data[: data.rfind(b"\n") + 1])

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from benchmarks.scorecard.scores import GLOBAL, ORACLE, Scores
 
-FAILED = 0.1  # nats above the schedule at the one global peak: what counts as a failure
+FAILED = 0.1  # nats above the one global peak; a larger difference is a failure
 
 
 class Result(NamedTuple):
@@ -24,15 +24,16 @@ class Result(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The mean over families and half of its 95 % interval, nats."""
+        """The mean over families and half of its 95 % confidence interval, nats."""
         return interval([*self.families.values()])
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half of its 95 % interval by Student's t; that of one value is nan.
+    """Return the mean and half of its 95 % confidence interval (Student's t; nan for one value).
 
-    Values must be independent. Problems of a family are not, so that for a mean over families the
-    values are the families' means: each family is one observation, however many problems it has.
+    Values must be independent. Problems of one family are not independent. So for a mean over
+    families the values are the means of the families: each family is one observation, for any
+    number of problems.
     """
     if len(values) < 2:
         return statistics.fmean(values), math.nan
@@ -41,7 +42,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def by_family(scores: Scores, name: str, other: str) -> dict[str, list[float]]:
-    """Return what one method's problems end with, less what another's do, by family."""
+    """Return the results of one method minus those of another, by family."""
     apart: dict[str, list[float]] = {}
     pairs = zip(scores.families, scores.logs[name], scores.logs[other], strict=True)
     for family, log, base in pairs:
@@ -80,6 +81,6 @@ def lines(found: Sequence[Result]) -> list[str]:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return rows as a table, the first one as its head; all columns but the first hold numbers."""
+    """Return rows as a table; the first is the head, all columns but the first are numbers."""
     rule = ["---", *["---:"] * (len(rows[0]) - 1)]
     return [f"| {' | '.join(row)} |" for row in (rows[0], rule, *rows[1:])]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from meta_lr.seeds import derive, generator
 from meta_lr.tasks.base import Batch, Split
 
-CONTEXT, SYMBOLS = 16, 20  # of the text: symbols that a network reads at once, and how many exist
+CONTEXT, SYMBOLS = 16, 20  # of the text: symbols in a window, and the number of symbols
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class ArrayTask:
         inputs: (examples, ...); the last fifth is `val`.
         targets: (examples, ...).
         network: Makes the model.
-        measure: (outputs, targets) -> the mean loss ().
+        measure: Function (outputs, targets) -> the mean loss ().
         batch_size: Examples per batch.
-        seed: Of the weights and the batches.
+        seed: Seed of the weights and the batches.
     """
 
     name: str
@@ -54,7 +54,7 @@ class ArrayTask:
         return {"loss": self.loss(model, batch)}
 
     def num_batches(self, split: Split) -> int:
-        """Return the batches in one pass; those of "val" hold up to 200 examples."""
+        """Return the number of batches in one pass; those of "val" have up to 200 examples."""
         size = self._first_val if split == "train" else -(len(self.inputs) - self._first_val)
         return size // self.batch_size if split == "train" else -(size // 200)
 
@@ -107,7 +107,7 @@ def tumours() -> tuple[Tensor, Tensor]:
 def text(number: int) -> tuple[Tensor, Tensor]:
     """Return windows (examples, context) of a text, and the same one symbol later.
 
-    Each symbol depends on the two before it, by a table that is drawn for the number.
+    Each symbol depends on the two before it, according to a random table for this number.
     """
     drawn = generator(0, "text", number)
     table = torch.randn(SYMBOLS, SYMBOLS, SYMBOLS, generator=drawn).mul(2.5).softmax(-1).cumsum(-1)
@@ -122,7 +122,7 @@ def text(number: int) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=4)
 def taught(number: int) -> tuple[Tensor, Tensor]:
-    """Return 2,000 points in 16 dimensions and what a random network makes of them, with noise."""
+    """Return 2,000 points in 16 dimensions and a random network's noisy outputs on them."""
     drawn = generator(0, "taught", number)
     points = torch.randn(2000, 16, generator=drawn)
     first, second = torch.randn(16, 12, generator=drawn) / 4, torch.randn(12, 2, generator=drawn)

@@ -18,14 +18,14 @@ from meta_lr.vectors import Tensors
 
 WARM_UP = 0.05  # share of the run in which the schedules rise from zero
 SHAPES = ("cosine", "line")
-AVERAGED = " + average"  # follows the name of what is judged at the average of its last weights
+AVERAGED = " + average"  # appended to the name of a method that is evaluated at its average
 CURVES = (*SHAPES, *(shape + AVERAGED for shape in SHAPES))
 _GRID, _STEP = range(8), 0.5  # the first peaks; decades between two
-_LOWEST, _MOST = -2.5, 8  # decade of the first peak, in plain SGD's unit; extensions of a grid
+_LOWEST, _MOST = -2.5, 8  # decade of the first peak, in plain SGD's unit; most extensions
 
 
 class Tuned:
-    """A warm-up, then a cosine or a line to zero: weights are the peak and 1 for a line."""
+    """A warm-up, then a cosine or a line to zero; the weights are the peak, and 1 for a line."""
 
     def init(self) -> NoState:
         """Return an empty state."""
@@ -40,7 +40,7 @@ class Tuned:
 
 
 def tuned(problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return the final losses at all peaks: for each of `CURVES` a list by seed of (peaks,).
+    """Return the final losses at all peaks: for each of `CURVES`, one list (peaks,) per seed.
 
     The grid grows until no curve's best mean over the choosing seeds is at an edge.
     """

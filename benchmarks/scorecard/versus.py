@@ -14,7 +14,7 @@ class Family(NamedTuple):
     name: str
     problems: int
     mean: float
-    spread: float  # half of the 95 % interval; nan for one problem
+    spread: float  # half of the 95 % confidence interval; nan for one problem
 
     @property
     def better(self) -> bool:
@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
 
 def versus(scores: Scores, name: str) -> list[Family]:
-    """Return each family."""
+    """Return the differences of each family."""
     apart = by_family(scores, name, GLOBAL)
     return [Family(family, len(of), *interval(of)) for family, of in apart.items()]
 

@@ -1,1 +1,1 @@
-"""Bilevel training: learning the network that gives the rate."""
+"""Bilevel training: meta-training of the network that chooses the learning rate."""

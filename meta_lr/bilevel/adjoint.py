@@ -1,4 +1,4 @@
-"""The meta-gradient of a long look-ahead in the memory of one step's graph."""
+"""The hypergradient of a long unroll, in the memory of one step's graph."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def adjoint(
     *,
     second_order: bool = True,
 ) -> tuple[float, list[Tensor], Point]:
-    """Return the objective, its gradient in `phi`, and where the look-ahead ends.
+    """Return the objective, its gradient with respect to `phi`, and the end point of the unroll.
 
-    The look-ahead is taken once without a graph, keeping weights, optimizer state, buffers and the
-    controller's state of each step: K times their size is all the memory that grows with K. Then
-    it is walked back: each step's graph is built anew, gives its vector-Jacobian product, and is
-    dropped.
+    The forward pass takes K steps without a graph. It stores the weights, optimizer state, buffers
+    and controller state of each step. Only this storage grows with K. The backward pass goes from
+    the last step to the first: it builds the graph of one step again, computes its vector-Jacobian
+    product, and frees the graph.
 
     Args:
-        run: The steps.
-        start: Where the first one begins.
-        phi: The controller's weights, which require gradients.
-        weights: Of the meta losses after each step; their number is K.
+        run: The steps of the unroll.
+        start: The point where the first step begins.
+        phi: The controller's meta-parameters, which require gradients.
+        weights: Weights of the meta losses after each step; their number is K.
         second_order: False leaves out the Hessians, an approximation.
     """
     points = [start]
@@ -45,7 +45,7 @@ def adjoint(
             value += score.item()
             slopes = _sum(slopes, torch.autograd.grad(score, after.params, allow_unused=True))
         if all(slope is None for slope in slopes):
-            continue  # nothing is scored from here on
+            continue  # this step and the later ones are not scored
         before = as_leaves(points[-1])
         leaves = flowing(before)
         ends = flowing(run.step(before, k, second_order=second_order))
@@ -54,7 +54,7 @@ def adjoint(
         ]
         outputs, cotangents = zip(*met, strict=True)
         if second_order:
-            run.sandbox.cost += HVP - 1.0  # the step that is rebuilt counts as one already
+            run.sandbox.cost += HVP - 1.0  # the repeated step counts as one already
         grads = torch.autograd.grad(outputs, [*leaves, *phi], cotangents, allow_unused=True)
         slopes = list(grads[: len(leaves)])
         total = [
@@ -64,7 +64,7 @@ def adjoint(
 
 
 def _sum(slopes: list[Tensor | None], more: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Add the slopes in the parameters, which come first, to those in all that flows."""
+    """Add the gradients `more` of the parameters, which come first, to `slopes`."""
     added = [
         a if b is None else b if a is None else a + b for a, b in zip(slopes, more, strict=False)
     ]

@@ -1,4 +1,4 @@
-"""What a cosine reaches on an inner problem: the scale on which its losses are compared."""
+"""Baseline of an inner problem: the losses of a cosine, with which other losses are compared."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from meta_lr.bilevel.seen import Seen
 from meta_lr.protocol import NoState
 from meta_lr.vectors import Tensors
 
-PEAKS = tuple(0.08 * 2.0**k for k in range(8))  # 0.08 to 10.24, in units of plain SGD's rate
+PEAKS = tuple(0.08 * 2.0**k for k in range(8))  # 0.08 to 10.24, in units of plain SGD's lr
 
 
 @dataclass(frozen=True)
 class PeakedCosine:
-    """A cosine whose peak is its weight, so that copies side by side can have one each."""
+    """A cosine whose peak is its weight, so that each parallel copy can have its own peak."""
 
     def init(self) -> NoState:
         """Return an empty state."""
         return NoState()
 
     def side_by_side(self, weights: Tensors, seen: Seen, state: NoState) -> tuple[Tensor, NoState]:
-        """Return the learning rates of this step."""
+        """Return the learning rates (copies,) of this step, and the state."""
         return weights[0] * cosine_share(seen.step, seen.total_steps), state
 
 
@@ -37,10 +37,10 @@ class Curve(NamedTuple):
     """A baseline's meta loss along an inner problem, as logarithms at a few steps."""
 
     steps: tuple[int, ...]  # ascending, the first is 0
-    logs: tuple[float, ...]  # log of the meta loss after so many steps
+    logs: tuple[float, ...]  # log of the meta loss after these steps
 
     def at(self, step: int) -> float:
-        """Return the logarithm at a step, linearly between those that are stored."""
+        """Return the logarithm at a step, by linear interpolation between the stored steps."""
         for (a, low), (b, high) in zip(
             zip(self.steps, self.logs, strict=True),
             zip(self.steps[1:], self.logs[1:], strict=True),
@@ -52,7 +52,7 @@ class Curve(NamedTuple):
 
 
 def cosine_losses(problem: Problem, peaks: Sequence[float]) -> tuple[list[int], Tensor]:
-    """Return steps from 0 on, and each peak's mean meta loss there, (steps, peaks)."""
+    """Return steps, starting at 0, and the mean meta loss of each peak there, (steps, peaks)."""
     copies = Copies(problem, PeakedCosine(), len(peaks))
     steps = sorted({round(problem.total_steps * k / 8) for k in range(9)})
     point, rows = copies.start(), []
@@ -64,13 +64,13 @@ def cosine_losses(problem: Problem, peaks: Sequence[float]) -> tuple[list[int], 
 
 
 def first_loss(problem: Problem) -> Curve:
-    """Return the curve of a run that never moves: a baseline that costs no run."""
+    """Return a constant curve at the initial loss: a baseline that needs no run."""
     copies = Copies(problem, PeakedCosine(), 1)
     return Curve((0,), (copies.mean_loss(copies.start(), "meta").log().item(),))
 
 
 def baseline_curve(problem: Problem, peak: float) -> Curve:
-    """Return the curve of a cosine at this peak; a diverged one stands at its last finite loss."""
+    """Return the curve of a cosine at this peak; after divergence it keeps the last finite loss."""
     steps, losses = cosine_losses(problem, (peak,))
     logs: list[float] = []
     for loss in losses[:, 0].tolist():

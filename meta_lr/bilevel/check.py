@@ -1,4 +1,4 @@
-"""Estimators of the meta-gradient on a user's own task, against central differences."""
+"""Check of the hypergradient estimators on a user's own task, against central differences."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from meta_lr.vectors import Tensors
 
 
 class Row(NamedTuple):
-    """How one estimator did."""
+    """The result of one estimator."""
 
     name: str
-    error: float  # largest relative error of the slope along the directions
+    error: float  # largest relative error of a directional derivative
     seconds: float
-    megabytes: float  # most that graphs held at one time
+    megabytes: float  # peak memory of the graphs
     cost: float  # in plain training steps
 
 
-# All that an estimator may read.
+# Everything that an estimator may read.
 _READS = Reads(Need.LOSS | Need.PARAMS | Need.DIRECTION | Need.META | Need.TRIALS | Need.HORIZON)
 
 
 class Waiting:
-    """A run in float64 that waits after the gradient of its fourth step.
+    """A run in float64 that is stopped after the gradient of its fourth step.
 
     Args:
-        task: Its model and batches are converted to float64.
+        task: The task; its model and batches are converted to float64.
         make_optimizer: Makes the optimizer from the model's parameters.
-        learner: The schedule whose weights the meta-gradient is in.
+        learner: The schedule whose meta-parameters are differentiated.
         clip: Largest norm of the gradient; None does not clip.
     """
 
@@ -78,7 +78,7 @@ class Waiting:
     def estimate(
         self, estimator: Estimator, weights: Sequence[float], phi: Tensors | None = None
     ) -> Estimate:
-        """Return the objective of a look-ahead, and its gradient."""
+        """Return the objective of an unroll, and its gradient."""
         phi = tuple(weight.detach().requires_grad_() for weight in phi or self.phi)
         view = StepView(
             _READS,
@@ -95,7 +95,7 @@ class Waiting:
     def slopes(
         self, weights: Sequence[float], directions: Sequence[Tensors], by: Estimator
     ) -> list:
-        """Return the derivative along each direction of phi, by central differences."""
+        """Return the directional derivatives in phi, by central differences."""
         size, found = 1e-5, []
         for direction in directions:
             up, down = (
@@ -114,7 +114,7 @@ def check(
     directions: int = 3,
     seed: int = 0,
 ) -> list[Row]:
-    """Return a row per estimator; the central differences use the last one's objective."""
+    """Return a row per estimator; the central differences use the last estimator's objective."""
     ways = [_direction(run.phi, seed, index) for index in range(directions)]
     slopes = run.slopes(weights, ways, list(estimators.values())[-1])
     rows = []
@@ -130,12 +130,12 @@ def check(
 
 
 def graph_megabytes(act: Callable[[], object]) -> float:
-    """Return the most that the graphs made in `act` hold at one time, in megabytes."""
+    """Return the peak memory of the graphs that `act` makes, in megabytes."""
     held = most = 0
 
     class Kept:
         def __init__(self, tensor: Tensor) -> None:
-            self.tensor = tensor.detach()  # an output that keeps itself would never be freed
+            self.tensor = tensor.detach()  # otherwise an output would keep itself alive
 
     def release(size: int) -> None:
         nonlocal held

@@ -1,4 +1,4 @@
-"""Many copies of one small inner problem side by side, each with its own schedule."""
+"""Many parallel copies of one small inner problem, each with its own schedule."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from meta_lr.vectors import Tensors
 
 
 class Schedule(Protocol):
-    """A schedule as a pure function of its weights; `Learned` and `SelfTuning` are such."""
+    """A schedule as a pure function of its weights, such as `Learned` and `SelfTuning`."""
 
     def init(self) -> Any:
-        """Return its state before the first step: a NamedTuple."""
+        """Return the state before the first step: a NamedTuple."""
         ...
 
     def side_by_side(self, weights: Tensors, seen: Seen, state: Any) -> tuple[Tensor, Any]:
-        """Return the learning rates (copies,) and the next state, in torch operations throughout.
+        """Return the learning rates (copies,) and the next state, using torch operations only.
 
         Args:
-            weights: Each with a first dimension for the copy.
+            weights: The weights; the first dimension of each tensor is the copy.
             seen: The step of all copies.
-            state: Each tensor with a first dimension for the copy.
+            state: The state; the first dimension of each tensor is the copy.
         """
         ...
 
@@ -41,12 +41,12 @@ class Schedule(Protocol):
 class Copies:
     """One inner problem, trained `count` times at once by `torch.func.vmap`.
 
-    All copies start from the same weights and see the same batches, so they differ by what their
-    schedules do alone (common random numbers).
+    All copies start from the same weights and see the same batches. They differ only in their
+    schedules (common random numbers).
 
     Args:
-        problem: Its model has no buffers and no dropout.
-        learner: Its weights are replaced by each copy's own.
+        problem: The inner problem; its model has no buffers and no dropout.
+        learner: The schedule; each copy replaces its weights with its own.
         count: Number of copies.
 
     Raises:
@@ -73,13 +73,13 @@ class Copies:
         self._losses = vmap(self._loss, in_dims=(0, None))
 
     def start(self) -> Point:
-        """Return the start of all copies; each tensor has a first dimension for the copy."""
+        """Return the start of all copies; the first dimension of each tensor is the copy."""
         params = tuple(p.detach() for p in self.model.parameters())
         alike = mapped((params, self.learner.init()), self._spread)
         return Point(alike[0], tuple({} for _ in params), {}, alike[1])
 
     def run(self, point: Point, phi: Sequence[Tensor], start: int, steps: int) -> Point:
-        """Return all copies after the steps from `start` on; the weights have a copy dimension."""
+        """Return all copies after `steps` steps; the first dimension of `phi` is the copy."""
         way = self._layout
         at = point._replace(params=way.flat(point.params), slots=way.flat_slots(point.slots))
         for t in range(start, start + steps):
@@ -106,14 +106,14 @@ class Copies:
         return [d * scale for d, scale in zip(step.direction(), self._scales, strict=True)]
 
     def _slopes(self, flat: Sequence[Tensor], batch: Batch) -> tuple[Sequence[Tensor], Tensor]:
-        """Return the gradients of all copies, flat, and their losses (count,).
+        """Return the flat gradients of all copies, and their losses (count,).
 
-        Tensors without a group, the frozen ones, have no gradient.
+        Tensors without a parameter group are frozen and have no gradient.
         """
         leaves = [tensor.detach().requires_grad_() for tensor in flat]
         with torch.enable_grad():
             losses = self._losses(self._layout.apart(leaves), batch)
-            # No copy depends on another one: the gradient of the sum is that of each.
+            # The copies are independent, so the gradient of the sum holds the gradient of each.
             trained = leaves[: len(self._groups)]
             grads = torch.autograd.grad(losses.sum(), trained, materialize_grads=True)
         return grads, losses.detach()

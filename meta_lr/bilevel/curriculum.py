@@ -14,13 +14,14 @@ from meta_lr.seeds import generator
 class Curriculum:
     """Draws the run length of each new inner problem, log-uniformly, up to the stage's longest.
 
-    A problem keeps the length that it began with. Held-out problems keep that of their
-    distribution, so that scores of all stages compare.
+    A problem keeps the run length that it began with. Held-out problems keep the run length of
+    their distribution, so the scores of all stages are comparable.
 
     Args:
-        shortest: Run length in optimizer steps, in all stages.
-        longest: Of each stage, in optimizer steps.
-        begins: Share of the updates of phi that are done when each stage begins; the first is 0.
+        shortest: Shortest run length in optimizer steps, the same in all stages.
+        longest: Longest run length of each stage, in optimizer steps.
+        begins: For each stage, the share of the updates of phi after which it begins; the first
+            is 0.
 
     Raises:
         ValueError: The stages are not in order, or a longest length is below the shortest.
@@ -49,12 +50,12 @@ class Curriculum:
             )
 
     def bounds(self, share: float) -> tuple[int, int]:
-        """Return the shortest and the longest run length when this share of the updates is done."""
+        """Return the shortest and the longest run length after this share of the updates."""
         stage = sum(share >= begin for begin in self.begins) - 1
         return self.shortest, self.longest[stage]
 
     def __call__(self, problem: Problem, share: float, seed: int) -> Problem:
-        """Return the problem with a run length of its own, a pure function of the arguments."""
+        """Return the problem with a drawn run length, a pure function of the arguments."""
         length = Draw(generator(seed, "length")).log_integer(self.bounds(share))
         return problem._replace(total_steps=length)
 

@@ -1,4 +1,4 @@
-"""Schedules as controllers whose learning rate has a gradient in their weights, phi."""
+"""Schedules as controllers whose learning rate is differentiable in the meta-parameters, phi."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Differentiable(Protocol):
 
     @property
     def phi(self) -> Tensors:
-        """Its own meta-parameters."""
+        """The schedule's own meta-parameters."""
         ...
 
     def differentiable(self, phi: Tensors) -> Controller:
-        """Return it as a controller with these meta-parameters, differentiable in them."""
+        """Return the schedule as a controller with `phi`, differentiable in `phi`."""
         ...
 
 
@@ -31,11 +31,11 @@ class Learner(Controller, Differentiable, Protocol):
 
     @property
     def highest(self) -> float:
-        """The largest learning rate that it can give."""
+        """The largest learning rate that the controller can give."""
         ...
 
     def differentiable(self, phi: Tensors) -> Learner:
-        """Return it with these meta-parameters, differentiable in them."""
+        """Return the controller with these meta-parameters, differentiable in them."""
         ...
 
 
@@ -44,10 +44,10 @@ def differentiable(schedule: Schedule, phi: Tensors | None = None) -> Controller
 
     Args:
         schedule: Learned or self-tuning.
-        phi: Meta-parameters that take the place of its own; None keeps its own.
+        phi: Meta-parameters that replace the schedule's own; None keeps its own.
 
     Raises:
-        ValueError: It is another kind of schedule.
+        ValueError: The schedule is of another kind.
     """
     if not isinstance(schedule, Differentiable):
         raise ValueError(

@@ -15,7 +15,7 @@ class Draw:
     """Draws values one after the other.
 
     Args:
-        g: What the values are drawn with.
+        g: The generator that draws the values.
     """
 
     def __init__(self, g: torch.Generator) -> None:
@@ -39,5 +39,5 @@ class Draw:
         return min(max(round(self.log(bounds)), bounds[0]), bounds[1])
 
     def choice(self, options: Sequence[T]) -> T:
-        """Return one of the options, all alike."""
+        """Return one of the options, all with equal probability."""
         return options[self.integer((0, len(options) - 1))]

@@ -1,4 +1,4 @@
-"""An inner problem on its way, and what takes it on by a window."""
+"""Episodes: unfinished inner problems, and the estimators that continue them by one window."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem
 
-WORST = 3.0  # nats above the baseline: what a loss that is not finite counts as
+WORST = 3.0  # nats above the baseline: the score of a loss that is not finite
 
 
 class Episode(NamedTuple):
-    """An inner problem on its way, with one copy per perturbation of phi."""
+    """An unfinished inner problem, with one copy per perturbation of phi."""
 
     problem: Problem
     curve: Curve  # the baseline's
@@ -26,13 +26,13 @@ class Episode(NamedTuple):
     drift: Tensor  # (pairs, size of phi): the sum of the perturbations so far
 
     def weights(self, objective: Objective, steps: int) -> tuple[float, ...]:
-        """Return the weights of the next window: of `steps` steps, or what is left of the run."""
+        """Return the weights of the next window: `steps` steps, or the rest of the run."""
         left = self.problem.total_steps - self.step
         return objective(self.step, min(steps, left), ends=steps >= left)
 
 
 class Windowed(NamedTuple):
-    """What one window of an episode gives."""
+    """The result of one window of an episode."""
 
     score: float  # mean over all copies, in nats above the baseline
     grad: Tensor  # (size of phi,)
@@ -41,7 +41,7 @@ class Windowed(NamedTuple):
 
 
 class WindowEstimator(Protocol):
-    """Begins episodes and takes them on, window by window, with an estimate of the gradient."""
+    """Begins episodes and continues them window by window, with an estimate of the gradient."""
 
     @property
     def reads_baseline(self) -> bool:
@@ -49,7 +49,7 @@ class WindowEstimator(Protocol):
         ...
 
     def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
-        """Return an episode at its start."""
+        """Return a new episode at step 0; phi has `size` numbers."""
         ...
 
     def window(
@@ -61,13 +61,13 @@ class WindowEstimator(Protocol):
         *,
         seed: int,
     ) -> Windowed:
-        """Go on by one inner step per weight, and estimate the gradient in phi.
+        """Take one inner step per weight, and estimate the gradient with respect to phi.
 
         Args:
-            episode: Where the inner problem stands.
-            learner: The schedule; its weights are replaced by phi.
-            phi: The present weights.
-            weights: Of the scores after each step of the window.
-            seed: Of what the estimate draws.
+            episode: The present point of the inner problem.
+            learner: The schedule; its meta-parameters are replaced by phi.
+            phi: The present meta-parameters.
+            weights: Weights of the scores after each step of the window.
+            seed: Seed of the random numbers of the estimate.
         """
         ...

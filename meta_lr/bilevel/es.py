@@ -1,4 +1,4 @@
-"""Persistent evolution strategies: the meta-gradient of long runs from short windows, unbiased."""
+"""Persistent evolution strategies: an unbiased hypergradient of long runs from short windows."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ class PersistentES:
     """Antithetic pairs of copies, whose perturbations add up over the windows of an episode.
 
     Update:
-        each window: eps_i ~ N(0, sigma^2), drift_i += eps_i; copies run at phi +- eps_i, each on
-        from where it stands; grad = sum_i drift_i (S_i+ - S_i-) / (2 pairs sigma^2)
+        each window: eps_i ~ N(0, sigma^2), drift_i += eps_i; copies run at phi +- eps_i, each from
+        its present point; grad = sum_i drift_i (S_i+ - S_i-) / (2 pairs sigma^2)
     Reference:
         Vicol, Metz & Sohl-Dickstein (2021), arXiv 2112.13835
     Deviations:
-        scores are clamped at 3 nats above the baseline, where a diverged copy counts; with
-        shaping="rank" their ranks among all copies, from -1/2 to 1/2, take their place, so that no
-        problem outweighs another (Salimans et al. 2017, arXiv 1703.03864). This is sound in
-        windows too. The ranks are taken inside one window of one problem, where they estimate
-        F(S), with F the distribution function of the scores of that window. The drift serves
-        any fixed function of a window's score, so the estimate is that of the mean of F(S) in
-        phi, through all windows so far; its bias is of the order of 1 / pairs, since each copy
-        is part of F. A window that is not scored has equal ranks and no gradient.
+        scores are clamped at 3 nats above the baseline, which is also the score of a diverged
+        copy. With shaping="rank" the ranks of the scores among all copies, from -1/2 to 1/2,
+        replace the scores, so that all problems have the same weight (Salimans et al. 2017, arXiv
+        1703.03864). This is also correct with windows. The ranks are computed inside one window of
+        one problem. They estimate F(S), where F is the distribution function of the scores of that
+        window. The estimator with the drift is valid for any fixed function of a window's score.
+        It therefore estimates the gradient of the mean of F(S) with respect to phi, through all
+        windows so far. Its bias is of the order of 1 / pairs, because each copy is part of F. A
+        window that is not scored has equal ranks and no gradient.
     Cost:
         2 pairs plain steps per inner step, all copies of a problem at once
 
@@ -65,7 +66,7 @@ class PersistentES:
         return self.shaping == "score"
 
     def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
-        """Return an episode at its start; phi has `size` numbers."""
+        """Return a new episode at step 0; phi has `size` numbers."""
         copies = Copies(problem, learner, 2 * self.pairs)
         return Episode(problem, curve, 0, copies.start(), torch.zeros(self.pairs, size))
 
@@ -78,7 +79,7 @@ class PersistentES:
         *,
         seed: int,
     ) -> Windowed:
-        """Go on by one inner step per weight, and estimate the gradient in phi."""
+        """Take one inner step per weight, and estimate the gradient with respect to phi."""
         noise = self.sigma * torch.randn(episode.drift.shape, generator=generator(seed, "es"))
         drift = episode.drift + noise
         copies = Copies(episode.problem, learner, 2 * self.pairs)
@@ -94,8 +95,8 @@ def persistent_gradient(drift: Tensor, scores: Tensor, sigma: float) -> Tensor:
     """Return the estimate of the gradient (size,) of one window's score.
 
     Args:
-        drift: Sum of all perturbations of each pair so far, this window's included, (pairs, size).
-        scores: Of the copies, first all with +, then all with -, (2 pairs,).
+        drift: Sum of all perturbations of each pair so far, including this window, (pairs, size).
+        scores: Scores of the copies, first all with +, then all with -, (2 pairs,).
         sigma: Standard deviation of one perturbation.
     """
     pairs = len(drift)
@@ -104,7 +105,7 @@ def persistent_gradient(drift: Tensor, scores: Tensor, sigma: float) -> Tensor:
 
 
 def ranks(scores: Tensor) -> Tensor:
-    """Return the ranks of scores (count,), from -1/2 for the least to 1/2; equal ones share one."""
+    """Return the ranks (count,) of scores, from -1/2 (lowest) to 1/2; equal scores share a rank."""
     above = (scores[:, None] > scores).sum(1) + 0.5 * (scores[:, None] == scores).sum(1)
     return (above - 0.5) / (len(scores) - 1) - 0.5
 
@@ -112,7 +113,7 @@ def ranks(scores: Tensor) -> Tensor:
 def scored(
     copies: Copies, episode: Episode, phi: tuple[Tensor, ...], weights: Sequence[float]
 ) -> tuple[Tensor, Point]:
-    """Return each copy's weighted score (count,), in nats above the baseline, and where it is."""
+    """Return each copy's weighted score (count,), in nats above the baseline, and its end point."""
     point, total, taken = episode.point, torch.zeros(copies.count), 0
     for k, weight in enumerate(weights, start=1):
         if weight:

@@ -1,4 +1,4 @@
-"""Ways to the meta-gradient: of what a look-ahead comes to, in the weights of its scheduler."""
+"""Hypergradient estimators for a K-step unroll."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from meta_lr.training.line import line
 
 
 class Estimate(NamedTuple):
-    """The objective of a look-ahead, and its gradient in phi."""
+    """The objective of an unroll, and its gradient with respect to phi."""
 
     loss: float
     grads: tuple[Tensor, ...]  # shaped like phi
 
 
 class Estimator(Protocol):
-    """Estimates the meta-gradient of a look-ahead from a run's present step.
+    """Estimates the hypergradient of an unroll that starts at a run's present step.
 
-    Those that differentiate a training step twice (`Unroll`, `Adjoint`) need layers whose backward
-    pass has a derivative. cuDNN's recurrent layers have none (see `refuse_cudnn`).
+    The estimators that differentiate a training step twice (`Unroll`, `Adjoint`) need layers whose
+    backward pass is differentiable. cuDNN's recurrent layers are not (see `refuse_cudnn`).
     """
 
-    second_order: ClassVar[bool]  # whether it differentiates a training step twice
+    second_order: ClassVar[bool]  # whether a training step is differentiated twice
 
     @property
     def needs(self) -> Need:
-        """What it reads of the view."""
+        """The fields of the view that the estimator reads."""
         ...
 
     def __call__(
@@ -44,27 +44,27 @@ class Estimator(Protocol):
         """Return the objective and its gradient.
 
         Args:
-            learner: Of the meta-parameters phi.
-            state: The learner's, before the present step.
-            view: Of the present step.
-            weights: Of the meta losses after each step of the look-ahead; their number is K.
+            learner: The controller with the meta-parameters phi.
+            state: The learner's state before the present step.
+            view: The view of the present step.
+            weights: Weights of the meta losses after each step of the unroll; their number is K.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """One step ahead, without a graph: only the network is differentiated.
+    """One-step unroll in closed form: only the network is differentiated.
 
     Update:
         d L_meta(w - r(phi) d) / d phi = -<grad L_meta(w - r d), d> dr / dphi, with d the
         optimizer's direction, which does not depend on phi.
     Reference:
-        Shu et al. (2020), arXiv 2007.14546: what their unrolled step comes to.
+        Shu et al. (2020), arXiv 2007.14546: the closed form of their unrolled step
     Deviations:
-        none: exact for K = 1, and K = 1 only
+        none: exact for K = 1; other K are not possible
     Cost:
-        one step on a meta batch; the training gradient of the run is used again
+        one step on a meta batch; the training gradient of the run is reused
 
     >>> ClosedForm()
     ClosedForm()
@@ -112,21 +112,21 @@ class Unroll:
         about 4 K steps; memory for K graphs
 
     Raises:
-        ValueError: When called: an LSTM or the like runs in cuDNN (see `refuse_cudnn`).
+        ValueError: When called: a recurrent layer would run in cuDNN (see `refuse_cudnn`).
     """
 
     second_order: ClassVar[bool] = True
 
     @property
     def needs(self) -> Need:
-        """A private copy of the run."""
+        """A private copy of the run (TRIALS)."""
         return Need.LOSS | Need.TRIALS
 
     def __call__(
         self, learner: Learner, state: Any, view: StepView, weights: Sequence[float]
     ) -> Estimate:
         """Return the objective and its gradient."""
-        from meta_lr.bilevel.unroll import unroll  # `higher` is only loaded where it is used
+        from meta_lr.bilevel.unroll import unroll  # `higher` is loaded only when it is used
 
         refuse_cudnn(view.sandbox.model)
         with torch.enable_grad(), view.sandbox.trial() as trial:
@@ -139,7 +139,7 @@ class _WalkedBack:
 
     @property
     def needs(self) -> Need:
-        """Losses at other weights."""
+        """Losses at other weights (META)."""
         return Need.LOSS | Need.META
 
     def __call__(
@@ -157,11 +157,11 @@ class _WalkedBack:
 
 @dataclass(frozen=True)
 class Adjoint(_WalkedBack):
-    """K steps, walked back with one step's graph at a time.
+    """K steps; the backward pass keeps the graph of one step at a time.
 
     Update:
-        as `Unroll`, by the chain of each step's vector-Jacobian product from last to first,
-        through weights, optimizer state, losses and the network's memory
+        as `Unroll`, by the chain of the steps' vector-Jacobian products from the last step to the
+        first, through weights, optimizer state, losses and the network's memory
     Reference:
         reverse-mode hypergradient with stored states: Franceschi et al. (2017), arXiv 1703.01785
     Deviations:
@@ -170,7 +170,7 @@ class Adjoint(_WalkedBack):
         about 4 K steps; memory for one graph, and K times weights, optimizer state and buffers
 
     Raises:
-        ValueError: When called: an LSTM or the like runs in cuDNN (see `refuse_cudnn`).
+        ValueError: When called: a recurrent layer would run in cuDNN (see `refuse_cudnn`).
     """
 
     second_order: ClassVar[bool] = True
@@ -178,13 +178,13 @@ class Adjoint(_WalkedBack):
 
 @dataclass(frozen=True)
 class FirstOrder(_WalkedBack):
-    """K steps with the Hessians left out: an approximation, exact for K = 1 only.
+    """K steps without the Hessians: an approximation, exact only for K = 1.
 
     Update:
         as `Adjoint`, but the gradients of the steps are held constant, so a change of the weights
-        reaches later steps only through losses, decay and optimizer state
+        affects later steps only through losses, decay and optimizer state
     Reference:
-        as first-order MAML leaves them out: Finn et al. (2017), arXiv 1703.03400
+        the same approximation as in first-order MAML: Finn et al. (2017), arXiv 1703.03400
     Deviations:
         none
     Cost:
@@ -197,10 +197,10 @@ class FirstOrder(_WalkedBack):
 def refuse_cudnn(model: nn.Module) -> None:
     """Raise a ValueError if a recurrent layer would run in cuDNN: it has no second derivative.
 
-    That is torch's LSTM, GRU or RNN on a CUDA device. torch itself only notices far into the
-    backward pass, with a NotImplementedError for `_cudnn_rnn_backward`. Inside
-    `torch.backends.cudnn.flags(enabled=False)` torch's own kernels serve, which can be
-    differentiated twice and are slower.
+    This concerns torch's LSTM, GRU and RNN on a CUDA device. torch itself raises only late in the
+    backward pass: a NotImplementedError for `_cudnn_rnn_backward`. Inside
+    `torch.backends.cudnn.flags(enabled=False)` torch uses its own kernels. They are slower, but
+    can be differentiated twice.
     """
     for name, layer in model.named_modules():
         if isinstance(layer, nn.RNNBase) and any(

@@ -1,4 +1,4 @@
-"""The weights of copies as one tensor per parameter group: one operation instead of one each."""
+"""The weights of copies as one flat tensor per parameter group, which needs fewer operations."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 from meta_lr.optim.signals import Pieces, chosen, flat_copies, pieces_of
 
-Slot = Mapping[str, Tensor]  # the optimizer's state of one tensor, without its count of steps
+Slot = Mapping[str, Tensor]  # the optimizer's state of one tensor, without its step count
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each tensor of a copy is in the flat tensors, whose columns are its numbers.
+    """The position of each tensor in the flat tensors (copies, numbers).
 
     Args:
-        shapes: Of the tensors of one copy.
-        groups: Places of the tensors that share a flat tensor; the measured ones come first. The
-            last group may be that of the frozen tensors.
-        measured: Number of columns of each flat tensor that are measured, see `signals.chosen`;
-            none for the frozen ones.
-        pieces: Where each measured tensor is in what `seen` returns.
+        shapes: Shapes of the tensors of one copy.
+        groups: For each flat tensor, the indices of the tensors in it; the measured tensors come
+            first. The last group may hold the frozen tensors.
+        measured: Number of measured columns of each flat tensor, see `signals.chosen`; no entry
+            for the frozen ones.
+        pieces: The position of each measured tensor in the result of `seen`.
     """
 
     shapes: tuple[tuple[int, ...], ...]
@@ -33,18 +33,18 @@ class Layout:
     pieces: Pieces
 
     def flat(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the tensors of copies as flat ones, (copies, numbers) for each group."""
+        """Return the tensors of all copies as flat tensors, (copies, numbers) for each group."""
         return tuple(flat_copies([tensors[place] for place in group]) for group in self.groups)
 
     def apart(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return views of the flat tensors, each of its own shape, in the order of `shapes`."""
+        """Return views of the flat tensors with their original shapes, in the order of `shapes`."""
         found: dict[int, Tensor] = {}
         for tensor, group in zip(tensors, self.groups, strict=True):
             found |= self._pieces(tensor, group)
         return tuple(found[place] for place in range(len(self.shapes)))
 
     def flat_slots(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
-        """Return the optimizer's state of each tensor as one of each group."""
+        """Return the optimizer's states of the tensors as one state for each group."""
         return tuple(
             {key: flat_copies([slots[place][key] for place in group]) for key in slots[group[0]]}
             for group in self.groups
@@ -67,7 +67,7 @@ class Layout:
         }
 
     def seen(self, tensors: Sequence[Tensor]) -> Tensor:
-        """Return the measured numbers (copies, numbers) of the flat tensors that are trained."""
+        """Return the measured numbers (copies, numbers) of the trained flat tensors."""
         pieces = [t[:, :count] for t, count in zip(tensors, self.measured, strict=True)]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
@@ -76,8 +76,8 @@ def layout(params: Sequence[Tensor], groups: Sequence[Sequence[Tensor]]) -> Layo
     """Return the layout of the parameters of one copy.
 
     Args:
-        params: Of one copy.
-        groups: Those that are trained, as the optimizer's groups hold them; the others are frozen.
+        params: The parameters of one copy.
+        groups: The trained parameters, in the optimizer's groups; the others are frozen.
     """
     shapes = tuple(tuple(p.shape) for p in params)
     place_of = {id(p): place for place, p in enumerate(params)}

@@ -1,4 +1,4 @@
-"""A look-ahead as a pure function: training steps from where a run stands, one at a time."""
+"""An unroll as a pure function: training steps from a run's present point, one at a time."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ T = TypeVar("T")
 
 
 class Point(NamedTuple):
-    """All that the steps to come depend on."""
+    """Everything that the later steps depend on."""
 
     params: tuple[Tensor, ...]  # in the optimizer's group order
-    slots: tuple[Mapping[str, Any], ...]  # the optimizer's state of each
+    slots: tuple[Mapping[str, Any], ...]  # the optimizer's state of each parameter
     buffers: Mapping[str, Tensor]
     state: Any  # the controller's
 
 
 @dataclass(frozen=True)
 class Reads:
-    """Stands for a controller where a view is made for somebody else: says what may be read."""
+    """Placeholder controller that only declares `needs`."""
 
     needs: Need
 
     def init(self) -> tuple[()]:
-        """Return nothing."""
+        """Return an empty state."""
         return ()
 
     def __call__(self, view: StepView, state: tuple[()]) -> tuple[float, tuple[()]]:
-        """Return zero."""
+        """Return a learning rate of zero."""
         return 0.0, state
 
 
 class LookAhead:
-    """Training steps of a run that is not touched.
+    """Training steps from the present point of a run; the run itself does not change.
 
-    The first step repeats the run's own (same batch, same dropout mask), the others take fresh
-    training batches. The controller is asked as in the run, so each step is a function of the
-    point before it and of the controller's weights.
+    The first step repeats the run's own (same batch, same dropout mask). The other steps take new
+    training batches. The controller is called as in the run. Each step is therefore a function of
+    the point before it and of the controller's weights.
 
     Args:
-        controller: Gives the rates.
-        view: Of the run's present step, with a sandbox and the parameters.
+        controller: Gives the learning rates.
+        view: View of the run's present step, with a sandbox and the parameters.
 
     Raises:
         ValueError: The optimizer, or an option of it, has no exact differentiable rule.
@@ -64,7 +64,7 @@ class LookAhead:
         self._trained = [p.requires_grad for p in params_of(optimizer)]
 
     def start(self, state: Any) -> Point:
-        """Return where the run stands."""
+        """Return the present point of the run."""
         params = params_of(self.sandbox.optimizer)
         slots = tuple(dict(self.sandbox.optimizer.state.get(p, {})) for p in params)
         buffers = dict(self.sandbox.model.named_buffers())
@@ -74,10 +74,10 @@ class LookAhead:
         """Return the point after the k-th step, with a graph to `point` and to the controller.
 
         Args:
-            point: Where the step begins; its parameters require gradients. Those that are frozen
-                in the run stay as they are.
+            point: The point where the step begins; its parameters require gradients. Parameters
+                that are frozen in the run do not change.
             k: Number of steps taken before, from 0.
-            second_order: Whether the gradient is differentiable too.
+            second_order: Whether the gradient is also differentiable.
         """
         buffers = mapped(dict(point.buffers), torch.clone)
         pairs = zip(point.params, self._trained, strict=True)
@@ -90,7 +90,7 @@ class LookAhead:
         return Point(tuple(params), tuple(slots), buffers, state)
 
     def score(self, point: Point, left: int) -> Tensor:
-        """Return the meta loss () at a point with `left` steps to go."""
+        """Return the meta loss () at a point; `left` steps of the unroll remain after it."""
         return self.meta_loss(point, left)
 
     def meta_loss(self, point: Point, draw: int) -> Tensor:
@@ -100,7 +100,7 @@ class LookAhead:
 
 
 def _slopes(loss: Tensor, params: Sequence[Tensor], *, second_order: bool) -> list[Tensor | None]:
-    """Return the gradient in each parameter; None where the loss does not depend on it."""
+    """Return the gradient of each parameter; None if the loss does not depend on it."""
     wanted = [p for p in params if p.requires_grad]
     found = torch.autograd.grad(
         loss, wanted, create_graph=second_order, retain_graph=True, allow_unused=True
@@ -112,9 +112,9 @@ def _slopes(loss: Tensor, params: Sequence[Tensor], *, second_order: bool) -> li
 def ask(
     controller: Controller, view: StepView, k: int, loss: Tensor, step: PureStep, state: Any
 ) -> tuple[float | Tensor, Any]:
-    """Return the controller's learning rate for a step that is only tried out, and its next state.
+    """Return the controller's learning rate for a step of the unroll, and its next state.
 
-    The step is `k` steps after that of `view`, and begins with this loss ().
+    The step is `k` steps after the step of `view`; `loss` () is its loss.
     """
     present = [
         torch.zeros_like(p) if g is None else g
@@ -130,7 +130,7 @@ def ask(
 
 
 def clipped(grads: Sequence[Tensor | None], largest: float | None) -> list[Tensor | None]:
-    """Return the gradients scaled as `torch.nn.utils.clip_grad_norm_` does; differentiable."""
+    """Return the gradients, scaled as by `torch.nn.utils.clip_grad_norm_`; differentiable."""
     present = [g for g in grads if g is not None]
     if largest is None or not present:
         return list(grads)
@@ -139,12 +139,12 @@ def clipped(grads: Sequence[Tensor | None], largest: float | None) -> list[Tenso
 
 
 def detached(point: Point) -> Point:
-    """Return a copy of `point` in memory of its own, without a graph."""
+    """Return a copy of `point` in its own memory, without a graph."""
     return mapped(point, lambda t: t.detach().clone())
 
 
 def as_leaves(point: Point) -> Point:
-    """Return `point` with all that a gradient can flow through as leaves of a new graph."""
+    """Return `point`; the tensors that a gradient can flow through are leaves of a new graph."""
     return point._replace(
         params=mapped(point.params, _leaf),
         slots=tuple(
@@ -156,7 +156,10 @@ def as_leaves(point: Point) -> Point:
 
 
 def flowing(point: Point) -> list[Tensor]:
-    """Return what a gradient can flow through, in a fixed order: no buffers, no counts."""
+    """Return the tensors that a gradient can flow through, in a fixed order.
+
+    Buffers and counts are left out.
+    """
     slots = [{k: v for k, v in slot.items() if k != "step"} for slot in point.slots]
     tensors: list[Tensor] = []
     mapped((point.params, tuple(slots), point.state), tensors.append)

@@ -1,4 +1,4 @@
-"""Where an episodic meta-training stands, and how it goes on: phi, and the episodes under way."""
+"""The state of an episodic meta-training (phi and the unfinished episodes), and its updates."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from meta_lr.seeds import derive
 
 @dataclass(frozen=True)
 class Plan:
-    """What an episodic meta-training does.
+    """The settings of an episodic meta-training.
 
     Args:
-        problems: Where the inner problems come from; every `held_out` after the first `pool`
-            choose phi, and are never trained on.
-        estimator: Of the meta-gradient of a window.
-        objective: What of a window is scored, in nats above the baseline.
+        problems: Distribution of the inner problems. The first `pool` are trained on; the next
+            `held_out` choose the best phi and are never trained on.
+        estimator: Estimator of the hypergradient of a window.
+        objective: The weights of the scores in a window, in nats above the baseline.
         window: Length of the windows.
-        updates: Of phi.
-        episodes: Inner problems that are under way at one time; each gives one window per update.
+        updates: Number of updates of phi.
+        episodes: Number of inner problems in parallel; each gives one window per update.
         pool: Number of different inner problems to train on.
         held_out: Number of problems that choose the best phi.
-        evaluate_every: Updates between two looks at them.
-        meta_lr: Rate of Adam on phi.
-        clip: Largest norm of a window's meta-gradient; a run close to divergence then weighs no
-            more than others in the mean.
-        peak: Of the cosine whose curve is the baseline, in units of plain SGD's rate.
-        seed: Of phi, of the perturbations and of the order of the problems.
-        cooldown: Whether Adam's rate falls linearly, to a thirtieth at the last update.
-        curriculum: Of the run lengths of the inner problems; None keeps those of `problems`.
+        evaluate_every: Updates between two evaluations on the held-out problems.
+        meta_lr: Learning rate of Adam on phi.
+        clip: Largest norm of a window's hypergradient. It limits the weight of a run close to
+            divergence in the mean.
+        peak: Peak of the baseline cosine, in units of plain SGD's learning rate.
+        seed: Seed of phi, of the perturbations and of the order of the problems.
+        cooldown: Whether Adam's learning rate falls linearly, to 1/30 at the last update.
+        curriculum: Curriculum of the run lengths; None keeps those of `problems`.
     """
 
     problems: Problems
@@ -81,15 +81,16 @@ class Plan:
 
 @dataclass
 class MetaTraining:
-    """Where an episodic meta-training stands.
+    """The state of an episodic meta-training.
 
     Attributes:
-        phi: The present weights.
-        best: Those with the best score on the held-out problems.
-        best_score: That score: mean over problems of the log of the final `val` loss, less the
-            baseline's; below 0 is better than the baseline. Of several families, the worst one's.
+        phi: The present meta-parameters.
+        best: The meta-parameters with the best score on the held-out problems.
+        best_score: The best score: the mean over problems of the log of the final `val` loss minus
+            that of the baseline. Below 0 is better than the baseline. With several families, it is
+            the score of the worst family.
         scores: The last scores by family.
-        update: Updates taken.
+        update: Number of updates taken.
         cost: Plain training steps of all copies, experiments and baselines together.
         num_diverged: Episodes that were dropped because their score was not finite.
     """
@@ -103,7 +104,7 @@ class MetaTraining:
     update: int = 0
     cost: float = 0.0
     num_diverged: int = 0
-    owed: float = 0.0  # cost of this process that the sum over all does not hold yet
+    owed: float = 0.0  # cost of this process that is not in the total yet
     begun: dict[int, int] = field(default_factory=dict)  # episodes so far, by worker
     slots: list[tuple[int, Episode]] = field(default_factory=list)  # number of the problem, episode
     curves: dict[tuple[int, int], Curve] = field(default_factory=dict)  # by number and run length
@@ -116,14 +117,14 @@ class MetaTraining:
 
     @property
     def size(self) -> int:
-        """How many numbers phi has."""
+        """The number of meta-parameters in phi."""
         return sum(weight.numel() for weight in self.phi)
 
     def begin(self, worker: int) -> tuple[int, Episode]:
-        """Return a worker's next inner problem.
+        """Return the number of a worker's next inner problem, and its new episode.
 
-        Which one depends on nothing but their number; with a curriculum, its run length also
-        depends on the update.
+        The choice depends only on the worker and on its number of episodes so far. With a
+        curriculum, the run length also depends on the update.
         """
         plan, count = self.plan, self.begun.get(worker, -1) + 1
         self.begun[worker] = count
@@ -136,9 +137,9 @@ class MetaTraining:
         return number, plan.estimator.begin(problem, curve, self.learner, self.size)
 
     def curve(self, number: int, problem: Problem) -> Curve:
-        """Return the baseline's curve on a problem; made once for each run length.
+        """Return the baseline's curve on a problem; it is computed once for each run length.
 
-        Where the estimator does not read it, the first loss takes its place.
+        If the estimator does not read the baseline, this is a constant curve at the initial loss.
         """
         if not self.plan.estimator.reads_baseline:
             return first_loss(problem)
@@ -149,9 +150,9 @@ class MetaTraining:
         return self.curves[key]
 
     def evaluate(self) -> float:
-        """Return phi's score on the held-out problems; keep it if it is the best so far.
+        """Return phi's score on the held-out problems; keep phi if the score is the best so far.
 
-        It is the mean of the family of problems that does worst.
+        The score is the mean over the problems of the worst family.
         """
         plan = self.plan
         held_out = range(plan.pool, plan.pool + plan.held_out)
@@ -174,9 +175,9 @@ class MetaTraining:
         return score
 
     def nats(self, number: int) -> tuple[float, float]:
-        """Return how far above the baseline phi ends a held-out problem, and the cost of it.
+        """Return the final log loss of a held-out problem minus the baseline's, and the cost.
 
-        The difference is at most `WORST` either way: phi or the baseline may have diverged.
+        The difference is clamped to [-WORST, WORST], because phi or the baseline may have diverged.
         """
         problem = self.plan.problems(number)
         reached, cost = final_losses(problem, self.learner, [self.phi])[0], problem.total_steps
@@ -190,7 +191,7 @@ class MetaTraining:
         return max(-WORST, min(math.log(reached) - self.goals[number], WORST)), cost
 
     def saved(self) -> dict[str, Any]:
-        """Return all that the updates to come depend on, in plain values."""
+        """Return everything that later updates depend on, as plain values."""
         return {
             "phi": self.phi,
             "adam": self.optimizer.state_dict(),
@@ -207,7 +208,7 @@ class MetaTraining:
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `saved` returned."""
+        """Restore the state that `saved` returned."""
         for mine, theirs in zip(self.phi, saved["phi"], strict=True):
             mine.copy_(theirs)
         self.optimizer.load_state_dict(saved["adam"])
@@ -233,10 +234,11 @@ class MetaTraining:
             self.slots.append((number, episode))
 
     def one_update(self) -> float:
-        """Take all episodes on by a window, each process its own; return their mean score.
+        """Continue all episodes by one window, update phi, and return the mean score.
 
-        Windows that the objective does not score, such as all but a run's last one, have no
-        gradient and are not part of the mean. If no window is scored, phi stays as it is.
+        Each process continues its own episodes. Some windows may have no score; for example, an
+        objective may score only the last window of a run. Such windows have no gradient and are
+        not part of the mean. If no window is scored, phi does not change.
         """
         plan, steps = self.plan, self.plan.window(self.update)
         grad, tally = torch.zeros(self.size), torch.zeros(4, dtype=torch.float64)
@@ -259,11 +261,12 @@ class MetaTraining:
         return self.descend(grad, tally)
 
     def descend(self, grad: Tensor, tally: Tensor) -> float:
-        """Update phi by the mean gradient over all processes; return the mean score.
+        """Update phi with the mean gradient over all processes; return the mean score.
 
         Args:
             grad: Sum of this process's gradients, (size of phi,).
-            tally: Sum of its scores, numbers of windows that gave one and that diverged, cost.
+            tally: Sum of this process's scores, number of scored windows, number of diverged
+                windows, and cost (4,).
         """
         tally[3] += self.owed
         self.owed = 0.0
@@ -286,7 +289,7 @@ class MetaTraining:
 
 
 def _saved(number: int, episode: Episode) -> tuple[Any, ...]:
-    """Return an episode under way in plain values."""
+    """Return an unfinished episode as plain values."""
     state, length = protocol.pack(episode.point.state), episode.problem.total_steps
     return number, length, episode.step, tuple(episode.point)[:3], state, episode.drift
 

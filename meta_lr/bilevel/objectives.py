@@ -1,4 +1,4 @@
-"""What of a trajectory is scored: a weighted sum of the meta losses after its steps."""
+"""Objectives of meta-training: weighted sums of the meta losses after the steps of a window."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Objective(Protocol):
         Args:
             start: Steps of the run before the window.
             steps: Steps of the window.
-            ends: Whether the run ends with it.
+            ends: Whether the run ends with this window.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Final:
-    """The meta loss after the window's last step: what MLR-SNet descends.
+    """The meta loss after the window's last step: the objective of MLR-SNet.
 
     >>> Final()(0, 3)
     (0.0, 0.0, 1.0)
     """
 
     def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
-        """Return one for the last step."""
+        """Return weight 1 for the last step, and 0 for the others."""
         return (0.0,) * (steps - 1) + (1.0,)
 
 
@@ -38,11 +38,11 @@ class Final:
 class End:
     """The mean meta loss over the last steps of the run; windows before them are not scored.
 
-    For estimators that carry what happened in earlier windows (`PersistentES`), or windows as long
-    as the run; truncated back-propagation learns from each run's last window alone.
+    Use it with an estimator that includes the effect of earlier windows (`PersistentES`), or with
+    windows as long as the run. Truncated back-propagation learns only from each run's last window.
 
     Args:
-        last: Steps that are averaged over, each with a meta batch of its own.
+        last: Number of last steps in the mean, each with its own meta batch.
 
     >>> End(last=2)(0, 3), End(last=2)(0, 3, ends=True)
     ((0.0, 0.0, 0.0), (0.0, 0.5, 0.5))
@@ -87,14 +87,14 @@ class Mean:
 class LogArea:
     """The area under the meta loss against the logarithm of the step, over the window.
 
-    A step late in the run weighs less, as it does to the eye on a logarithmic axis: the weights
-    are log((t + 1/2) / (t - 1/2)) for step t, scaled to a sum of one.
+    Late steps have smaller weights, as on a plot with a logarithmic axis. The weight of step t is
+    log((t + 1/2) / (t - 1/2)), scaled so that the weights sum to one.
 
     >>> [round(w, 3) for w in LogArea()(0, 3)]
     [0.565, 0.263, 0.173]
     """
 
     def __call__(self, start: int, steps: int, *, ends: bool = False) -> tuple[float, ...]:
-        """Return weights that fall as one over the step."""
+        """Return weights that fall about as 1 / step."""
         raw = [math.log((t + 0.5) / (t - 0.5)) for t in range(start + 1, start + steps + 1)]
         return tuple(weight / sum(raw) for weight in raw)

@@ -1,4 +1,4 @@
-"""Inner problems: short trainings that differ in all that a schedule should not depend on."""
+"""Inner problems: short training runs with varied models, data and optimizers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from meta_lr.tasks.digits import digits
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.models.mlp import MLP
 
-# Name -> what makes the optimizer, and its scale of rates: plain SGD's is the unit.
+# Name -> factory of the optimizer, and the scale of its learning rates in units of plain SGD's.
 OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = {
     "sgd": (torch.optim.SGD, 1.0),
     "sgd_momentum": (partial(torch.optim.SGD, momentum=0.9), 0.1),
@@ -28,19 +28,19 @@ OPTIMIZERS: dict[str, tuple[Callable[..., Optimizer], float]] = {
 }
 
 
-# Name -> the task that parts are taken from; all ship with scikit-learn.
+# Name -> the task whose subsets are the problems; all data sets ship with scikit-learn.
 DATA: dict[str, Callable[..., ImageTask]] = {"digits": digits, "clusters": clusters}
 
 
 class Problem(NamedTuple):
-    """One training to be steered."""
+    """One training run that the schedule controls."""
 
     name: str
     task: Task
     make_optimizer: Callable[[Sequence[nn.Parameter]], Optimizer]
     total_steps: int
-    family: str = ""  # of problems that are alike; scores are compared family by family
-    unit: float = 1.0  # the learning rate of this optimizer that compares with 1 of plain SGD
+    family: str = ""  # of similar problems; scores are compared by family
+    unit: float = 1.0  # this optimizer's learning rate that corresponds to 1 of plain SGD
 
 
 class Problems(Protocol):
@@ -48,11 +48,11 @@ class Problems(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the family."""
+        """Name of the distribution."""
         ...
 
     def __call__(self, index: int, seed: int = 0) -> Problem:
-        """Return the problem of this number; another seed draws other weights and batches."""
+        """Return the problem of this number; another seed gives other weights and batches."""
         ...
 
 
@@ -62,22 +62,22 @@ _LOGARITHMIC = ("widths", "lengths", "scales")
 
 @dataclass(frozen=True)
 class DigitsProblems:
-    """MLPs on scikit-learn's digits, each on its own part of them.
+    """MLPs on scikit-learn's digits, each on its own subset.
 
-    Pairs are ranges. Widths, lengths and initial scales are drawn log-uniformly, the others
-    uniformly; lists are chosen from.
+    Pairs are ranges. Widths, lengths and initial scales are drawn log-uniformly, the other ranges
+    uniformly. From a list, one value is chosen at random.
 
     Args:
-        name: Of the family; families of different names share no problem.
+        name: Name of the family; families with different names share no problem.
         data: Name in `DATA`.
         widths: Units of each hidden layer.
-        depths: Hidden layers.
+        depths: Number of hidden layers.
         subsets: Share of the training images.
-        label_noise: Share of the training labels that are replaced by another class.
+        label_noise: Share of the training labels that are replaced with another class.
         batch_sizes: Examples per batch.
-        lengths: Optimizer steps.
+        lengths: Run length, in optimizer steps.
         scales: Factor of the initial weights.
-        optimizers: Names in `OPTIMIZERS`; the rate is scaled for each.
+        optimizers: Names in `OPTIMIZERS`; the learning rate is scaled for each.
     """
 
     name: str = "digits"
@@ -105,7 +105,7 @@ class DigitsProblems:
             refuse_range(key, getattr(self, key), positive=key in _LOGARITHMIC)
 
     def __call__(self, index: int, seed: int = 0) -> Problem:
-        """Return the problem of this number; another seed draws other weights and batches."""
+        """Return the problem of this number; another seed gives other weights and batches."""
         draw = Draw(generator(0, "problem", self.name, index))
         hidden = (draw.log_integer(self.widths),) * draw.integer(self.depths)
         network = partial(scaled_mlp, hidden=hidden, scale=draw.log(self.scales))
@@ -154,14 +154,14 @@ def _scaled(
 
 @lru_cache
 def whole(data: str, meta_size: int) -> ImageTask:
-    """Return the task that parts are taken from."""
+    """Return the whole task, whose subsets are the problems."""
     return DATA[data](MLP, meta_size=meta_size)
 
 
 def part(
     task: ImageTask, share: float, least: int, g: torch.Generator
 ) -> dict[Split, torch.Tensor]:
-    """Return the splits with a share of the training images, `least` or more."""
+    """Return the splits with a share of the training images, at least `least` of them."""
     train = task.splits["train"]
     kept = train[torch.randperm(len(train), generator=g)]
     return {**task.splits, "train": kept[: max(least, round(share * len(train)))].sort().values}

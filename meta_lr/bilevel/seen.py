@@ -1,4 +1,4 @@
-"""What a schedule reads of one step of copies that are trained side by side."""
+"""What a schedule reads at one step of copies that are trained in parallel."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from meta_lr.optim.signals import Pieces
 
 
 class Seen(NamedTuple):
-    """One step of all copies; each tensor has a first dimension for the copy.
+    """One step of all copies; the first dimension of each tensor is the copy.
 
-    It is taken where a controller reads its `StepView`: with the gradients of the step, before the
-    weights change.
+    It holds the values that a controller reads in its `StepView`: the gradients of the step are
+    known, and the weights have not changed yet.
     """
 
     losses: Tensor  # (copies,)
     params: Tensor  # (copies, numbers): of the tensors that `meta_lr.optim.signals.chosen` names
     grads: Tensor  # (copies, numbers), of the same
-    direction: Callable[[], Tensor]  # what is subtracted per unit of learning rate, shaped alike
+    direction: Callable[[], Tensor]  # what is subtracted per unit of learning rate, same shape
     step: int  # inner steps taken so far, from 0
     total_steps: int
-    pieces: Pieces  # where the tensors are in these numbers
+    pieces: Pieces  # position of each tensor in these numbers

@@ -1,4 +1,4 @@
-"""The saved parts of a meta-training, one per process, dealt again if their number has changed."""
+"""The saved parts of a meta-training, one per process; a resume may use another process count."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ Part = Mapping[str, Any]  # what `MetaTraining.saved` returned
 def share(parts: Sequence[Part], place: int, count: int) -> Part:
     """Return the part of process `place` of `count`.
 
-    The same number of processes goes on bit for bit. After another one the same windows of the
-    same problems follow, so phi is the same but for the order of its sums; the cost may differ,
-    as each process makes the baseline's curves that it needs.
+    With the same number of processes, the meta-training continues bit-identically. With another
+    number, it continues with the same windows of the same problems, so phi is the same except for
+    the order of summation. The cost may differ, because each process computes the baseline curves
+    that it needs.
     """
     if len(parts) == count:
         return parts[place]

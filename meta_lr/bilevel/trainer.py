@@ -36,27 +36,30 @@ def meta_train(
     stop: Callable[[], bool] | None = None,
     save_every: float = 30.0,
 ) -> MetaTraining:
-    """Update phi as planned; resume what `folder` holds.
+    """Run the meta-training in `plan`; resume the run in `folder` if there is one.
 
-    In a group of processes all of them call this alike and share the episodes; the first alone
-    writes to `folder` and tells the listener, and one that is asked to stop stops all.
+    In a group of processes, all processes make the same call and share the episodes. Only the
+    first process writes to `folder` and calls the listener. If one process is asked to stop, all
+    processes stop.
 
     Args:
-        plan: What to do.
-        learner: The schedule; its weights are replaced by phi.
-        phi: Its first weights.
-        folder: Keep record and state here, the state of all processes together, so that any
-            number of them can go on; None keeps nothing.
+        plan: The settings.
+        learner: The schedule; its meta-parameters are replaced by phi.
+        phi: The initial meta-parameters.
+        folder: Where record and state are kept. The state is that of all processes, so any number
+            of processes can resume. None keeps nothing.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order.
-        stop: Asked before each update; true saves and raises `StoppedError`.
+        stop: Called before each update; if it returns true, the state is saved and `StoppedError`
+            is raised.
         save_every: Seconds between saves; 0 saves before each update.
 
     Raises:
-        StoppedError: `stop` returned true, here or in another process.
-        ValueError: The folder holds another run, or a damaged one; more processes than episodes.
+        StoppedError: `stop` returned true, in this or in another process.
+        ValueError: The folder holds another run or a damaged one, or there are more processes than
+            episodes.
         LockedError: Another run works in `folder`.
-        ElsewhereError: The first process could not read or write `folder`, and this is another.
+        ElsewhereError: The first process could not read or write `folder`; raised in the others.
     """
     _refuse_idle(plan)
     training = MetaTraining(plan, learner, phi)
@@ -76,7 +79,7 @@ def _refuse_idle(plan: Plan) -> None:
 
 
 class _Session:
-    """One call of `meta_train`: records, saves, evaluations around the updates."""
+    """One call of `meta_train`: the updates, with records, saves and evaluations."""
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class _Session:
         }
 
     def run(self, header: Mapping[str, object]) -> MetaTraining:
-        """Resume, and take the updates that are left."""
+        """Resume, and take the remaining updates."""
         over = self.resume()
         self.began = self.saved = time.perf_counter()
         if over:
@@ -108,13 +111,13 @@ class _Session:
         while self.training.update < self.training.plan.updates:
             self.pause()
             self.one_update()
-        # The state comes first: whoever finds the end row finds the last phi beside it.
+        # Save the state before the end row: a record with an end row then has the final phi.
         self.save()
         self.end()
         return self.training
 
     def resume(self) -> bool:
-        """Load what was saved and open the record; return whether nothing is left to do."""
+        """Load the saved state and open the record; return whether the run is finished already."""
         if self.folder is None:
             return False
         saved, over = from_first(self.read)
@@ -128,7 +131,7 @@ class _Session:
         return over
 
     def read(self) -> tuple[dict[str, Any] | None, bool]:
-        """Return what was saved, if anything, and whether the record has its end."""
+        """Return the saved state, if any, and whether the record has an end row."""
         assert self.folder is not None
         like = {"identity": self.identity, "parts": [], "seconds": 0.0}
         saved, record = found_in(self.folder, like)
@@ -139,12 +142,12 @@ class _Session:
         return saved, bool(record.end)
 
     def open(self) -> None:
-        """Cut the record back to where it was when the state was saved."""
+        """Truncate the record to its length when the state was saved."""
         assert self.folder is not None
         self.recorder.open(self.folder, self.offset, self.record)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the header says."""
+        """Return the fields of the header."""
         plan = self.training.plan
         return {
             "plan": repr(plan),
@@ -160,10 +163,10 @@ class _Session:
         }
 
     def pause(self) -> None:
-        """Between two updates: save if it is time, and stop if any process was asked to.
+        """Between two updates: save if it is time, and stop if any process was asked to stop.
 
         Raises:
-            StoppedError: One was.
+            StoppedError: A process was asked to stop.
         """
         due = time.perf_counter() - self.saved >= self.save_every
         stopping, due = any_of(self.stop(), due)
@@ -173,7 +176,7 @@ class _Session:
             raise StoppedError(self.training.update, self.folder, unit="updates of phi")
 
     def one_update(self) -> None:
-        """Take an update, record it, and look at the held-out problems if it is time."""
+        """Take an update, record it, and evaluate on the held-out problems if it is time."""
         training, plan = self.training, self.training.plan
         score = training.one_update()
         row = rows.update(
@@ -210,12 +213,12 @@ class _Session:
         self.recorder.sync()
 
     def spent(self) -> dict[str, Any]:
-        """Return the fields that say what all of it has cost so far."""
+        """Return the record's fields for the total cost so far."""
         seconds = self.seconds + time.perf_counter() - self.began
         return {"cost": self.training.cost, "seconds": round(seconds, 4)}
 
     def save(self) -> None:
-        """Save all processes' parts in one file; none of them goes on before it is written."""
+        """Save the parts of all processes in one file; all processes wait until it is written."""
         self.saved = time.perf_counter()
         if self.folder is None:
             return
@@ -223,6 +226,6 @@ class _Session:
         from_first(lambda: self.write(parts, path))
 
     def write(self, parts: list[dict[str, Any]], path: Path) -> None:
-        """Write the state; the record as it is now belongs to it."""
+        """Write the state, together with the present length of the record."""
         saved = {"identity": self.identity, "parts": parts, "seconds": self.spent()["seconds"]}
         saving.save_atomically({**saved, **self.recorder.sync()}, path)

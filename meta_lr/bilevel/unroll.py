@@ -1,4 +1,4 @@
-"""How the inner problem advances: differentiable training steps, through `higher`."""
+"""The unrolled inner loop: differentiable training steps, through `higher`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ with explained():
 
 
 class _RuleOptimizer(DifferentiableOptimizer):
-    """The optimizers of `meta_lr.optim.rules` in `higher`'s frame.
+    """The optimizers of `meta_lr.optim.rules` as optimizers of `higher`.
 
-    `higher`'s own Adam differs from torch's in the place of epsilon, AdamW is missing, and options
-    such as `maximize` are ignored; these rules equal torch's bit for bit.
+    `higher`'s own Adam adds epsilon at another place than torch's. `higher` also has no AdamW, and
+    it ignores options such as `maximize`. The rules used here equal torch's bit for bit.
     """
 
     rule: rules.Rule
-    lrs: Callable[[rules.PureStep], Sequence[float | Tensor]]  # asked for those of the groups
+    lrs: Callable[[rules.PureStep], Sequence[float | Tensor]]  # returns the lr of each group
 
     def _update(self, grouped_grads: Sequence[Sequence[Tensor | None]], **_: object) -> None:
         places = [
@@ -60,12 +60,12 @@ for _kind, _rule in rules.RULES.items():
 def unroll(
     trial: Trial, controller: Controller, state: Any, view: StepView, weights: Sequence[float]
 ) -> Tensor:
-    """Train the trial's model for some steps; return the weighted meta losses () after each.
+    """Train the trial's model for some steps; return the weighted meta losses () after each step.
 
-    The first step repeats the run's own (same batch, same dropout mask), the others take fresh
-    training batches. The controller is asked as in the run, with a view that carries the graph, so
-    the result is differentiable in the controller's weights through rates, losses, optimizer state
-    and the controller's memory; nothing is detached.
+    The first step repeats the run's own (same batch, same dropout mask). The other steps take new
+    training batches. The controller is called as in the run, with a view that keeps the graph. The
+    result is therefore differentiable in the controller's weights, through learning rates, losses,
+    optimizer state and the controller's memory. Nothing is detached.
 
     Raises:
         ValueError: The optimizer, or an option of it, has no exact differentiable rule.
@@ -85,15 +85,15 @@ def unrolled(
     weights: Sequence[float],
     score: Callable[[nn.Module, int], Tensor],
 ) -> tuple[Tensor, Point]:
-    """Return the weighted scores () after each step as `unroll` does, and where the steps end.
+    """Return the weighted scores () after each step, as in `unroll`, and the end point.
 
     Args:
         trial: A copy of the run.
         controller: Gives the learning rates.
-        state: The controller's.
-        view: Of the run's present step.
-        weights: Of the scores; their number is that of the steps.
-        score: Of the model after so many steps, ().
+        state: The controller's state.
+        view: View of the run's present step.
+        weights: Weights of the scores, one per step.
+        score: Returns the score () of the model after a number of steps.
     """
     rules.refuse_unsupported(trial.optimizer)
     scales = group_scales(trial.sandbox.optimizer)
@@ -118,7 +118,7 @@ def unrolled(
 
 
 def _end(model: nn.Module, optimizer: _RuleOptimizer, state: Any) -> Point:
-    """Return where the steps end."""
+    """Return the point after the last step."""
     places = [
         (p, states[i])
         for group, states in zip(optimizer.param_groups, optimizer.state, strict=True)

@@ -1,4 +1,4 @@
-"""Inner problems of many kinds: networks, losses, starts and optimizers all differ."""
+"""Inner problems of many kinds, with varied networks, losses, initial weights and optimizers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.models.mlp import MLP
 from meta_lr.tasks.models.small import GELUMLP, Activation, RowAttention, SmallConv, TanhMLP
 
-# Name -> what makes the optimizer, and the learning rate that compares with 1 of plain SGD.
+# Name -> factory of the optimizer, and its learning rate that corresponds to 1 of plain SGD.
 KINDS: dict[str, tuple[Callable[..., Optimizer], float]] = {
     **{name: OPTIMIZERS[name] for name in ("sgd", "sgd_momentum")},
     "nesterov": (partial(torch.optim.SGD, momentum=0.9, nesterov=True), 0.1),
@@ -28,16 +28,16 @@ KINDS: dict[str, tuple[Callable[..., Optimizer], float]] = {
     "adamw": (torch.optim.AdamW, 0.01),
     "rmsprop": (torch.optim.RMSprop, 0.01),
 }
-_LARGE = 16  # largest batch of the networks that cost more than an MLP, if there is a smaller one
-# Factors of the initial weights; those of torch are small already: times 1/2, a network of several
-# layers starts on a plateau, where the loss does not respond for a while.
+_LARGE = 16  # largest batch for networks other than an MLP, unless all batch sizes are larger
+# Factors of the initial weights. torch's own initial weights are small already: with a factor of
+# 1/2, a network of several layers starts on a plateau, where the loss hardly changes at first.
 _SCALES = {"torch": (0.5, 1.0), "relu": (0.5, 2.0), "linear": (0.5, 2.0)}
 _DECAYS = (0.0, 0.0, 1e-4, 1e-2)
 _ACTIVATIONS: tuple[Activation, ...] = (nn.ReLU, nn.ReLU, nn.GELU, nn.Tanh)
 
 
 def squared(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return half of the squared distance () to the one-hot labels, the mean over examples."""
+    """Return half of the squared distance to the one-hot labels, averaged over examples, ()."""
     wanted = F.one_hot(labels, logits.shape[-1])
     return 0.5 * (logits - wanted).pow(2).sum(-1).mean()
 
@@ -64,21 +64,22 @@ class VariedTask(ImageTask):
 
 @dataclass(frozen=True)
 class VariedProblems:
-    """Small networks of several kinds, each on its own part of a data set.
+    """Small networks of several kinds, each on its own subset of a data set.
 
-    Also drawn: the activation, the initial weights (torch's, times 1/2 to 1; He's for ReLU or for
-    linear layers, times 1/2 to 2), a factor of 1/3 to 3 in front of some tensors, the loss
-    (cross-entropy, with smoothed labels, or squared error) and its factor of 0.1, 1 or 10, the
-    weight decay, the size of the part and the share of wrong labels.
+    These are also drawn: the activation; the initial weights (torch's, times 1/2 to 1; He's for
+    ReLU or for linear layers, times 1/2 to 2); a factor of 1/3 to 3 in front of some tensors; the
+    loss (cross-entropy, cross-entropy with smoothed labels, or squared error) and its factor of
+    0.1, 1 or 10; the weight decay; the size of the subset; and the share of wrong labels.
 
     Args:
-        name: Of the distribution; distributions of different names share no problem.
-        data: Names in `DATA`, chosen from.
-        networks: Of "mlp", "deep" (an MLP of five to seven layers), "conv" and "attention", chosen
-            from; one named twice comes twice as often. The kind of network is a problem's family.
-        lengths: Optimizer steps, drawn log-uniformly between the two.
-        batch_sizes: Examples per batch, chosen from.
-        optimizers: Names in `KINDS`, chosen from.
+        name: Name of the distribution; distributions with different names share no problem.
+        data: Names in `DATA`; one is drawn per problem.
+        networks: Some of "mlp", "deep" (an MLP of five to seven layers), "conv" and "attention";
+            one is drawn per problem. A name that is given twice is drawn twice as often. The kind
+            of network is a problem's family.
+        lengths: Range of the run length in optimizer steps, drawn log-uniformly.
+        batch_sizes: Examples per batch; one is drawn per problem.
+        optimizers: Names in `KINDS`; one is drawn per problem.
     """
 
     name: str = "varied"
@@ -126,7 +127,7 @@ class VariedProblems:
     def _task(
         self, draw: Draw, network: Callable[..., nn.Module], index: int, seed: int, *, mlp: bool
     ) -> VariedTask:
-        """Return a part of one of the data sets, with a loss of its own."""
+        """Return a subset of one of the data sets, with its own loss."""
         data = draw.choice(self.data)
         batch_size = draw.choice(
             [b for b in self.batch_sizes if mlp or b <= _LARGE] or self.batch_sizes
@@ -158,11 +159,11 @@ def varied_network(
 
     Args:
         make: Makes the network of `shape`.
-        initial: Of the tensors with two dimensions or more: "torch" keeps what `make` drew, "relu"
-            and "linear" are He's normal distribution with that gain.
-        scale: Multiplies them.
-        factors: One per tensor, repeated as often as needed: the network computes with the factor
-            times the parameter, and starts as the same function whatever the factor is.
+        initial: Initial weights of the tensors with two dimensions or more. "torch" keeps what
+            `make` drew; "relu" and "linear" are He's normal distribution with that gain.
+        scale: Factor of these initial weights.
+        factors: One per tensor, repeated as often as needed. The network computes with the factor
+            times the parameter. Its initial function does not depend on the factor.
         **shape: Channels, size and classes of the images.
     """
     model = make(**shape)
@@ -198,7 +199,7 @@ def _reparametrise(model: nn.Module, factors: Sequence[float]) -> None:
 
 
 def _factors(draw: Draw) -> tuple[float, ...]:
-    """Return seven factors, in every second problem; three of four are 1."""
+    """Return seven factors, three quarters of them 1; every second problem has no factors."""
     if draw.uniform((0.0, 1.0)) < 0.5:
         return (1.0,)
     return tuple(

@@ -1,4 +1,4 @@
-"""The meta-gradient of a window by walking it back: truncated back-propagation."""
+"""The hypergradient of a window by truncated back-propagation, one step at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from meta_lr.training.sandbox import Sandbox
 
 
 class Truncated(ABC):
-    """The exact gradient within each window; what came before it is held constant."""
+    """The exact gradient within each window; everything before the window is held constant."""
 
     @property
     def reads_baseline(self) -> bool:
@@ -31,7 +31,7 @@ class Truncated(ABC):
         return True
 
     def begin(self, problem: Problem, curve: Curve, learner: Schedule, size: int) -> Episode:
-        """Return an episode at its start, with the state of one run."""
+        """Return a new episode at step 0, with the state of one run."""
         controller = differentiable(learner)
         nowhere = Episode(problem, curve, 0, Point((), (), {}, ()), torch.zeros(0, size))
         start = LookAhead(controller, waiting(nowhere, controller)).start(controller.init())
@@ -46,7 +46,7 @@ class Truncated(ABC):
         *,
         seed: int,
     ) -> Windowed:
-        """Go on by one inner step per weight, and compute the gradient in phi."""
+        """Take one inner step per weight, and compute the gradient with respect to phi."""
         phi = tuple(weight.detach().requires_grad_() for weight in phi)
         controller = differentiable(learner, phi)
         view = waiting(episode, controller)
@@ -65,27 +65,27 @@ class Truncated(ABC):
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
     ) -> tuple[float, Sequence[Tensor], Point]:
-        """Return the weighted score of a window, its gradient in phi, and where the window ends.
+        """Return the weighted score of a window, its gradient in phi, and the window's end point.
 
         Args:
-            episode: Where the inner problem is.
-            controller: The schedule with phi as its weights.
-            view: Of the window's first step.
-            phi: What the gradient is taken in.
-            weights: Of the scores after each step of the window.
+            episode: The present point of the inner problem.
+            controller: The schedule with phi as its meta-parameters.
+            view: View of the window's first step.
+            phi: The meta-parameters to differentiate.
+            weights: Weights of the scores after each step of the window.
         """
         ...
 
 
 @dataclass(frozen=True)
 class TruncatedBackprop(Truncated):
-    """Exact back-propagation within each window, which is walked back step by step.
+    """Exact back-propagation within each window, with the graph of one step at a time.
 
     Update:
-        grad = d/dphi of the window's objective, from where the episode stands
+        grad = d/dphi of the window's objective, from the episode's present point
     Reference:
-        truncated back-propagation through time; its bias towards small rates for short windows:
-        Wu, Ren, Liao & Grosse (2018), arXiv 1803.02021
+        truncated back-propagation through time. With short windows it is biased towards small
+        learning rates: Wu, Ren, Liao & Grosse (2018), arXiv 1803.02021
     Deviations:
         none
     Cost:
@@ -105,7 +105,7 @@ class TruncatedBackprop(Truncated):
         phi: tuple[Tensor, ...],
         weights: Sequence[float],
     ) -> tuple[float, Sequence[Tensor], Point]:
-        """Walk the window, then walk it back."""
+        """Run the window forward, then differentiate it from the last step to the first."""
         run = _Scored(controller, view, episode, len(weights))
         return adjoint(run, episode.point, phi, weights, second_order=self.second_order)
 
@@ -130,9 +130,9 @@ def nats(episode: Episode, meta_loss: Tensor, taken: int) -> Tensor:
 
 
 def waiting(episode: Episode, controller: Controller) -> StepView:
-    """Return the view of an episode's next step, which has not been taken.
+    """Return the view of an episode's next step, before that step is taken.
 
-    The model and the optimizer of its sandbox are at the start of the problem.
+    The model and the optimizer of its sandbox are in the initial state of the problem.
     """
     task, model = episode.problem.task, episode.problem.task.model().train()
 

@@ -20,7 +20,7 @@ class TruncatedUnroll(Truncated):
     """The same gradient as `TruncatedBackprop`, through the unrolled inner loop of MLR-SNet.
 
     Update:
-        grad = d/dphi of the window's objective, from where the episode is
+        grad = d/dphi of the window's objective, from the episode's present point
     Reference:
         Grefenstette et al. (2019), arXiv 1910.01727: `higher`; Shu et al. (2020), arXiv 2007.14546
     Deviations:
@@ -38,7 +38,7 @@ class TruncatedUnroll(Truncated):
         weights: Sequence[float],
     ) -> tuple[float, Sequence[Tensor], Point]:
         """Unroll the window with all its graphs, and differentiate it as a whole."""
-        from meta_lr.bilevel.unroll import unrolled  # `higher` is only loaded where it is used
+        from meta_lr.bilevel.unroll import unrolled  # `higher` is loaded only when it is used
 
         sandbox = view.sandbox
         _place(sandbox, episode.point)
@@ -52,7 +52,7 @@ class TruncatedUnroll(Truncated):
 
 
 def _place(sandbox: Sandbox, point: Point) -> None:
-    """Bring the sandbox's model and optimizer to a point."""
+    """Set the sandbox's model and optimizer to a point."""
     with torch.no_grad():
         for p, value, slot in zip(
             params_of(sandbox.optimizer), point.params, point.slots, strict=True
@@ -64,7 +64,7 @@ def _place(sandbox: Sandbox, point: Point) -> None:
 
 
 def _slopes(total: Tensor, phi: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Return the gradient in phi; zeros where no step is scored, or none depends on phi."""
+    """Return the gradient in phi; it is zero if no step is scored or no step depends on phi."""
     if not total.requires_grad:
         return tuple(torch.zeros_like(weight) for weight in phi)
     return torch.autograd.grad(total, phi, allow_unused=True, materialize_grads=True)

@@ -1,4 +1,4 @@
-"""How long a window of an inner problem is scored before phi is updated."""
+"""Window lengths: the number of inner steps before each update of phi."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Fixed:
         _refuse(self.steps, self.steps)
 
     def __call__(self, update: int) -> int:
-        """Return it."""
+        """Return the fixed length."""
         return self.steps
 
 
 @dataclass(frozen=True)
 class LogUniform:
-    """Drawn anew for each update, log-uniformly.
+    """A new length for each update, drawn log-uniformly.
 
-    Reference: Metz et al. (2022), arXiv 2211.09760, vary the length of their unrolls so.
+    Reference: Metz et al. (2022), arXiv 2211.09760, vary the length of their unrolls in this way.
     """
 
     low: int = 10
@@ -59,7 +59,7 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Growing:
-    """From `low` to `high` over `updates` updates, geometrically; then `high`.
+    """Lengths that grow geometrically from `low` to `high` over `updates` updates; then `high`.
 
     >>> [Growing(10, 1000, updates=2)(update) for update in (0, 1, 2, 9)]
     [10, 100, 1000, 1000]

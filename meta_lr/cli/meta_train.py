@@ -18,6 +18,7 @@ from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
 from meta_lr.records.reader import read_record
 from meta_lr.training.outcome import Outcome
 
@@ -27,7 +28,7 @@ ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Meta-train, keep the checkpoint, report, and return how the run ended."""
     method = HydraConfig.get().runtime.choices["lr"]
-    if target_of(cfg.lr) is not OnlineMLRSNet:
+    if target_of(cfg.lr) not in (OnlineMLRSNet, PaperMLRSNet):
         raise ValueError(
             f"lr={method} learns nothing; meta-train takes lr=mlr_snet_online or lr=mlr_snet_paper"
         )

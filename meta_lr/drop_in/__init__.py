@@ -1,1 +1,1 @@
-"""`ControlledLR`, the scheduler for training loops of your own."""
+"""`ControlledLR`, the scheduler for your own training loops."""

@@ -1,6 +1,7 @@
-"""Does a closure add its gradient to that of earlier backward passes?
+"""Detection of gradient accumulation in closures.
 
-Then the closure's value is the loss of the last micro-batch alone.
+If a closure adds its gradient to that of earlier backward passes, its value is only the loss of the
+last micro-batch.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from torch import Tensor
 
 
 class Before(NamedTuple):
-    """A gradient that a closure found."""
+    """A gradient that exists before a closure."""
 
     grad: Tensor
     version: int
-    size: Tensor  # (), 0 if it was cleared in place; read only where it matters
+    size: Tensor  # (), 0 if it was cleared in place; read only if needed
 
 
 class BackwardPasses:
     """Watches the backward passes that reach two parameters, inside and outside of closures.
 
-    A closure accumulates if its first pass adds to a gradient that was there before the closure,
-    and that a pass outside of closures has left. So nothing has cleared it, neither before the
-    closure nor inside. Several passes inside of a closure (penalties, sharpness-aware optimizers)
-    are not accumulation.
+    A closure accumulates if its first pass adds to a gradient that existed before the closure and
+    that comes from a pass outside of closures. In this case the gradient was not cleared before or
+    inside the closure. Several passes inside a closure (penalties, sharpness-aware optimizers) are
+    not accumulation.
 
     Args:
-        params: The parameters; they may have gradients from before.
+        params: The parameters; they may already have gradients.
 
     Attributes:
-        accumulated: Whether the closure that ran last did accumulate.
-        reached: Whether a backward pass inside of it reached one of the parameters.
+        accumulated: Whether the last closure accumulated.
+        reached: Whether a backward pass inside the last closure reached one of the parameters.
     """
 
     def __init__(self, params: Sequence[Tensor]) -> None:
@@ -46,7 +47,7 @@ class BackwardPasses:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Say that what happens inside is a closure."""
+        """Mark the block as a closure."""
         self.accumulated = self.reached = False
         self._before = self._found() if self._outside else {}
         self._inside = True
@@ -79,7 +80,8 @@ class BackwardPasses:
 def watch(params: Sequence[Tensor]) -> BackwardPasses | None:
     """Watch the first and the last of `params` that have a gradient; None if there is none.
 
-    The first is near the input and the last near the output, so that most losses reach one.
+    The first one is near the input and the last one near the output, so most losses reach one of
+    them.
     """
     ready = [p for p in params if p.is_leaf and p.requires_grad and p.grad is not None]
     return BackwardPasses([ready[0], *ready[1:][-1:]]) if ready else None

@@ -1,4 +1,4 @@
-"""What `ControlledLR` warns of, once each: what was seen, what follows, and what to do."""
+"""The warnings of `ControlledLR`, each given once: the observation, its effect, what to do."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def no_step(optimizer: Optimizer, calls: str) -> str:
 
 
 def beyond(controller: Controller, step: int, total_steps: int) -> str:
-    """Warn that the run is longer than was said."""
+    """Warn that the run is longer than `total_steps`."""
     return (
         f"step {step + 1} is beyond total_steps={total_steps}, where the schedule of "
         f"{_name(controller)} ends; pass the length of the whole run in optimizer steps (not in "
@@ -45,7 +45,7 @@ def beyond(controller: Controller, step: int, total_steps: int) -> str:
 
 
 def epoch(controller: Controller, number: int) -> str:
-    """Warn that an epoch's number is ignored."""
+    """Warn that the number of an epoch is ignored."""
     return (
         f"step({number}) is ignored: {_name(controller)} counts optimizer steps itself, so the "
         "number of an epoch is not needed; call step() without it, or observe(loss) for a loss"

@@ -1,7 +1,7 @@
-"""The moment just before an optimizer steps: hooks, closures, and what a GradScaler leaves there.
+"""Hooks before and after an optimizer step, closures, and the attributes of a GradScaler.
 
-A fused optimizer under a GradScaler is called even for a step that it will skip, with `found_inf`
-and `grad_scale` set as attributes, and unscales the gradients itself.
+With a GradScaler, a fused optimizer is called even for a step that it will skip. `found_inf` and
+`grad_scale` are then set as attributes, and the optimizer unscales the gradients itself.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from torch.optim import Optimizer
 from meta_lr.protocol import params_of
 
 Owner = TypeVar("Owner")
-Args = tuple[Any, ...]  # of a step, from the optimizer itself on
+Args = tuple[Any, ...]  # of a step, including the optimizer itself
 Kwargs = dict[str, Any]
 Call = tuple[Args, Kwargs]
 Closure = Callable[[], Any]
 
 
 def watched(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose steps can have hooks: `optimizer`, or else the one it wraps.
+    """Return the optimizer that supports step hooks: `optimizer`, or else the one it wraps.
 
-    A wrapper that never ran `Optimizer.__init__`, such as accelerate's, has no hooks of its own.
+    A wrapper that never ran `Optimizer.__init__`, such as accelerate's, does not support hooks.
 
     Raises:
-        TypeError: It is no optimizer, or neither it nor what it wraps can have hooks.
+        TypeError: The argument is no optimizer, or neither it nor the wrapped one supports hooks.
     """
     found: object = optimizer
     while isinstance(found, Optimizer) and not hasattr(found, "_optimizer_step_pre_hooks"):
@@ -49,10 +49,11 @@ def watched(optimizer: Optimizer) -> Optimizer:
 def before_steps(
     optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], Call | None]
 ) -> None:
-    """Call a method of `owner` before each `optimizer.step`, for as long as it lives.
+    """Call a method of `owner` before each `optimizer.step`, as long as `owner` exists.
 
-    The optimizer holds the owner only weakly, and a compiled step leaves the hook in Python. A
-    step inside a step (`super().step()` in a subclass) runs torch's hooks again, but not this one.
+    The optimizer has only a weak reference to the owner. In a compiled step, the hook still runs in
+    Python. A step inside a step (`super().step()` in a subclass) runs torch's hooks again, but not
+    this one.
     """
     bind(owner, optimizer.register_step_pre_hook(_hook(optimizer, owner, act)))
 
@@ -60,12 +61,12 @@ def before_steps(
 def after_steps(
     optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], None]
 ) -> None:
-    """Call a method of `owner` after each `optimizer.step`, the present one too, likewise."""
+    """Call a method of `owner` after each `optimizer.step`, including a step in progress."""
     bind(owner, optimizer.register_step_post_hook(_hook(optimizer, owner, act)))
 
 
 def replace_closure(args: Args, kwargs: Kwargs, wrap: Callable[[Closure], Closure]) -> Call | None:
-    """Return the arguments of a step with `wrap(closure)` for its closure; None without one."""
+    """Return the arguments of a step with `wrap(closure)` as its closure; None without one."""
     if kwargs.get("closure") is not None:
         return args, {**kwargs, "closure": wrap(kwargs["closure"])}
     if len(args) > 1 and args[1] is not None:
@@ -74,13 +75,13 @@ def replace_closure(args: Args, kwargs: Kwargs, wrap: Callable[[Closure], Closur
 
 
 def will_skip(optimizer: Optimizer) -> bool:
-    """Return whether the step that is about to happen changes nothing, for overflow."""
+    """Return whether the next step will be skipped because of an overflow."""
     found_inf = getattr(optimizer, "found_inf", None)
     return found_inf is not None and bool(found_inf.item())
 
 
 def unscale(optimizer: Optimizer) -> None:
-    """Divide the gradients by the loss scale now rather than inside the fused step."""
+    """Divide the gradients by the loss scale now instead of inside the fused step."""
     scale = getattr(optimizer, "grad_scale", None)
     if scale is None:
         return
@@ -107,12 +108,12 @@ class Removable(Protocol):
     """One hook, or several."""
 
     def remove(self) -> None:
-        """Remove it."""
+        """Remove the hook or hooks."""
         ...
 
 
 def bind(owner: Any, handle: Removable) -> None:
-    """Remove a hook when `owner` is gone."""
+    """Remove a hook when `owner` is deleted."""
     weakref.finalize(owner, handle.remove).atexit = False
 
 
@@ -122,7 +123,7 @@ def _may_nest(kind: type[Optimizer]) -> bool:
 
 
 def _is_inner(optimizer: Optimizer) -> bool:
-    # The call stack cannot go stale, as a counter would when a step is interrupted.
+    # Inspect the call stack: a counter would be wrong after an interrupted step.
     hooked_step, frame, depth = type(optimizer).step.__code__, sys._getframe(), 0
     while frame is not None:
         if frame.f_code is hooked_step and frame.f_locals.get("self") is optimizer:

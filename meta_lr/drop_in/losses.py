@@ -1,4 +1,4 @@
-"""The losses observed between two optimizer steps, and the one number a controller sees of them."""
+"""The losses observed between two optimizer steps, and their mean for the controller."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from meta_lr.processes import num_ranks
 from meta_lr.protocol import HostLoss, as_tensor
 
 Loss = Tensor | HostLoss
-MOST = 1024  # losses that are kept one by one; more are added up
+MOST = 1024  # largest number of losses stored separately; more are added up
 
 
 class Earlier(NamedTuple):
-    """The first losses since the last step, added up because there were many."""
+    """The first losses since the last step, added up if there are many."""
 
-    total: float = 0.0  # of the finite ones
+    total: float = 0.0  # sum of the finite losses
     num_finite: int = 0
     num_seen: int = 0
 
@@ -29,18 +29,20 @@ NONE_EARLIER = Earlier()
 
 
 class Summary(NamedTuple):
-    """What was observed since the last step, on all ranks."""
+    """The observations since the last step, over all ranks."""
 
-    mean: Loss | None  # () mean of the finite losses, None if there is none
+    mean: Loss | None  # mean of the finite losses, (); None if there is none
     num_seen: int  # finite or not
 
 
 def as_loss(loss: float | Tensor) -> Loss:
-    """Return `loss` so that it shares neither graph nor memory with it; on the host as a number.
+    """Return a copy of `loss` without its graph; a loss on the host becomes a number.
+
+    The copy shares no memory with `loss`.
 
     Raises:
-        TypeError: It is neither a real number nor a real tensor.
-        ValueError: It is a tensor of more than one element, of none, or on the meta device.
+        TypeError: `loss` is neither a real number nor a real tensor.
+        ValueError: `loss` is a tensor without exactly one element, or on the meta device.
     """
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
@@ -73,14 +75,14 @@ def summarise(
     *,
     late: bool = False,
 ) -> Summary:
-    """Return the mean of the finite ones of `earlier` and `losses`, and how many there are.
+    """Return the mean of the finite losses in `earlier` and `losses`, and the number of losses.
 
-    For a controller that reads losses late nothing on an accelerator is waited for, and the mean is
-    not finite, rather than None, where no loss is.
+    For a controller that reads losses late, this never waits for an accelerator. If no loss is
+    finite, the mean is then also not finite, instead of None.
 
     Each of `losses` has the shape (). In a process group of several ranks this is a collective
-    call: one reduction where `params` live, in float64, of which each rank gets the same bits. A
-    single loss is read just once.
+    call: one reduction on the device of `params`, in float64. All ranks get the same bits. A single
+    loss is read only once.
     """
     if num_ranks() > 1:
         return _over_ranks(losses, params()[0].device, earlier, late=late)
@@ -88,7 +90,7 @@ def summarise(
         total, num_finite, num_seen = add_up(losses, earlier)
         mean = HostLoss(total / num_finite, torch.float64) if num_finite else None
         return Summary(mean, num_seen)
-    if len(losses) == 1:  # the usual case: no kernel, at most one read
+    if len(losses) == 1:  # the usual case: no kernel, and at most one read
         return Summary(losses[0] if late or math.isfinite(losses[0].item()) else None, 1)
     if not losses:
         return Summary(None, 0)
@@ -109,7 +111,7 @@ def add_up(losses: Sequence[Loss], earlier: Earlier) -> Earlier:
 def _over_ranks(
     losses: Sequence[Loss], device: torch.device, earlier: Earlier, *, late: bool
 ) -> Summary:
-    # A rank without finite losses takes part with zeros, so nobody waits and the mean is right.
+    # A rank without finite losses contributes zeros. So no rank hangs, and the mean is correct.
     totals = torch.zeros(3, dtype=torch.float64, device=device)
     for place, number in enumerate(earlier):
         totals[place] = number
@@ -119,7 +121,7 @@ def _over_ranks(
         totals[1] += count
         totals[2] += len(losses)
     dist.all_reduce(totals)
-    if late and (losses or earlier.num_seen):  # some were seen, so no rank needs to look
+    if late and (losses or earlier.num_seen):  # some losses were seen, so no rank needs to check
         return Summary(totals[0] / totals[1], len(losses) + earlier.num_seen)
     num_finite, num_seen = (int(count) for count in totals[1:].tolist())
     if late and num_seen:
@@ -128,7 +130,7 @@ def _over_ranks(
 
 
 def _totals(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum of the finite ones, and their number, where the losses are."""
+    """Return the sum of the finite losses, and their number, on the device of the losses."""
     finite = losses.isfinite()
     return torch.where(finite, losses, 0.0).sum(), finite.sum()
 

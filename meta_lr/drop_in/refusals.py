@@ -1,4 +1,4 @@
-"""What `ControlledLR` refuses, each in one line: what came, what is needed, what to do."""
+"""The errors of `ControlledLR`, each in one line: what came, what is needed, what to do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EXPERIMENTS = Need.META | Need.TRIALS
 
 
 def watched(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose steps are watched: `optimizer`, or the one that it wraps."""
+    """Return the optimizer whose steps get hooks: `optimizer`, or the one that it wraps."""
     if _is_controller(optimizer) or isinstance(optimizer, str | os.PathLike):
         raise TypeError(
             f"the first argument is {_short(optimizer)}, which is no optimizer; call "
@@ -35,7 +35,7 @@ def watched(optimizer: Optimizer) -> Optimizer:
 
 
 def controller(given: Controller | str | os.PathLike[str]) -> Controller:
-    """Return the controller that was given, or the checkpoint of that name."""
+    """Return the given controller, or the checkpoint with the given name."""
     if isinstance(given, str | os.PathLike):
         return checkpoint.load_pretrained(given)
     if _is_controller(given):
@@ -59,7 +59,7 @@ def length(name: str, steps: float) -> int:
 
 
 def unserved(optimizer: Optimizer, controller: Controller, served: Need) -> None:
-    """Raise a ValueError if the controller needs what is not given, or another optimizer."""
+    """Raise a ValueError if the controller needs more than is given, or another optimizer."""
     protocol.refuse_unserved(controller, served)
     if controller.needs & _EXPERIMENTS and num_ranks() > 1:
         raise ValueError(
@@ -73,7 +73,7 @@ def unserved(optimizer: Optimizer, controller: Controller, served: Need) -> None
 def state(
     state: Mapping[str, Any], version: int, controller: Controller, optimizer: Optimizer
 ) -> None:
-    """Raise a ValueError if a state dict is of another version, controller or optimizer."""
+    """Raise a ValueError if a state dict belongs to another version, controller or optimizer."""
     if state.get("format") != version:
         raise ValueError(
             f"the state has format {state.get('format')}, but this version reads "

@@ -1,4 +1,4 @@
-"""`ControlledLR`: any controller as a drop-in scheduler for people's own PyTorch loops."""
+"""`ControlledLR`: any controller as a drop-in scheduler for your own PyTorch loops."""
 
 from __future__ import annotations
 
@@ -23,58 +23,61 @@ from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.step import ask
 
 FORMAT = 1  # of the state dict
-PATIENCE = 20  # calls of `step` before the first optimizer step; a GradScaler may skip a few
+PATIENCE = 20  # calls of `step` before the first optimizer step; a GradScaler may skip some
 
 _TENSORS = Need.PARAMS | Need.GRADS | Need.DIRECTION
 _EXPERIMENTS = Need.META | Need.TRIALS
-_TRAINING = Need.LOSS | _TENSORS | _EXPERIMENTS  # what a policy reads nothing of
+_TRAINING = Need.LOSS | _TENSORS | _EXPERIMENTS  # a policy reads none of these
 
 
 class ControlledLR(LRScheduler):
-    """A thin shell around one controller, with the interface of torch's schedulers.
+    """A thin wrapper around one controller, with the interface of torch's schedulers.
 
-    A controller that reads the training (its loss, gradients, ...) is asked inside
-    `optimizer.step()`, just before the update, once per step that really happens:
+    A controller that reads the training (its loss, gradients, ...) is called inside
+    `optimizer.step()`, just before the update, once per step that is really taken:
 
         scheduler.observe(loss)
         optimizer.step()
 
-    It sees the mean of the finite losses observed since the last real step, over all ranks of a
-    process group. Without an observation the group's own rate stands; if none is finite, the last
-    rate stands and `held` rises (a controller that `reads_late` is asked even then). A closure's
-    value is observed if the closure itself observes nothing. `step(loss)`, in torch's place, is
-    `observe` for the next step; `step()` does nothing.
+    It reads the mean of the finite losses observed since the last real step, over all ranks of a
+    process group. Without an observation, the group keeps its own learning rate. If no observed
+    loss is finite, the last learning rate is kept and `held` increases (but a controller that
+    `reads_late` is called). If a closure does not call `observe`, its value is observed.
+    `step(loss)`, called after `optimizer.step()` as in torch, is `observe` for the next step;
+    `step()` does nothing.
 
-    A policy (a controller that reads nothing of the training) sets its next rate in `step()`, as
-    torch's schedulers do. Where the loop calls `observe` in place of `step`, the first `observe`
-    after an optimizer step does the same, so either loop works with either kind.
+    A policy (a controller that does not read the training) sets its next learning rate in `step()`,
+    like torch's schedulers. If the loop calls `observe` instead of `step`, the first `observe`
+    after an optimizer step does the same. Each kind of loop therefore works with each kind of
+    controller.
 
-    In `SequentialLR` put this scheduler last: torch does not tell a scheduler that its turn is
-    over. In `ChainedScheduler` it has the last word.
+    In `SequentialLR`, put this scheduler last, because torch does not notify a scheduler when the
+    next one takes over. In `ChainedScheduler`, its learning rate overrides the others.
 
-    A probable mistake gets one warning, with the line of the caller: no loss is observed, or only
+    A probable mistake gives one warning, with the line of the caller: no loss is observed, or only
     after the step; the optimizer's `step` is never called; the run is longer than `total_steps`;
     a closure's value is the loss of one micro-batch of several; `step` gets an epoch's number.
 
     Args:
-        optimizer: Any optimizer of torch's kind that runs its closure once per step, or a wrapper
-            with such a one as its `optimizer`.
-        controller: Chooses the rate of the first parameter group; the other groups keep their
-            ratio to it, or have `lr_scale`. Both are read when a group is first seen. Or the name
-            of a checkpoint, as `load_pretrained` takes it. Without one it is "self-tuning": it
-            finds its own learning rate, and that of the optimizer is not used.
-        total_steps: Length of the run in optimizer steps, 0 if unknown; for a policy, in calls of
-            `step()`, of which accelerate makes one per process.
+        optimizer: Any torch optimizer that runs its closure once per step, or a wrapper with such
+            an optimizer as its `optimizer`.
+        controller: Chooses the learning rate of the first parameter group. The other groups keep
+            their ratio to it, or have `lr_scale`; both are read when a group is new. A name is
+            loaded as a checkpoint, as in `load_pretrained`. The default is "self-tuning", which
+            finds its own learning rate and does not use that of the optimizer.
+        total_steps: Length of the run in optimizer steps, 0 if unknown. For a policy, it is in
+            calls of `step()`; accelerate makes one call per process.
         steps_per_epoch: Optimizer steps in one pass over the training data, 0 if unknown.
         sandbox: For controllers that make experiments.
         last_epoch: As in torch: the number of the last step when resuming, -1 to begin.
 
     Attributes:
-        held: How many steps kept the last rate because no observed loss was finite.
+        held: Number of steps that kept the last learning rate because no observed loss was finite.
 
     Raises:
-        TypeError: The optimizer is LBFGS, is none or cannot have hooks; or there is no controller.
-        ValueError: The controller needs what is not given, was made for another optimizer family,
+        TypeError: The optimizer is LBFGS, is no optimizer or does not support hooks; or there is no
+            controller.
+        ValueError: The controller needs more than is given, was made for another optimizer family,
             or the ratios of the groups are unknown.
     """
 
@@ -90,12 +93,12 @@ class ControlledLR(LRScheduler):
     ) -> None:
         self._watched = refusals.watched(optimizer)
         self.controller = controller = refusals.controller(controller)
-        # Not public: accelerate stops to call `step` after as many calls as `total_steps` says.
+        # Not public: accelerate stops calling `step` after `total_steps` calls.
         self._total_steps = refusals.length("total_steps", total_steps)
         self.steps_per_epoch = refusals.length("steps_per_epoch", steps_per_epoch)
         self.sandbox = sandbox
         self.held = 0
-        self._warned: set[str] = set()  # the kinds of warnings that were raised
+        self._warned: set[str] = set()  # the kinds of warnings given so far
         self._is_policy = not controller.needs & _TRAINING
         self._reads_loss = bool(controller.needs & Need.LOSS)
         self._reads_tensors = bool(controller.needs & _TENSORS)
@@ -103,14 +106,14 @@ class ControlledLR(LRScheduler):
         self._end = self._total_steps if controller.needs & Need.HORIZON else math.inf
         self._state = controller.init()
         self._pending: list[Loss] = []
-        self._earlier: Earlier = NONE_EARLIER  # pending too
+        self._earlier: Earlier = NONE_EARLIER  # also pending
         self._num_observed = 0  # calls of `observe` since the last real step
         self._num_idle: int | None = 0  # calls of `step` before the first optimizer step
         self._versions: list[int] = []  # of the parameters, when the first loss was observed
         self._num_silent = 0  # real steps before the first loss
-        self._rate: float | None = None  # the controller's last
-        self._used = False  # a policy's rate has served a real step
-        self._averages = False  # the hook after steps is attached: few controllers need it
+        self._rate: float | None = None  # the controller's last learning rate
+        self._used = False  # whether a real step has used the policy's rate
+        self._averages = False  # whether the after-step hook is attached; few controllers need it
         self._average: Average | None = None  # to apply after the step
         self._passes: accumulation.BackwardPasses | None = None
         check = partial(refuse_complex, controller, self._watched)
@@ -121,7 +124,7 @@ class ControlledLR(LRScheduler):
         hooks.before_steps(self._watched, self, ControlledLR._before_step)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this optimizer's hooks: copies come without them."""
+        """Leave out the attributes of this optimizer's hooks; copies do not have them."""
         return {**self.__dict__, "_averages": False, "_passes": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -130,20 +133,20 @@ class ControlledLR(LRScheduler):
         hooks.before_steps(self._watched, self, ControlledLR._before_step)
 
     def observe(self, loss: float | Tensor) -> None:
-        """Tell the loss of the coming step, not yet scaled for accumulation or mixed precision.
+        """Pass the loss of the next step, not scaled for accumulation or mixed precision.
 
-        On an accelerator it stays there, and is not read before the step.
+        A loss on an accelerator stays there; it is not read before the step.
         """
         if self._num_silent:
             self._was_late()
         self._take(loss)
 
     def step(self, loss: float | Tensor | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  # torch calls it epoch
-        """In torch's place, after `optimizer.step()`: observe `loss` for the next step.
+        """Observe `loss` for the next step; call this after `optimizer.step()`, as in torch.
 
-        A policy moves to its next rate. An int is torch's deprecated `epoch`: a policy goes there;
-        any other controller counts optimizer steps itself, and only begins there in its turn, as
-        older versions of `SequentialLR` ask for.
+        A policy moves to its next learning rate. An int is torch's deprecated `epoch`: a policy
+        moves to that epoch. Any other controller counts optimizer steps itself; it uses the number
+        only to begin, as older versions of `SequentialLR` require.
         """
         epoch = int(loss) if isinstance(loss, Integral) else None
         if self._is_policy or self._step_count == 0 or (self.last_epoch < 0 and epoch is not None):
@@ -155,11 +158,11 @@ class ControlledLR(LRScheduler):
         if epoch is not None:
             self._warn_once("epoch", advice.epoch(self.controller, epoch))
         elif loss is not None:
-            self._num_silent = 0  # the first step never has a loss in this order
+            self._num_silent = 0  # in this order, the first step never has a loss
             self._take(loss)
 
     def get_lr(self) -> list[float | Tensor]:
-        """Return the rates of the groups; inside `step()`, a policy's next ones."""
+        """Return the learning rates of the groups; inside `step()`, a policy's next ones."""
         if self._is_policy and self._get_lr_called_within_step:
             scales, self._used = self._groups.scales(), False
             rate = self._ask(None, scales)
@@ -167,11 +170,11 @@ class ControlledLR(LRScheduler):
         return _rates(self.optimizer)
 
     def get_last_lr(self) -> list[float | Tensor]:
-        """Return the rates of the groups as they are now."""
+        """Return the present learning rates of the groups."""
         return _rates(self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return numbers, strings, lists and tensors; of the controller only its `repr`."""
+        """Return numbers, strings, lists and tensors; for the controller, only its `repr`."""
         return {
             "format": FORMAT,
             "controller": repr(self.controller),
@@ -188,7 +191,7 @@ class ControlledLR(LRScheduler):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, and write the rates of that moment again.
+        """Restore the state that `state_dict` returned, and write its learning rates again.
 
         Raises:
             ValueError: It was saved with another controller, other groups or a newer version.
@@ -213,7 +216,7 @@ class ControlledLR(LRScheduler):
         return replaced
 
     def _deciding(self, closure: hooks.Closure) -> hooks.Closure:
-        """Return a closure that decides on the rate after its first run; torch reads it then."""
+        """Return a closure that sets the learning rate after its first run; torch then reads it."""
         decided = False
 
         def run() -> Any:
@@ -232,7 +235,7 @@ class ControlledLR(LRScheduler):
         return run
 
     def _watching(self) -> AbstractContextManager[None]:
-        """Return a context for a closure: whether it accumulates is watched until it is known."""
+        """Return a context for a closure; it detects accumulation until the answer is known."""
         if not self._reads_loss or "accumulation" in self._warned:
             return nullcontext()
         if self._passes is None or not self._passes.reached:
@@ -253,11 +256,11 @@ class ControlledLR(LRScheduler):
             self._passes = None
 
     def _decide(self) -> None:
-        """Set the rate of the step that is about to happen, if it is this scheduler's turn."""
+        """Set the learning rate of the next step, if this scheduler is active."""
         self._num_idle = None
         if hooks.will_skip(self._watched):
             return
-        scales = self._groups.scales()  # a new group's, before its learning rate changes
+        scales = self._groups.scales()  # read before the learning rate of a new group changes
         if self.last_epoch >= self._end:
             self._warn_of_end()
         if self._is_policy:
@@ -284,7 +287,7 @@ class ControlledLR(LRScheduler):
             protocol.set_rate(self.optimizer, self._rate, scales)
 
     def _ask(self, loss: Loss | None, scales: list[float]) -> float:
-        """Ask the controller for the rate of step `last_epoch`; step 0 takes a fresh state."""
+        """Return the controller's learning rate of step `last_epoch`; step 0 uses a new state."""
         if self._reads_tensors:
             hooks.unscale(self._watched)
         self._rate, self._average, self._state = ask(
@@ -310,7 +313,7 @@ class ControlledLR(LRScheduler):
             self._average = None
 
     def _take(self, loss: float | Tensor) -> None:
-        """Count an observation; keep its loss, or let a policy move if its rate was used."""
+        """Count an observation; keep its loss, or move a policy if its learning rate was used."""
         self._num_observed += 1
         if self._num_idle is not None:
             self._watch_for_other_steps()
@@ -322,7 +325,7 @@ class ControlledLR(LRScheduler):
             self._fold()
 
     def _watch_for_other_steps(self) -> None:
-        """Before the first step, warn if the parameters move although no step was seen."""
+        """Before the first step, warn if the parameters change although no step was seen."""
         if self._num_observed == 1:
             self._versions = [p._version for p in self._params()]
         elif self._num_observed == PATIENCE:
@@ -355,7 +358,7 @@ class ControlledLR(LRScheduler):
             self._warn_once("no step", advice.no_step(self._watched, f"step() {PATIENCE} times"))
 
     def _count_silence(self) -> None:
-        """Count a step without a loss before the first loss: `step(loss)` makes for one."""
+        """Count a step without a loss before the first loss; `step(loss)` always causes one."""
         if self._rate is None:
             self._num_silent += 1
             if self._num_silent == 2:

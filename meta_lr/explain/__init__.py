@@ -1,1 +1,1 @@
-"""What a checkpoint does: a schedule of the loss, or one that finds its own learning rate."""
+"""Analysis of checkpoints: schedules of the loss, and schedules that find their learning rate."""

@@ -1,4 +1,4 @@
-"""Ten numbers that say what a self-tuning schedule does."""
+"""Ten numbers that summarise the behaviour of a self-tuning schedule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_lr.methods.self_tuning.schedule import SelfTuning
 
 
 class Fact(NamedTuple):
-    """A number and what it means; a "share" is a part of something, "times" is a factor."""
+    """A number and its meaning; the unit "share" is a fraction, "times" is a factor."""
 
     what: str
     value: float
@@ -20,11 +20,11 @@ class Fact(NamedTuple):
 
 
 def facts(schedule: SelfTuning, replays: Mapping[str, Replay]) -> list[Fact]:
-    """Return the ten numbers: six of the replays, four of the bounds.
+    """Return the ten numbers: six from the replays, four from the bounds.
 
     Args:
-        schedule: Whose bounds they are.
-        replays: Of `histories`, by their names, all of one length.
+        schedule: The schedule with these bounds.
+        replays: The replays of `histories`, by name, all of the same length.
     """
     return [*_of_replays(replays), *_of_bounds(schedule, len(replays[FALLS].lr))]
 

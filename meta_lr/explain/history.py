@@ -1,4 +1,4 @@
-"""Synthetic runs of training: their losses, and how far each gradient agrees with the last one."""
+"""Synthetic training runs: their losses, and the alignment of successive gradients."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 from meta_lr import seeds
 from meta_lr.explain.loss_schedule import NOISE, Array
 
-FIRST, LAST = 2.3, 0.2  # nats: the first loss, and the last one of a run that goes well
-WORST = 5.0  # largest loss of the run that blows up, over the first one
-# Parts of a run: the plateau ends; the loss begins to rise, is at its largest, and is down again.
+FIRST, LAST = 2.3, 0.2  # nats: the first loss, and the last loss of a good run
+WORST = 5.0  # largest loss of the diverging run, over the first loss
+# Fractions of a run: the end of the plateau; the loss begins to rise, is largest, and is low again.
 PLATEAU, RISES, WORST_AT, RECOVERED = 0.3, 0.4, 0.45, 0.55
-AGREES, DISAGREES = 0.2, -0.3  # cosines of two gradients in a row: at the start; while it blows up
+AGREES, DISAGREES = 0.2, -0.3  # cosines of successive gradients: at the start; during divergence
 FALLS, STUCK, BLOWS_UP = "the loss falls", "a plateau first", "the loss blows up"
 
 
 @dataclass(frozen=True)
 class History:
-    """A run: what does not depend on the learning rate.
+    """A run: the values that do not depend on the learning rate.
 
     Attributes:
-        losses: Nats, (steps,).
+        losses: Losses in nats, (steps,).
         alignment: Cosine between each gradient and the one before, for small steps, (steps,).
     """
 
@@ -32,7 +32,7 @@ class History:
 
 
 def histories(steps: int) -> Mapping[str, History]:
-    """Return three runs of so many steps, by name; always the same ones."""
+    """Return three runs with this number of steps, by name; they are always the same."""
     part = np.arange(steps) / steps
     falling, agreement = _falling(part), AGREES * (1 - part)
     stuck = part < PLATEAU

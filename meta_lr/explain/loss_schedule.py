@@ -1,4 +1,4 @@
-"""What a checkpoint does: its rates on given losses, and how far the losses matter to them."""
+"""Analysis of a schedule of the loss: its learning rates, and the influence of the losses."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from meta_lr.methods.piecewise import Piecewise
 from meta_lr.records.reader import NAME, Record, read_record, rows_from
 
 Array: TypeAlias = NDArray[np.float64]
-Curves: TypeAlias = Mapping[str, Array]  # one loss (nats), or one rate, per step, by name
+Curves: TypeAlias = Mapping[str, Array]  # name -> one loss (nats), or one learning rate, per step
 
-SHORTEST = 10  # steps of a run that says anything
-NOTHING = 0.01  # a smaller relative difference of rates counts as none
-RANGE = (0.05, 2.5)  # nats, of synthetic losses for a checkpoint that does not say what it saw
+SHORTEST = 10  # steps of the shortest useful run
+NOTHING = 0.01  # a smaller relative difference of learning rates is ignored
+RANGE = (0.05, 2.5)  # nats, of synthetic losses for a checkpoint without a loss range
 NOISE = 0.05  # standard deviation of the logarithm of a synthetic loss
-SHAPES = {  # start and end, as parts of the range of losses, and e-folds between them in a run
+SHAPES = {  # start and end, as shares of the loss range, and e-folds between them in a run
     "synthetic, middle": (0.9, 0.2, 5.0),
     "synthetic, slow": (0.9, 0.2, 1.0),
     "synthetic, high": (0.95, 0.5, 5.0),
@@ -37,29 +37,30 @@ TOLERANCE, MOST_KNOTS = 0.02, 32  # of the distilled policy
 
 @dataclass(frozen=True)
 class Effect:
-    """How a change of the losses changes the rate: (new / old - 1) over the steps of a run."""
+    """The effect of changed losses on the learning rate: (new / old - 1) over a run's steps."""
 
     change: str
     median: float
-    largest: float  # in size; with its sign
+    largest: float  # largest in absolute value; with its sign
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What was found; all but the rates is about the first curve, or the others against it.
+    """The result of the analysis; most values refer to the first curve, or compare others with it.
 
     Attributes:
-        losses: What was fed, each of shape (steps,).
-        rates: What it answered, shaped alike, under the same names.
+        losses: The input: name -> losses (steps,).
+        rates: The output: the same names -> learning rates (steps,).
         verdict: "a constant", "a fixed curve" or "it listens to the loss".
-        spread: (highest - lowest) / highest of all rates on all curves.
-        difference: The largest (higher - lower) / higher of two curves' rates at the same step.
+        spread: (highest - lowest) / highest of all learning rates on all curves.
+        difference: The largest (higher - lower) / higher of the learning rates of two curves at the
+            same step.
         usual_difference: The median over the steps of the largest such value.
-        loss_difference: The same median of the losses: how different what was fed is.
-        effects: What changes of the first curve do.
-        policy: The closed form of the rates on the first curve.
-        policy_error: Its largest relative error there.
-        usual_policy_error: The median of its relative errors there.
+        loss_difference: The same median for the losses: the difference between the inputs.
+        effects: The effects of changes of the first curve.
+        policy: The distilled policy: a closed form of the learning rates on the first curve.
+        policy_error: The largest relative error of the policy on this curve.
+        usual_policy_error: The median of the relative errors of the policy on this curve.
     """
 
     losses: Curves
@@ -76,7 +77,7 @@ class Explanation:
 
 
 def explain(learned: Learned, losses: Curves) -> Explanation:
-    """Replay the curves, compare the rates on them, and distil those on the first.
+    """Replay the curves, compare their learning rates, and distil those of the first curve.
 
     Args:
         learned: The scheduler of a checkpoint.
@@ -108,17 +109,17 @@ def explain(learned: Learned, losses: Curves) -> Explanation:
 
 
 def replay(learned: Learned, losses: Array) -> Array:
-    """Return the rates (steps,) in a run of just these losses (steps,)."""
-    quiet = replace(learned, loss_range=None)  # the warning is for a training
-    with np.errstate(over="ignore"):  # an output of 0 far away from all losses
+    """Return the learning rates (steps,) in a run with exactly these losses (steps,)."""
+    quiet = replace(learned, loss_range=None)  # the warning is only for real training
+    with np.errstate(over="ignore"):  # the output may be 0 far from all known losses
         return np.array(learning_rates(quiet, len(losses), losses=losses.tolist()))
 
 
 def distil(rates: Array) -> tuple[Piecewise, Array]:
-    """Return a policy through some of the rates (steps,), and its relative errors (steps,).
+    """Return a policy through some of the learning rates (steps,), and its errors (steps,).
 
-    A knot is put where the error is largest, until it is below `TOLERANCE` everywhere or there are
-    `MOST_KNOTS`.
+    The errors are relative. A new knot is added at the largest error, until all errors are below
+    `TOLERANCE` or there are `MOST_KNOTS` knots.
     """
     if not rates.all():
         raise ValueError(f"the rate is 0 at step {int(rates.argmin())}; it has no logarithm")
@@ -147,7 +148,7 @@ def synthetic(loss_range: tuple[float, float] | None, steps: int) -> dict[str, A
 def recorded(folder: Path) -> tuple[str, Array]:
     """Return the name of the run in `folder`, and its losses (steps,).
 
-    Where not every step was recorded, a loss counts until the next one.
+    If not every step was recorded, a loss is repeated until the next recorded one.
 
     Raises:
         ValueError: There is no finished run, or it is too short.
@@ -179,7 +180,7 @@ def _recorded(folder: Path, record: Record) -> tuple[str, Array]:
 
 
 def stretched(losses: Array, steps: int) -> Array:
-    """Return the losses of a run as if it had another number of steps, by parts of the run."""
+    """Return the losses of a run, resampled to another number of steps."""
     return losses[np.arange(steps) * len(losses) // steps]
 
 
@@ -190,7 +191,7 @@ def _verdict(spread: float, difference: float) -> str:
 
 
 def _effects(learned: Learned, losses: Array) -> tuple[Effect, ...]:
-    """Return what a change of level, of slope and of time does to the rates on one curve."""
+    """Return the effects of a change of level, slope or time on the learning rates of a curve."""
     num, part = len(losses), np.arange(len(losses)) / len(losses)
     later = max(1, num // 100)
     delayed = np.concatenate([np.full(later, losses[0]), losses[:-later]])
@@ -221,5 +222,5 @@ def _gaps(curves: Sequence[Array]) -> Array:
 
 
 def _gap(a: Array, b: Array) -> Array:
-    """Return |a - b| over the larger of both in size; 0 where both are 0."""
+    """Return |a - b| divided by the larger absolute value; 0 if both are 0."""
     return np.abs(a - b) / np.maximum(np.maximum(np.abs(a), np.abs(b)), sys.float_info.min)

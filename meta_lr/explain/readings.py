@@ -1,4 +1,4 @@
-"""What the network of a self-tuning schedule read in a replay: each step again, one by one."""
+"""The inputs of a self-tuning schedule's network in a replay, step by step."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from meta_lr.vectors import Tensors
 
 @dataclass(frozen=True)
 class Reading:
-    """One step: what the network read, and what it remembered when it did.
+    """One step: the inputs of the network, and its memory before it reads them.
 
     Attributes:
         moment: The loss and the signals of the step, as numbers.
-        features: Their values, in the units of the features, (inputs,).
-        memory: Of the network, before it read them.
-        scale: The integrator's numbers, before the step that follows.
+        features: Values of the features, in their units, (inputs,).
+        memory: Memory of the network, before it reads the features.
+        scale: The integrator's numbers, before the next step.
     """
 
     moment: Moment
@@ -34,7 +34,7 @@ class Reading:
 
 
 def readings(schedule: SelfTuning, replayed: Replay) -> list[Reading]:
-    """Return what the network read at each step but the last one, whose answer has no step."""
+    """Return the reading of each step except the last one, whose output is not used."""
     read, kept = schedule.features.fold(), schedule.features.init()
     scores, memory = schedule.net.fold_scores(schedule.weights), schedule.net.memory()
     total_steps, found = len(replayed.losses), []
@@ -50,7 +50,7 @@ def readings(schedule: SelfTuning, replayed: Replay) -> list[Reading]:
 
 
 def scaled(schedule: SelfTuning, features: Tensor) -> Tensor:
-    """Return features (..., inputs) as the network reads them: each times its factor."""
+    """Return features (..., inputs) in the form that the network reads: each times its factor."""
     return features * torch.tensor([*schedule.inputs.values()], dtype=torch.float64)
 
 
@@ -58,9 +58,9 @@ def outputs(schedule: SelfTuning, reading: Reading, features: Tensor) -> tuple[T
     """Return the direct term and the increment for other features at a step, each (rows,).
 
     Args:
-        schedule: Its network answers.
-        reading: The step; its memory is left as it is.
-        features: In the units of the features, (rows, inputs).
+        schedule: The schedule with the network.
+        reading: The step; its memory does not change.
+        features: The other features, in their units, (rows, inputs).
     """
     rows = scaled(schedule, features).to(schedule.weights[0])
     answer = vmap(lambda row: schedule.net.scores(schedule.weights, row, reading.memory)[0])
@@ -69,5 +69,5 @@ def outputs(schedule: SelfTuning, reading: Reading, features: Tensor) -> tuple[T
 
 
 def steps_of(replays: Sequence[Sequence[Reading]], most: int) -> list[Reading]:
-    """Return at most so many steps of each replay, evenly spaced."""
+    """Return at most `most` steps of each replay, evenly spaced."""
     return [found[i] for found in replays for i in range(0, len(found), -(-len(found) // most))]

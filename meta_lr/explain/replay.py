@@ -1,4 +1,4 @@
-"""A self-tuning schedule in a synthetic run: plain SGD on weights whose gradients are drawn."""
+"""A self-tuning schedule in a synthetic run: plain SGD with random gradients."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from meta_lr.methods.self_tuning.schedule import SelfTuning, SelfTuningState
 from meta_lr.protocol import HostLoss, StepView, check_rate
 
 SHAPE = (32, 32)  # of the weights
-CRITICAL = 0.03  # relative update after which gradients in a row no longer agree
-LARGEST = 0.9  # cosine, in size
-EVENTS = ("retreats", "clamped", "alarms")  # what the schedule counts
+CRITICAL = 0.03  # relative update above which successive gradients no longer agree
+LARGEST = 0.9  # largest absolute value of a cosine
+EVENTS = ("retreats", "clamped", "alarms")  # the events that the schedule counts
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What the schedule did in a run.
+    """The behaviour of the schedule in a run.
 
     Attributes:
-        losses: Nats, (steps,).
-        lr: The learning rates, over the first one, (steps,).
-        updates: The norm of each update over that of the weights, (steps,).
-        events: The steps, by the name of what happened there.
-        states: After each step: what the next one was decided from, and the counts.
+        losses: Losses in nats, (steps,).
+        lr: The learning rates divided by the first one, (steps,).
+        updates: The norm of each update divided by that of the weights, (steps,).
+        events: Name of the event -> its steps.
+        states: The state after each step, with the counts; the next step starts from it.
     """
 
     losses: Array
@@ -42,12 +42,12 @@ class Replay:
 
 
 def replay(schedule: SelfTuning, history: History) -> Replay:
-    """Return what the schedule does in a run; the losses do not react to the learning rate.
+    """Return the behaviour in a run; the losses do not depend on the learning rate.
 
-    The norm of the gradient follows the square root of the loss. The cosine of two gradients in a
-    row is what `history` says, and falls with the size of the update between them. All else that
-    the schedule measures, such as the spread of the weights, is measured on weights that
-    really take these steps.
+    The norm of the gradient is proportional to the square root of the loss. The cosine of two
+    successive gradients is given by `history`, and falls with the size of the update between them.
+    All other signals, such as the spread of the weights, are measured on weights that really take
+    these steps.
     """
     draw = seeds.generator(0, "explain", "replay")
     weights, state = _drawn(draw), schedule.init()
@@ -87,13 +87,13 @@ def _drawn(draw: torch.Generator) -> Tensor:
 
 
 def _next(last: Tensor, cosine: float, new: Tensor) -> Tensor:
-    """Return a direction of norm 1 that has this cosine with the last one, and is new otherwise."""
+    """Return a random direction of norm 1 that has this cosine with the last direction."""
     new = new - (new * last).sum() * last
     direction = cosine * last + math.sqrt(1 - cosine**2) * new / new.norm()
     return direction / direction.norm()
 
 
 def _events(states: list[SelfTuningState]) -> dict[str, NDArray[np.int64]]:
-    """Return the steps at which each count grew."""
+    """Return the steps at which each count increased."""
     counts = {name: [getattr(state, f"num_{name}") for state in states] for name in EVENTS}
     return {name: np.flatnonzero(np.diff(n, prepend=0)) for name, n in counts.items()}

@@ -1,4 +1,4 @@
-"""Which features move a self-tuning schedule: its answers when one of them is another."""
+"""Sensitivity of a self-tuning schedule: its response to a change of one feature."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from meta_lr.methods.features.arithmetic import TENSORS
 from meta_lr.methods.self_tuning.integrator import Scale
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 
-STEPS = 100  # of each replay at which the features are varied
-ALIKE = 0.8  # share of effects in one direction, less those in the other, that makes a sign
+STEPS = 100  # steps of each replay at which the features are varied
+ALIKE = 0.8  # smallest share of effects in one direction minus the other, for a sign
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one feature does to the learning rate, between a low and a high value of it.
+    """The effect of one feature on the learning rate, between a low and a high value of it.
 
     Attributes:
-        feature: Its name.
-        change: Half of the difference of the two values: a standard deviation of the replayed ones.
+        feature: Name of the feature.
+        change: Half of the difference of the two values: a standard deviation over the replays.
         growth: Half of the change of the learning rate's growth, e-folds per 1 % of the run.
         direct: Half of the change of the learning rate at the step itself, e-folds.
-        growth_sign: 1 where more of the feature means more growth, at nearly all steps; -1 where
-            it means less; else 0.
+        growth_sign: 1 if a larger feature means more growth at nearly all steps; -1 if it means
+            less growth; else 0.
         direct_sign: The same for the direct term.
     """
 
@@ -42,8 +42,8 @@ class Effect:
 def effects(schedule: SelfTuning, replays: Sequence[Sequence[Reading]]) -> list[Effect]:
     """Return the effect of each feature, the largest one on growth first.
 
-    Each feature is varied alone, by one standard deviation up and down from its value at a step,
-    within the bounds of the integrator.
+    Each feature is varied separately, by one standard deviation up and down from its value at a
+    step. The bounds of the integrator are applied.
     """
     change = torch.cat([torch.stack([r.features for r in found]) for found in replays]).std(0)
     parts = [_answers(schedule, reading, change) for reading in steps_of(replays, STEPS)]

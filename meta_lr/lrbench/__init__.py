@@ -1,1 +1,1 @@
-"""LRBench: which learning-rate policy for which task, measured and remembered."""
+"""LRBench: measure learning-rate policies on a task, store the results, and recommend policies."""

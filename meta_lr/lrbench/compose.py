@@ -1,4 +1,4 @@
-"""Composition: a composite policy built by trials, beside what the same cost buys otherwise."""
+"""Composition: a composite policy built by trials, compared with alternatives of equal cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from meta_lr.records.rows import Row
 
 COMPOSED, SINGLE = "composed", "best single policy"
 RANDOM, CHANGED = "best random composite", "change_on_plateau"
-_MOST_PARTS = 4  # of a random composite
+_MOST_PARTS = 4  # largest number of parts in a random composite
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Entry:
     """One method of the comparison.
 
     Attributes:
-        name: Of the method.
-        controller: What chose the rates.
-        search_cost: Of finding it, in plain steps.
-        results: Of the runs with it, one per seed.
+        name: Name of the method.
+        controller: The controller that chose the learning rates.
+        search_cost: Cost of the search for it, in plain steps.
+        results: Results of the runs with it, one per seed.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Composition:
-    """A composite policy, how it came about, and how it does.
+    """A composite policy, its search, and its results.
 
     Attributes:
         policy: The composite.
         search: The rows of its search, see `ComposeOnPlateau`: each trial and each choice.
-        entries: It and the others, each with its runs.
+        entries: The composite and the alternatives, each with its runs.
     """
 
     policy: Policy | Composite
@@ -67,24 +67,25 @@ def compose(
     search_seed: int = 100,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> Composition:
-    """Build a composite policy along one run, and compare it on other seeds.
+    """Build a composite policy during one run, and compare it on other seeds.
 
-    It is compared with the best of the candidates, each run to the end on the search's seed; with
-    the best of as many random composites of them as the composer's run would have paid for; and
-    with `ChangeOnPlateau`, which chooses along each run. Choices are by cost to the target, then by
-    the last value on "val". Runs are kept in `folder/search/...` and `folder/finals/<n>/seed-<m>`.
+    There are three alternatives. The first is the best candidate; each candidate is run to the end
+    on the search seed. The second is the best random composite of the candidates; there are as many
+    random composites as the cost of the composer's run allows. The third is `ChangeOnPlateau`,
+    which chooses during each run. Choices are by cost to the target, then by the last value on
+    "val". Runs are kept in `folder/search/...` and `folder/finals/<n>/seed-<m>`.
 
     Args:
         train: Trains; its budget is a run's length.
-        composer: Chooses among its candidates along the run.
+        composer: Chooses among its candidates during the run.
         folder: Where all runs are kept.
         target: An accuracy in (0, 1], or a loss, on "val".
-        spent: On the candidates, such as on a range test, in plain steps.
-        search_seed: Of all that is tried.
-        seeds: Of the comparison.
+        spent: Cost of the candidates, such as that of a range test, in plain steps.
+        search_seed: Seed of all runs of the search.
+        seeds: Seeds of the comparison.
 
     Raises:
-        ValueError: The search has a seed of the comparison.
+        ValueError: The search seed is also a seed of the comparison.
     """
     if search_seed in seeds:
         raise ValueError(f"the search's seed {search_seed} is one of seeds; search with another")
@@ -110,10 +111,11 @@ def compose(
 
 
 def candidates(k1: float, total_steps: int) -> list[Policy]:
-    """Return policies of three families at three heights: k1, a quarter and a sixteenth of it.
+    """Return policies of three families at three heights: k1, k1 / 4 and k1 / 16.
 
-    At each height a constant, a triangle of twenty half cycles down to a fifth of it, and a cosine
-    that falls to a tenth within a quarter of the run. The lower ones are for later phases.
+    At each height there are a constant, a triangle wave of twenty half cycles down to a fifth of
+    the height, and a cosine that falls to a tenth within a quarter of the run. The lower heights
+    are for later phases.
     """
     heights = [k1 / 4**i for i in range(3)]
     short, long = max(1, total_steps // 20), max(1, total_steps // 4)
@@ -166,7 +168,7 @@ def _best(
 
 
 def _changing(composer: ComposeOnPlateau) -> ChangeOnPlateau:
-    """Return the rule that goes up or down the candidates, and begins a quarter down."""
+    """Return `ChangeOnPlateau` over the candidates; it begins a quarter down the list."""
     policies = sorted(candidates_of(composer), key=lambda p: -max(p.k0, p.k1 or 0.0))
     return ChangeOnPlateau(
         policies,

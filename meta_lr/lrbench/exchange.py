@@ -1,4 +1,4 @@
-"""Results as CSV and JSON files: every field, at full precision, both ways."""
+"""Results as CSV and JSON files: written and read with every field, at full precision."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FORMAT = 1
 
 
 def write(results: Sequence[Result], path: Path) -> None:
-    """Write results to a .csv or .json file, whole or not at all.
+    """Write results to a .csv or .json file, atomically.
 
     Raises:
-        ValueError: The name ends otherwise.
+        ValueError: The file name has another suffix.
     """
     text = {"csv": to_csv, "json": to_json}[_kind(path)](results)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,31 +34,31 @@ def read(path: Path) -> list[Result]:
     """Return the results in a file that `write` wrote.
 
     Raises:
-        ValueError: The name ends otherwise, or the file holds something else.
-        OSError: It cannot be read.
+        ValueError: The file name has another suffix, or the file holds something else.
+        OSError: The file cannot be read.
     """
     kind = _kind(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")  # a spreadsheet may have put a mark in front
+        text = path.read_bytes().decode("utf-8-sig")  # a spreadsheet may add a byte-order mark
         return _from_csv(text, path) if kind == "csv" else _from_json(text, path)
     except (csv.Error, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
 
 
 def to_csv(results: Sequence[Result]) -> str:
-    """Return results as CSV, one row each; empty: not known; the curve is a cell of JSON."""
+    """Return results as CSV, one row each; unknown cells are empty; the curve is JSON."""
     rows = ([_cell(getattr(result, name)) for name in KINDS] for result in results)
     return as_csv([list(KINDS), *rows])
 
 
 def to_json(results: Sequence[Result]) -> str:
-    """Return results as JSON: a format, and an object for each; null: not known."""
+    """Return results as JSON: a format, and an object for each result; unknown values are null."""
     rows = [{name: getattr(result, name) for name in KINDS} for result in results]
     return json.dumps({"format": FORMAT, "results": rows}, indent=1) + "\n"
 
 
 def _from_csv(text: str, path: Path) -> list[Result]:
-    limit = csv.field_size_limit(sys.maxsize)  # a long curve is more than the usual limit
+    limit = csv.field_size_limit(sys.maxsize)  # a long curve exceeds the usual limit
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
     finally:
@@ -101,7 +101,7 @@ def _cell(value: object) -> str:
 
 
 def _value(name: str, cell: str | None) -> Any:
-    """Return a cell as its field's type; as it stands, and so to be refused, if it is of none."""
+    """Return a cell as its field's type; an invalid cell stays as it is and is refused later."""
     kind = KINDS.get(name, "str")
     if kind == "str":
         return from_cell(cell) if isinstance(cell, str) else cell

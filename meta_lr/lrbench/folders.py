@@ -1,4 +1,4 @@
-"""Run folders as results: what the store keeps of a `records.jsonl`."""
+"""Run folders as results: the result of each `records.jsonl`, for the store."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from meta_lr.records.rows import Row
 from meta_lr.visible import visible
 
 NAMES = ("loss", "accuracy", "top5", "confidence", "confidence_spread", "class_spread")
-_PROBLEM = ("task", "model", "optimizer", "clip")  # parts of a config that say what was trained
+_PROBLEM = ("task", "model", "optimizer", "clip")  # parts of a config that define the problem
 
 
 def run_folders(folder: Path) -> list[Path]:
     """Return the folders at or below `folder` that hold a record, in order.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such folder.
     """
     found = [path.parent for path in records_below(folder)]
     if not found:
@@ -34,8 +34,8 @@ def run_folders(folder: Path) -> list[Path]:
 def result_of(folder: Path) -> Result | None:
     """Return the result of the run in `folder`; None if it has not ended, or was no single run.
 
-    The policy is the header's `policy` where it has one, else its `controller`; `scale` is the
-    header's. The confidences are there if the run's task was `Scored`.
+    The policy is the header's `policy`, or else its `controller`; `scale` is the header's. The
+    confidences are present if the run's task was `Scored`.
 
     Raises:
         FileNotFoundError: There is no record.
@@ -49,7 +49,7 @@ def result_of(folder: Path) -> Result | None:
 
 
 def kind_of(folder: Path) -> str:
-    """Return what a record without a result is: "unfinished run", or what is no single run."""
+    """Return the kind of a record without a result, such as "unfinished run"."""
     record = read_record(folder)
     if record.is_meta_training:
         return "episodic meta-training"
@@ -59,8 +59,8 @@ def kind_of(folder: Path) -> str:
 def train_loss(record: Record) -> float | None:
     """Return the mean of the recorded losses of the last pass over the training data.
 
-    These are the losses of the steps themselves, in train mode and with augmentation, as a
-    framework's log of its last epoch has them; the weights move on meanwhile. None if no step of
+    These are the losses of the training steps, in train mode and with augmentation, as in a
+    framework's log of its last epoch; the weights change during the pass. Return None if no step of
     that pass was recorded.
     """
     first = record.end["steps"] - record.header["steps_per_epoch"]
@@ -69,11 +69,11 @@ def train_loss(record: Record) -> float | None:
 
 
 def setting(config: Mapping[str, Any], data: str | None = None) -> str:
-    """Return eight hex digits that name what a config says of the problem; "" if nothing.
+    """Return a hash (eight hex digits) of the problem in a config; "" if it defines no problem.
 
     Args:
-        config: Its task, model, optimizer and clipping count, without the seed.
-        data: The fingerprint of the task's data, which counts too; None if it is not known.
+        config: The config; only its task, model, optimizer and clipping are used, not the seed.
+        data: The fingerprint of the task's data, which is also used; None if it is unknown.
     """
     parts = {name: config[name] for name in _PROBLEM if name in config}
     if not parts:
@@ -110,7 +110,7 @@ def _result(record: Record, folder: Path, ended: datetime) -> Result:
 
 
 def _is_single(record: Record) -> bool:
-    """Return whether a record is that of one training run that was meant to be good."""
+    """Return whether a record is that of a single run, not of a range test or a meta-training."""
     return not record.is_meta_training and record.header.get("command") != "range-test"
 
 

@@ -1,6 +1,6 @@
-"""How low the error of a run may still come: a forecast that would rather hope too long.
+"""A forecast of the lowest error that a run may still reach; it is optimistic by design.
 
-An error is 1 - accuracy, or the loss where there is no accuracy.
+An error is 1 - accuracy, or the loss if there is no accuracy.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from meta_lr.lrbench.metrics import Point
 from meta_lr.methods.curve import CLOCK, learning_rates
 from meta_lr.protocol import Controller
 
-EARLIEST = 1 / 2  # of the run: nothing is forecast before
-FEWEST = 5  # evaluations that say anything
-_SIGMAS = 2.0  # of the slope, and of the evaluations: by how much better they may get
-_LEAST_SLOPE = 1.0  # what any run may have ahead of it, as a power of the time
-_SETTLING = 0.4  # the error falls with this power of the rate, when the rate falls
-_DEEPEST = 0.4  # and by no more than to this share, once there is something learned
-_LEARNED = 0.8  # of the first error: above it nothing is
+EARLIEST = 1 / 2  # share of the run; there is no forecast before it
+FEWEST = 5  # smallest number of evaluations for a forecast
+_SIGMAS = 2.0  # optimism, in deviations of the slope and of the evaluations
+_LEAST_SLOPE = 1.0  # smallest slope in a forecast, as a power of the time
+_SETTLING = 0.4  # the error falls as this power of a falling learning rate,
+_DEEPEST = 0.4  # but not below this share of the error, once something is learned
+_LEARNED = 0.8  # share of the first error; above it nothing is learned yet
 
 
 class Rates(NamedTuple):
-    """The rates of a run to be: means over a twentieth of it, which begin at each step."""
+    """The learning rates of a future run: means over 1/20 of the run, one starting at each step."""
 
     means: NDArray[np.float64]  # (windows,)
     width: int  # steps of a window
 
     def fall(self, now: int) -> float:
-        """Return the lowest rate to come over the lowest of late: the second half of the past."""
+        """Return the lowest future learning rate over the lowest in the second half of the past."""
         past = max(0, now - self.width)
         before = float(self.means[min(now // 2, past) : past + 1].min())
         after = float(self.means[past:].min()) if past < len(self.means) else before
         return min(1.0, after / before) if before > 0 else 1.0
 
     def rise(self, now: int) -> float:
-        """Return the mean rate to come over that of late, at least 1."""
+        """Return the mean future learning rate over the recent mean, at least 1."""
         past = min(max(0, now - self.width), len(self.means) - 1)
         before, after = self.means[min(now // 2, past) : past + 1].mean(), self.means[past:].mean()
         return max(1.0, float(after / before)) if before > 0 else 1.0
@@ -48,23 +48,24 @@ class Rates(NamedTuple):
 def lowest_error(
     curve: Sequence[Point], total_steps: int, rates: Rates | None, *, examples: int = 0
 ) -> float | None:
-    """Return the error that a run may come to at best; None where it is too early to say.
+    """Return the lowest error that a run may reach; None if it is too early for a forecast.
 
-    The forecast continues the lowest error so far as a power of the number of steps, and as an
-    exponential, and takes what is lower. Their slopes are two standard errors steeper than those of
-    the second half of the evaluations, that of the power is at least 1, since learning comes in
-    stages; if the mean rate to come is higher than of late, steps count for more by as much. It
-    grants two standard deviations of log errors about the power (or, if that is more, of the error
-    of so many examples), and what a rate that has yet to fall may bring:
-    (lowest rate to come / lowest rate of late)^0.4, but no less than 0.4 unless next to nothing has
-    been learned yet. The numbers were chosen on runs of digits and Fashion-MNIST;
-    `benchmarks/hopeless.py` tells on any others how often they are wrong.
+    The forecast extrapolates the lowest error so far as a power of the number of steps and as an
+    exponential, and uses the lower of the two. Their slopes are two standard errors steeper than
+    those of the second half of the evaluations. The slope of the power is at least 1, because
+    learning comes in stages. If the mean future learning rate is higher than the recent one, the
+    remaining steps count more by the same factor. The forecast is lowered by two standard
+    deviations of the log errors about the power (or, if that is more, of the error measured on
+    `examples` examples). It is also lowered by a factor for a learning rate that will still fall:
+    (lowest future learning rate / lowest recent learning rate)^0.4. This factor is at least 0.4,
+    unless almost nothing has been learned yet. The numbers were chosen on runs of digits and
+    Fashion-MNIST; `benchmarks/hopeless.py` measures their error rate on any other runs.
 
     Args:
-        curve: The evaluations until now, of which the last one counts as the present.
+        curve: The evaluations until now; the last one is the present.
         total_steps: Length of the run.
-        rates: Of the run's policy; None where they cannot be known, and may fall to nothing.
-        examples: Of an evaluation; 0 where that is not known.
+        rates: Learning rates of the run's policy; None if they are unknown and may fall to zero.
+        examples: Number of examples in an evaluation; 0 if it is unknown.
     """
     steps = np.array([point.step for point in curve], dtype=float)
     errors = np.array([error_of(point) for point in curve])
@@ -86,7 +87,7 @@ def lowest_error(
 
 
 def rates_of(controller: Controller, total_steps: int, steps_per_epoch: int) -> Rates | None:
-    """Return the rates of a policy; None for a controller that reads more than the clock."""
+    """Return the learning rates of a policy; None if the controller reads more than the clock."""
     if controller.needs & ~CLOCK:
         return None
     rates = learning_rates(controller, total_steps, steps_per_epoch=steps_per_epoch)
@@ -100,16 +101,16 @@ def error_at(target: float, curve: Sequence[Point]) -> float:
 
 
 def error_of(point: Point) -> float:
-    """Return 1 - accuracy, or the loss where there is no accuracy; nan where there is neither."""
+    """Return 1 - accuracy, or the loss if there is no accuracy; nan if there is neither."""
     if point.accuracy is not None:
         return 1 - point.accuracy
     return math.nan if point.loss is None else point.loss
 
 
 def _steepest(times: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how fast log errors may fall per unit of time, and their deviation about that.
+    """Return the steepest plausible fall of log errors per unit of time, and their deviation.
 
-    The first is a least-squares fit, and two standard errors.
+    The fall is that of a least-squares fit, plus two standard errors.
     """
     centred = times - times.mean()
     spread = float(centred @ centred)
@@ -120,7 +121,7 @@ def _steepest(times: NDArray[np.float64], errors: NDArray[np.float64]) -> tuple[
 
 
 def _settling(rates: Rates | None, now: int, *, learned: bool) -> float:
-    """Return the share of the error that is left when the rate has fallen as far as it will."""
+    """Return the share of the error that remains after the learning rate's full decay."""
     least = _DEEPEST if learned else 0.0
     if rates is None:
         return least

@@ -1,4 +1,4 @@
-"""What stored results say of each policy on one problem, and which is the best."""
+"""The stored results of each policy on one problem, and the ranking of the policies."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from meta_lr.lrbench.store import Store
 
 @dataclass(frozen=True)
 class Known:
-    """What the runs of a policy came to; means over them.
+    """The results of the runs of a policy; the numbers are means over the runs.
 
     Attributes:
-        policy: Its label.
-        results: The runs: those that tell, see `by_policy`, or all where none does.
-        tells: Whether some do.
+        policy: Label of the policy.
+        results: The conclusive runs, see `by_policy`; all runs if none is conclusive.
+        tells: Whether some run is conclusive.
         cost_to_target: In plain steps; inf unless each run met the target.
-        steps_to_target: In optimizer steps; inf likewise.
+        steps_to_target: In optimizer steps; inf unless each run met the target.
         score: The last error on "val" (1 - accuracy, or the loss), negated; -inf if one diverged.
-        loss_difference: Loss on "val" - training loss; inf where it is not known.
+        loss_difference: Loss on "val" - training loss; inf if it is unknown.
     """
 
     policy: str
@@ -40,20 +40,20 @@ class Known:
 
     @property
     def rank(self) -> tuple[float, ...]:
-        """What policies are compared by, the lowest first: cost, accuracy, loss difference."""
+        """The sort key of policies, lowest first: cost, accuracy, loss difference."""
         return not self.tells, self.cost_to_target, -self.score, self.loss_difference
 
 
 def by_policy(results: Sequence[Result], target: float | None = None) -> list[Known]:
-    """Return what results of one problem say of each policy, the best first.
+    """Return a summary of the results of each policy on one problem, the best policy first.
 
-    A run tells if it met the target, went to its end, or diverged. One that ended early, for
-    another target or by a forecast, does not say whether it would have met this one. Of runs of
-    several lengths those of the length that does best are taken.
+    A run is conclusive if it met the target, reached its end, or diverged. A run that ended early,
+    for another target or because of a forecast, is not conclusive for this target. If a policy has
+    runs of several lengths, the length with the best results is used.
 
     Args:
-        results: Those at another base rate are left out.
-        target: An accuracy, or a loss, on "val"; without one, no cost to it is known.
+        results: The results; those with another base learning rate are left out.
+        target: An accuracy, or a loss, on "val"; without a target, there is no cost to the target.
     """
     groups: dict[tuple[str, int], list[Result]] = {}
     for result in results:
@@ -69,7 +69,7 @@ def by_policy(results: Sequence[Result], target: float | None = None) -> list[Kn
 def stored(
     store: Store, *, task: str, model: str, optimizer: str, setting: str, budget: int
 ) -> list[Result]:
-    """Return the stored results of a problem that took no more than `budget` steps."""
+    """Return the stored results of a problem with a run length of at most `budget` steps."""
     found = store.find(task=task, model=model, optimizer=optimizer)
     return [
         result for result in found if result.setting == setting and result.total_steps <= budget

@@ -1,4 +1,4 @@
-"""Results side by side: what is told of each, and which comes first."""
+"""Lists of results: their columns and their order."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def listed(results: Sequence[Result], *, target: float | None = None) -> list[Ro
     `val`, then the lowest loss there.
 
     Args:
-        results: Of one or more problems; a run at another base rate is a row too, and the run
-            itself has the robustness if all are there.
+        results: Results of one or more problems. A run at another base learning rate is also a row.
+            The run at the original one has the robustness, if the runs at all base rates exist.
         target: An accuracy in (0, 1], or a loss, on `val`.
 
     Raises:
-        ValueError: The target cannot be reached by any of them, as it is no accuracy.
+        ValueError: No result can reach the target, because it is not an accuracy.
     """
     if target is not None:
         accurate = any(point.accuracy is not None for r in results for point in r.curve)
@@ -49,7 +49,7 @@ def listed(results: Sequence[Result], *, target: float | None = None) -> list[Ro
 
 
 def by(rows: Sequence[Row], column: str) -> list[Row]:
-    """Return the rows with the best value of a column first, unknown ones last; ties stay.
+    """Return the rows with the best value of a column first, unknown ones last; the sort is stable.
 
     Raises:
         ValueError: There is no such column.
@@ -75,9 +75,9 @@ def _row(result: Result, family: Mapping[float, float], target: float | None) ->
 
 
 def _families(results: Sequence[Result]) -> dict[tuple[object, ...], dict[float, float]]:
-    """Return the accuracies on `val` of runs that differ in their base rate alone, by its factor.
+    """Group runs that differ only in their base rate: factor of the base rate -> `val` accuracy.
 
-    A diverged run counts as an accuracy of 0, one that has not ended is left out.
+    A diverged run counts as an accuracy of 0. A run that has not ended is left out.
     """
     families: dict[tuple[object, ...], dict[float, float]] = {}
     for result in results:

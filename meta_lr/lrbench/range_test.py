@@ -1,4 +1,4 @@
-"""The LR range test: a short sweep of the rate, and the range [k0, k1] that it suggests."""
+"""The LR range test: a short sweep of the learning rate, and the range [k0, k1] it suggests."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from meta_lr.training.loop import train
 SMOOTHING, SAFETY = 0.9, 4.0
 HIGHEST = {"adagrad": 100.0, "adadelta": 1e4}
 """Where a sweep ends, by the optimizer's family; 10 for all others."""
-SHORTEST = 20  # steps of a sweep that says anything
-_CLEAR = 0.1  # of the whole fall: what makes a fall or a rise clear
-_FALL, _SIGMAS = 0.01, 4.0  # of the loss at the start, of the noise: less is no fall
+SHORTEST = 20  # steps of the shortest useful sweep
+_CLEAR = 0.1  # share of the whole fall; a larger fall or rise is clear
+_FALL, _SIGMAS = 0.01, 4.0  # smallest fall: share of the first loss, and multiple of the noise
 _LOWER, _HIGHER = "lower low", "raise high, or take more steps"
 
 
 @dataclass(frozen=True, eq=False)
 class RangeTest:
-    """What a sweep of the rate showed.
+    """The result of one or more sweeps of the learning rate.
 
     Attributes:
-        rates: (steps,), rising; the steps up to where the first of the sweeps diverged.
-        losses: (sweeps, steps), of the training batches, before the step at that rate.
-        smoothed: (steps,), of the sweeps' mean.
+        rates: Learning rates (steps,), rising, up to the step where the first sweep diverged.
+        losses: Losses (sweeps, steps) of the training batches, before the step at that rate.
+        smoothed: Smoothed mean of the sweeps' losses, (steps,).
         k0: The lower end of the suggested range.
-        k1: The upper end.
-        diverged: Whether a sweep ended before its highest rate.
-        cost: Of all the sweeps, in plain steps.
+        k1: The upper end of the suggested range.
+        diverged: Whether a sweep ended before its highest learning rate.
+        cost: Cost of all sweeps, in plain steps.
     """
 
     rates: NDArray[np.float64]
@@ -67,24 +67,25 @@ def range_test(
     device: str = "cpu",
     folder: Path | None = None,
 ) -> RangeTest:
-    """Train `task` while the rate rises from `low` to `high`, and suggest a range of rates.
+    """Train `task` while the learning rate rises from `low` to `high`, and suggest a range.
 
     Args:
-        task: What is trained.
+        task: The task to train.
         optimizer: Makes the optimizer from the model's parameters.
-        low: The first rate.
-        high: The last rate; the sweep stops before it where the loss diverges (see `Sweep`). None
-            is that of the optimizer's family in `HIGHEST`, or 10.
-        steps: Length of the sweep.
-        seed: Of all that is random in the sweep besides the task's own seed.
-        smoothing: Of the losses; see `Sweep`.
+        low: The first learning rate.
+        high: The last learning rate; the sweep stops earlier if the loss diverges (see `Sweep`).
+            None takes it from `HIGHEST` for the optimizer's family, or else 10.
+        steps: Length of the sweep, in optimizer steps.
+        seed: Seed of everything that is random in the sweep, except for the task's own seed.
+        smoothing: Smoothing factor of the losses; see `Sweep`.
         safety: See `suggest`.
         clip: Largest norm of the gradient; None does not clip.
-        device: Where model and batches live.
-        folder: Keep record and state here, and resume from them; None keeps nothing.
+        device: Device of model and batches.
+        folder: Where record and state are kept, for a resume; None keeps nothing.
 
     Raises:
-        ValueError: An argument is out of range, or the sweep shows no range; it says what to widen.
+        ValueError: An argument is out of range, or the sweep shows no range; the message says what
+            to widen.
     """
     refuse(steps=steps, safety=safety)
     rows: list[Row] = []
@@ -106,17 +107,17 @@ def range_test(
 
 
 def highest(optimizer: Callable[[list[nn.Parameter]], Optimizer]) -> float:
-    """Return the rate at which a sweep ends unless told otherwise."""
+    """Return the default for the last learning rate of a sweep."""
     return highest_of(optimizer([nn.Parameter(torch.zeros(1))]))
 
 
 def highest_of(optimizer: Optimizer) -> float:
-    """Return the same for an optimizer that is there already."""
+    """Return the default for the last learning rate of a sweep with this optimizer."""
     return HIGHEST.get(rules.family(optimizer), 10.0)
 
 
 def refuse(*, steps: int, safety: float) -> None:
-    """Raise a ValueError, before anything is trained, for a sweep that could say nothing."""
+    """Raise a ValueError, before any training, for a sweep that cannot give a result."""
     if steps < SHORTEST:
         raise ValueError(f"a sweep of {steps} steps says nothing; needed are at least {SHORTEST}")
     if not 1 <= safety < np.inf:
@@ -126,33 +127,36 @@ def refuse(*, steps: int, safety: float) -> None:
 def suggest(
     records: Sequence[Record], *, smoothing: float = SMOOTHING, safety: float = SAFETY
 ) -> RangeTest:
-    """Return the range that one or more equal sweeps of different seeds suggest.
+    """Return the range suggested by one or more equal sweeps with different seeds.
 
-    With the loss at the start the mean over the sweep's first tenth, where nothing should move yet,
-    the fall that from there to the lowest smoothed loss, and a tenth of it counted as clear:
+    The loss at the start is the mean over the first tenth of the sweep, where the loss should not
+    change yet. The fall is the difference between the loss at the start and the lowest smoothed
+    loss. A change by a tenth of the fall is called clear.
 
-    * k0 is the first rate from which on, up to the lowest smoothed loss, it is clearly below that
-      at the start.
-    * k1 is the first rate after the lowest at which the smoothed loss is clearly above that again,
-      or the last one before it diverged, divided by `safety`. The division is for the delay: when
-      the rate is too high, an instability has yet to grow until it shows, while the rate goes on
-      rising, and the smoothing lags by smoothing / (1 - smoothing) steps. On a noisy quadratic of
-      curvature up to c, where SGD is stable below 2 / c, the default 4 puts k1 between 0.25 and
-      0.75 of that; without any noise, where an instability grows from nothing, it may come to 1.1.
+    * k0 is the first learning rate from which the smoothed loss stays clearly below the loss at the
+      start, until it reaches its lowest value.
+    * k1 is a learning rate divided by `safety`. It is the first one after the lowest smoothed loss
+      at which the smoothed loss is clearly above its lowest value again, or the last one before
+      divergence. The division corrects a delay: at a learning rate that is too high, an instability
+      needs some steps to grow, and meanwhile the learning rate rises further. The smoothing also
+      lags by smoothing / (1 - smoothing) steps. On a noisy quadratic of curvature up to c, SGD is
+      stable below 2 / c, and the default of 4 gives a k1 between 0.25 and 0.75 of this value.
+      Without any noise, an instability begins near zero, and k1 may reach 1.1 times this value.
 
-    Several sweeps are averaged step by step, up to where the first of them diverged. It is the
-    losses that are averaged, not their logarithms: those of a noisy loss near zero may not exist,
-    and as a diverging sweep ends, none of them outweighs the others.
+    Several sweeps are averaged step by step, up to the step where the first of them diverged. The
+    mean is over the losses, not over their logarithms: a noisy loss near zero may have no
+    logarithm. A diverging sweep ends, so no sweep dominates the mean.
 
     Args:
-        records: Of each sweep, with each step.
-        smoothing: That of the sweeps.
+        records: The record of each sweep, with every step.
+        smoothing: Smoothing factor of the sweeps.
         safety: At least 1.
 
     Raises:
-        ValueError: The loss never falls (by 1 %, and by four times the noise that is left in the
-            fall, judged by the jumps of the losses at the start), or begins to fall or to rise
-            outside of the sweep, or does both within `safety`.
+        ValueError: The loss never falls clearly. It must fall by 1 %, and by four times the noise
+            in the fall, which is estimated from the jumps of the losses at the start. Or the loss
+            begins to fall or to rise outside of the sweep, or both happen within a factor of
+            `safety`.
     """
     steps = [record.steps for record in records]
     length = min(map(len, steps))
@@ -214,9 +218,9 @@ class _Curve:
 
     @property
     def _noise(self) -> float:
-        """Standard deviation of a smoothed loss minus the start's mean, if nothing moved.
+        """Standard deviation of a smoothed loss minus the start's mean, for constant weights.
 
-        It is judged by the jumps at the start, which a slow fall there leaves as they are.
+        It is estimated from the jumps of the loss at the start. A slow fall does not change them.
         """
         jumps, b = np.diff(self.losses[: self.start]), self.smoothing
         return math.sqrt(np.mean(jumps**2) / 2 * ((1 - b) / (1 + b) + 1 / self.start))

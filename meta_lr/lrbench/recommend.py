@@ -1,4 +1,4 @@
-"""Recommendation: the best policies for a problem, from what is known and from a search."""
+"""Recommendation: the best policies for a problem, from stored results and from a search."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from meta_lr.protocol import Controller
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The policies that were compared to the end, and what led to them.
+    """The policies of the final comparison, and the results of the search.
 
     Attributes:
         ranked: Each policy with its results, one per seed; the best first.
-        found: The results of the search, in its order.
+        found: The results of the search, in the order of the trials.
     """
 
     ranked: tuple[Known, ...]
@@ -31,12 +31,12 @@ class Recommendation:
 
     @property
     def search_cost(self) -> float:
-        """Of the search, in plain steps."""
+        """Cost of the search, in plain steps."""
         return sum(result.cost for result in self.found)
 
     @property
     def finals_cost(self) -> float:
-        """Of the comparison, in plain steps."""
+        """Cost of the comparison, in plain steps."""
         return sum(result.cost for known in self.ranked for result in known.results)
 
 
@@ -53,28 +53,29 @@ def recommend(
     search_seed: int = 100,
     seeds: Sequence[int] = (0, 1, 2),
 ) -> Recommendation:
-    """Search policies with one seed, then compare the best of them, and of the known, with others.
+    """Search policies with one seed, then compare the best found and known ones on other seeds.
 
     The order is by cost to the target, then accuracy (or loss), then loss difference, all on "val".
-    Each trial is kept in `folder/search/trial-<n>`, each run of the comparison, which goes to its
-    end, in `folder/finals/<hash>/seed-<m>`.
+    Each trial is kept in `folder/search/trial-<n>`. Each run of the comparison is trained to its
+    end, and kept in `folder/finals/<hash>/seed-<m>`.
 
     Args:
         train: Trains; its budget is a run's length.
-        space: What is searched; None where `trials` is 0.
+        space: The search space; None if `trials` is 0.
         folder: Where all runs are kept.
-        known: Results of this problem; of their policies those that met the target are compared,
-            or else the best one.
+        known: Stored results of this problem. Their policies that met the target are compared, or
+            else the best one.
         target: An accuracy in (0, 1], or a loss, on "val".
-        trials: Policies that the search tries; 0 takes the known ones alone.
+        trials: Number of policies that the search tries; 0 uses only the known ones.
         halving: See `meta_lr.lrbench.search.search`.
-        finalists: Policies of the search, and at most as many of the known ones, that are compared.
-        search_seed: Of the search.
-        seeds: Of the comparison.
+        finalists: Number of policies of the search that are compared; also the largest number of
+            known ones.
+        search_seed: Seed of the search.
+        seeds: Seeds of the comparison.
 
     Raises:
-        ValueError: Optuna is not installed, the search has a seed of the comparison, or there is
-            nothing to compare.
+        ValueError: Optuna is not installed, the search seed is also a seed of the comparison, or
+            there is nothing to compare.
     """
     if search_seed in seeds:
         raise ValueError(f"the search's seed {search_seed} is one of seeds; search with another")

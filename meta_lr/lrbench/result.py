@@ -1,4 +1,4 @@
-"""What one run came to: one row of the store, of a CSV and of a JSON file."""
+"""The result of one run: one row of the store, of a CSV file, and of a JSON file."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ KEY = ("task", "model", "optimizer", "policy", "scale", "seed", "total_steps", "
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One run and its metrics; what is not known, or not finite, is None.
+    """One run and its metrics; values that are unknown or not finite are None.
 
-    Metrics are those of `meta_lr.lrbench.metrics`; of a diverged run they are None.
+    The metrics are those of `meta_lr.lrbench.metrics`; they are None for a diverged run.
 
     Args:
-        task: Its name.
-        model: Its name.
-        optimizer: Its family, such as "sgd_momentum".
-        policy: What chose the rates, as text.
-        scale: Factor on the policy's rates; 1, unless the run probes the robustness to it.
-        seed: Of the run.
-        total_steps: Length that the run was given, its budget, in optimizer steps.
-        setting: What else tells the problem from others of that name, such as a hash of the
-            configs of task, model and optimizer and of the data; "" for nothing.
+        task: Name of the task.
+        model: Name of the model.
+        optimizer: Family of the optimizer, such as "sgd_momentum".
+        policy: What chose the learning rates, as text.
+        scale: Factor of the policy's learning rates; 1, unless the run measures the robustness.
+        seed: Seed of the run.
+        total_steps: Planned length of the run (its budget), in optimizer steps.
+        setting: Text that distinguishes problems of the same name, such as a hash of the configs of
+            task, model and optimizer and of the data; "" if there is none.
         status: "finished", "diverged at step n", or why the run was stopped before its end.
         steps: Optimizer steps taken.
-        cost: All that was spent, in plain steps; `search_cost` is the part of experiments.
+        cost: Total cost, in plain steps; `search_cost` is the part of experiments.
         search_cost: See `cost`.
         seconds: Wall-clock time; `search_seconds` is the part of experiments.
         search_seconds: See `seconds`.
         train_loss: Mean of the training losses of the last pass over the training data.
-        val_loss: At the last evaluation, as all on `val`, for choices.
+        val_loss: At the last evaluation, like all `val_` fields; for choices.
         val_accuracy: Top-1, in [0, 1].
         val_top5: Top-5, in [0, 1].
         val_confidence: Average confidence of correct answers, in [0, 1].
         val_confidence_spread: Its standard deviation over examples.
         val_class_spread: Its standard deviation over classes.
-        test_loss: At the last weights, as all on `test`, for reports.
+        test_loss: At the last weights, like the other `test_` fields; for reports.
         test_accuracy: As on `val`.
         test_top5: As on `val`.
         test_confidence: As on `val`.
         test_confidence_spread: As on `val`.
         test_class_spread: As on `val`.
-        test_accuracy_best: At the weights that were best on `val`.
-        ended_at: When the run ended: ISO 8601, UTC.
-        folder: Where its record is; "" if there is none.
+        test_accuracy_best: At the best weights on `val`.
+        ended_at: Time of the end of the run: ISO 8601, UTC.
+        folder: Where the record is; "" if there is none.
         curve: The evaluations on `val`, in order.
 
     Raises:
@@ -99,7 +99,7 @@ class Result:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run ended in a loss that is not a number."""
+        """Whether the run diverged."""
         return self.status.startswith("diverged")
 
     @property
@@ -109,7 +109,7 @@ class Result:
 
     @property
     def val_loss_difference(self) -> float | None:
-        """The same on `val`, for choices."""
+        """Val - train loss, for choices."""
         return loss_difference(test=self.val_loss, train=self.train_loss)
 
     def to_target(self, target: float) -> tuple[int, float] | None:
@@ -124,7 +124,7 @@ _POINT = ("int", "float", "float | None", "float | None")
 
 
 def _checked(name: str, kind: str, value: Any) -> Any:
-    """Return a field's value in its own type: a whole number may stand for a float."""
+    """Return a field's value in its own type; a whole number is accepted as a float."""
     if kind == "str" and isinstance(value, str):
         return value
     if kind == "tuple[Point, ...]":

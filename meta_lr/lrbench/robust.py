@@ -16,18 +16,18 @@ from meta_lr.methods.wrappers import Composite
 def robustness_of(
     train: Trainer, policy: Policy | Composite, own: Result, folder: Path
 ) -> tuple[float | None, float]:
-    """Return the mean change of the accuracy on "val" at 0.1, 0.5, 5 and 10 times a policy's rates.
+    """Return the mean change of "val" accuracy at 0.1, 0.5, 5 and 10 times the learning rate.
 
-    A run that diverges counts as an accuracy of 0. Each is kept in `folder/times-<factor>`.
+    A run that diverges counts as an accuracy of 0. Each run is kept in `folder/times-<factor>`.
 
     Args:
         train: Trains.
-        policy: What is repeated.
-        own: The result of its own run, whose seed the others have too.
-        folder: Of these runs alone.
+        policy: The policy.
+        own: The result of the policy's own run; the four runs have the same seed.
+        folder: Folder for only these runs.
 
     Returns:
-        The robustness (None where the task has no accuracy), and what the four runs cost.
+        The robustness (None if the task has no accuracy), and the cost of the four runs.
     """
     accuracies, cost = {SCALES[0]: _accuracy(own)}, 0.0
     for factor in SCALES[1:]:

@@ -1,4 +1,4 @@
-"""A policy at another base rate: LRBench's probe of how much depends on it."""
+"""A policy at another base learning rate: for LRBench's robustness metric."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_lr.protocol import Controller, Rate, StepView
 
 @dataclass(frozen=True)
 class Scaled(Wrapper):
-    """Another controller's rate times a factor, as a run is repeated at other base rates.
+    """Another controller's learning rate times a factor, to repeat a run at other base rates.
 
     Update:
         rate(t) = factor * inner(t)
@@ -37,6 +37,6 @@ class Scaled(Wrapper):
             raise ValueError(f"Scaled got factor={self.factor}; it needs a finite number > 0")
 
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
-        """Return the rate of this step, and the inner controller's next state."""
+        """Return the learning rate of this step, and the inner controller's next state."""
         rate, state = self.inner(view, state)
         return times(rate, self.factor), state

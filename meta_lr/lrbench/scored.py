@@ -1,4 +1,4 @@
-"""A task with LRBench's metrics: what its evaluations find, and a record keeps, is more."""
+"""A task with LRBench's metrics: its evaluations and records have more metrics."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ _PART = "lrbench."
 class Scored:
     """Another task, whose evaluations also have LRBench's metrics 1 to 5.
 
-    The loop evaluates on `val` as always, and on `test` once, at the run's end; each such row of
-    the record has `top5`, `confidence`, `confidence_spread` and `class_spread` beside `loss` and
-    `accuracy`. Training, and so the run's weights and rates, are those of the inner task bit for
-    bit. Logits are those of the one forward pass that the inner task's metrics make. A task without
-    accuracy, such as text, is evaluated as before.
+    The loop evaluates on `val` as usual, and once on `test` at the run's end. Each of these rows of
+    the record has `top5`, `confidence`, `confidence_spread` and `class_spread` in addition to
+    `loss` and `accuracy`. The training is bit-identical to that of the inner task. The logits come
+    from the one forward pass of the inner task's metrics. A task without accuracy, such as text, is
+    evaluated as usual.
 
     Args:
-        inner: The task. Where it has an accuracy, its `metrics` calls the model once, which gives
-            logits (batch, classes), and a batch is (inputs, labels).
+        inner: The task. If it has an accuracy, its `metrics` calls the model once, the model
+            returns logits (batch, classes), and a batch is (inputs, labels).
     """
 
     inner: Task
 
     @property
     def name(self) -> str:
-        """The inner task's name: the problem is the same."""
+        """The inner task's name, because the problem is the same."""
         return self.inner.name
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where there are none."""
+        """Number of classes; 0 if there are none."""
         return self.inner.num_classes
 
     @property
     def data_fingerprint(self) -> str | None:
-        """The inner task's; None if it has none."""
+        """The inner task's fingerprint; None if it has none."""
         return fingerprint_of(self.inner)
 
     def model(self) -> nn.Module:
-        """Return a fresh model of the inner task."""
+        """Return a new model of the inner task."""
         return self.inner.model()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -1,4 +1,4 @@
-"""A search for policies by Optuna: its TPE sampler chooses them, successive halving ends runs."""
+"""A policy search with Optuna: its TPE sampler chooses policies, successive halving ends runs."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def search(
     halving: int,
     seed: int,
 ) -> list[Result]:
-    """Return the results of a search, in its order; each trial is kept in `folder/trial-<n>`.
+    """Return the results of a search, in trial order; each trial is kept in `folder/trial-<n>`.
 
-    All trials have one seed. A trial ends where it meets the target. Its two rungs, where
-    successive halving looks whether it goes on, are at T / halving^2 and T / halving. Repeated
-    after an interruption, the search is told again what its runs recorded, and so takes the same
-    way.
+    All trials have the same seed. A trial ends when it meets the target. At its two rungs,
+    T / halving^2 and T / halving, successive halving decides whether it continues. If the search is
+    repeated after an interruption, it reads the recorded runs again, and therefore makes the same
+    choices.
 
     Args:
         train: Trains; its budget is T.
-        space: What is searched.
-        folder: Of this search alone.
-        target: An accuracy or a loss on "val", to be met in as few steps as may be; None searches
+        space: The search space.
+        folder: Folder for only this search.
+        target: An accuracy or a loss on "val", to be met in as few steps as possible; None searches
             for the lowest error at the end.
-        trials: Policies to try.
-        halving: At a rung one in so many goes on; 1 lets all go on.
-        seed: Of the runs, and of the sampler.
+        trials: Number of policies to try.
+        halving: At a rung, one in `halving` trials continues; with 1 all trials continue.
+        seed: Seed of the runs, and of the sampler.
 
     Raises:
         ValueError: Optuna is not installed, or a number is out of range.
@@ -67,7 +67,7 @@ def search(
         ends = _UntilPruned(trial, target, _first_rung(train, halving) * halving**2, [])
         place = folder / f"trial-{number:03d}"
         result = train(space.choose(trial), place, seed=seed, until=ends)
-        ends.hear(result.curve)  # all of it, if the run was only read
+        ends.hear(result.curve)  # the whole curve, if the run was only read
         if result.status.startswith(PRUNED):
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
@@ -79,21 +79,21 @@ def search(
 
 @dataclass(frozen=True, eq=False)
 class _UntilPruned:
-    """Ends a run that met its target, or that the search gives up; it serves one run alone.
+    """Ends a run that met its target, or that the search prunes; use one object per run.
 
-    The search is told each point once, in order, whether the run is trained or only read.
+    Each point is reported to the search once, in order, whether the run is trained or only read.
     """
 
     trial: Trial
     target: float | None
-    last: int  # the step from which on nothing is pruned
+    last: int  # there is no pruning from this step on
     heard: list[Point]
 
     def __call__(self, evaluations: Sequence[Row]) -> str | None:
         return self.hear(curve_of(evaluations))
 
     def hear(self, curve: Sequence[Point]) -> str | None:
-        """Tell the search each point that it has not heard of; say what follows from the last."""
+        """Report each new point to the search; return why the run ends after the last, or None."""
         said = None
         for point in curve[len(self.heard) :]:
             self.heard.append(point)
@@ -109,7 +109,7 @@ class _UntilPruned:
 
 
 def _goodness(result: Result, target: float | None) -> float:
-    """Return what the search maximises: any run that met the target is above all that did not."""
+    """Return the search objective; a run that met the target ranks above all that did not."""
     met = None if target is None else result.to_target(target)
     if met is None or target is None:
         return -error_of(result.curve[-1])
@@ -127,7 +127,7 @@ def _pruner(optuna: ModuleType, first: int, halving: int) -> object:
 
 
 def loaded() -> ModuleType:
-    """Return Optuna, silent but for warnings."""
+    """Return the module Optuna, with its log level set to warnings."""
     with explained():
         import optuna
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -1,4 +1,4 @@
-"""The policies that a search chooses from: LRBench's kinds, in a range of rates and a budget."""
+"""The search space: LRBench's policies, for a range of learning rates and a run length."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ KINDS = (
 )
 """What is searched unless told otherwise: decays, and cycles up and down."""
 
-_CYCLES = (1, 2, 4, 8, 16)  # halves of a cycle, or teeth, in a run
+_CYCLES = (1, 2, 4, 8, 16)  # half cycles, or teeth, in a run
 _DROPS = (1, 2, 3, 5, 8)
 _POWERS = (0.5, 1.0, 2.0)
-DEPTH = 100.0  # how far below its highest rate a policy may come
+DEPTH = 100.0  # largest ratio of a policy's highest to its lowest learning rate
 
 
 class Chooser(Protocol):
-    """Chooses one number at a time; what Optuna calls a trial is one."""
+    """Chooses one number at a time; a trial of Optuna is a chooser."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         """Return a number between `low` and `high`."""
@@ -43,31 +43,31 @@ class Random:
     generator: np.random.Generator
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return a number between `low` and `high`, evenly on a linear or a logarithmic scale."""
+        """Return a number between `low` and `high`, uniform on a linear or a logarithmic scale."""
         if log:
             return float(np.exp(self.generator.uniform(np.log(low), np.log(high))))
         return float(self.generator.uniform(low, high))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return one of `choices`, each as likely."""
+        """Return one of `choices`, all with equal probability."""
         return choices[int(self.generator.integers(len(choices)))]
 
 
 @dataclass(frozen=True)
 class Space:
-    """The policies with a highest rate in [k0, k1] whose shape suits a run of `total_steps`.
+    """The policies with a highest learning rate in [k0, k1], for a run of `total_steps`.
 
-    They may come down to a hundredth of their highest rate: rates below k0, at which a range test
-    sees nothing move, are of use once much is learned.
+    They may fall to a hundredth of their highest learning rate. Learning rates below k0 have no
+    effect in a range test, but they are useful late in a run.
 
     Args:
-        k0: The lower end of the highest rates; above 0.
-        k1: The upper end; above k0.
+        k0: Lower end of the highest learning rates; above 0.
+        k1: Upper end of the highest learning rates; above k0.
         total_steps: Length of the run.
-        kinds: Of policies.
+        kinds: Kinds of policies.
 
     Raises:
-        ValueError: The rates are no range, or a kind is unknown, or there is none.
+        ValueError: k0 and k1 are no range, a kind is unknown, or there are no kinds.
     """
 
     k0: float
@@ -85,7 +85,7 @@ class Space:
             raise ValueError(f"{wrong}; choose some of: {', '.join(SHAPES)}")
 
     def choose(self, chooser: Chooser) -> Policy:
-        """Return a policy, made of what the chooser says."""
+        """Return a policy with the numbers that the chooser gives."""
         kind = chooser.suggest_categorical("kind", self.kinds)
         high = chooser.suggest_float("high", self.k0, self.k1, log=True)
         rest = self._rest(kind, high, chooser)
@@ -106,7 +106,7 @@ class Space:
         return chosen
 
     def _decay(self, kind: str, chooser: Chooser) -> dict[str, Any]:
-        """Return what makes a policy, or its cycles, end at a share of the height."""
+        """Return the options with which a policy, or its cycles, ends at a share of the height."""
         steps, share = self.total_steps, chooser.suggest_float("end", 1 / DEPTH, 0.5, log=True)
         if kind in ("step", "nstep"):
             drops = chooser.suggest_categorical("drops", _DROPS)
@@ -116,7 +116,7 @@ class Space:
         if kind == "inv":
             power = chooser.suggest_categorical("p", _POWERS)
             return {"gamma": (share ** (-1 / power) - 1) / steps, "p": power}
-        if kind == "sig":  # from 1 / (1 + share) to share / (1 + share) about the middle
+        if kind == "sig":  # from 1 / (1 + share) to share / (1 + share)
             return {"gamma": 2 * math.log(share) / steps, "l": steps // 2}
         return {"gamma": share ** (1 / steps)}
 
@@ -127,5 +127,5 @@ class Space:
 
 
 def _rounded(value: Any) -> Any:
-    """Return a number with eight digits: names are read, and a factor per step is close to 1."""
+    """Return a number with eight digits: short in names, but exact enough for factors near 1."""
     return float(f"{value:.8g}") if isinstance(value, float) else value

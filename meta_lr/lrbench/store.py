@@ -1,8 +1,8 @@
-"""The result store: one SQLite file, one row per run, safe under many writers.
+"""The result store: one SQLite file, one row per run, safe with many writers.
 
-When `Store.put` has returned, its rows are on the disk: no killed process and no power cut loses
-them. SQLite's write-ahead log, by which processes take turns, needs a disk of this machine. Where
-nothing can be written, as on a read-only medium or a full disk, a store can still be read.
+After `Store.put` has returned, its rows are on the disk. A killed process or a power cut does not
+lose them. The store uses SQLite's write-ahead log, which needs a local disk. On a read-only medium
+or a full disk, a store can still be read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from meta_lr.lrbench.result import KEY, KINDS, Result
 
 FORMAT = 1  # the file's user_version
 APPLICATION = 0x4C52_4265  # the file's application_id: "LRBe"
-PATIENCE = 60.0  # seconds to wait for other processes
+PATIENCE = 60.0  # seconds that a process waits for others
 
 _TYPES = {
     "str": "TEXT NOT NULL",
@@ -46,16 +46,16 @@ _PUT = f"""
 
 
 class Store:
-    """A store, open from construction until `close`, or as a context; not to be used after a fork.
+    """A store, open from construction until `close`, or as a context; do not use it after a fork.
 
     Args:
         path: The file.
-        make: Whether to make it if there is none, with the folders above it, when something is put.
+        make: Whether `put` creates the file and its parent folders if they are missing.
 
     Raises:
-        FileNotFoundError: There is none, and none is to be made.
-        ValueError: The file is damaged, of a newer format, or no store.
-        OSError: It cannot be opened, or other processes kept it busy for a minute.
+        FileNotFoundError: The file is missing, and `make` is false.
+        ValueError: The file is damaged, has a newer format, or is no store.
+        OSError: The file cannot be opened, or other processes kept it busy for a minute.
     """
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
@@ -71,13 +71,13 @@ class Store:
             self._opened = _connected(path) if make else _connected_to_read(path)
 
     def put(self, results: Iterable[Result]) -> int:
-        """Write results, all or none, and return how many of their keys were new.
+        """Write results, all or none, and return the number of new keys.
 
-        A result takes the place of an earlier one of the same key. Only where a run was stopped
-        before its end it does not, if the earlier one had ended, or had gone further.
+        A result replaces an earlier one with the same key. There is one exception: the result of a
+        run that was stopped early does not replace that of a run that ended or took more steps.
 
         Raises:
-            OSError: It cannot be written, or other processes kept it busy for a minute.
+            OSError: The file cannot be written, or other processes kept it busy for a minute.
             ValueError: The file is damaged.
         """
         rows = [[_to_column(getattr(result, name)) for name in _COLUMNS] for result in results]
@@ -100,11 +100,11 @@ class Store:
         optimizer: str | None = None,
         policy: str | None = None,
     ) -> list[Result]:
-        """Return the results that have these very values, in the order of their keys.
+        """Return the results with exactly these values, in the order of their keys.
 
         Raises:
             ValueError: The file is damaged.
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
         wanted = {"task": task, "model": model, "optimizer": optimizer, "policy": policy}
         asked = {name: value for name, value in wanted.items() if value is not None}
@@ -119,7 +119,7 @@ class Store:
         return [_result(self.path, row) for row in rows]
 
     def close(self) -> None:
-        """Close the file; the last process to do so leaves one file and nothing beside it."""
+        """Close the file; the last process that closes it also removes SQLite's extra files."""
         if self._opened is not None:
             with _told(self.path):
                 self._opened.close()
@@ -140,20 +140,20 @@ class Store:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """Return a connection to a file that is a store, or has yet to become one."""
+    """Return a connection to a file that is a store, or an empty file."""
     with _told(path):
         connection = _opened(path, "mode=rwc")
-        with suppress(sqlite3.OperationalError):  # another process is at it
+        with suppress(sqlite3.OperationalError):  # another process does it
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
     return connection
 
 
 def _connected_to_read(path: Path) -> sqlite3.Connection:
-    """Return a connection to a store that may be where nothing can be written.
+    """Return a connection to a store that may be read-only.
 
-    A reader writes too: it takes its turn in files beside the store. Where it cannot, nobody else
-    can, and the store is read as a file that does not change. That needs a log that is empty.
+    SQLite's readers also write, to files next to the store. If they cannot write, no other process
+    can, so the store is read as a file that does not change. This needs an empty log.
     """
     log = path.with_name(path.name + "-wal")
     with _told(path):
@@ -170,14 +170,14 @@ def _opened(path: Path, options: str) -> sqlite3.Connection:
     with ExitStack() as undo:
         connection = sqlite3.connect(place, timeout=PATIENCE, isolation_level=None, uri=True)
         undo.callback(connection.close)
-        _is_empty(connection, path)  # or it is refused before anything is changed
+        _is_empty(connection, path)  # refuse other files before anything is changed
         undo.pop_all()
     return connection
 
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[Callable[[str], sqlite3.Cursor]]:
-    """Give `execute` inside a transaction that waits for its turn; an error undoes all of it."""
+    """Yield `execute` inside a transaction, after waiting for others; an error rolls it back."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield connection.execute
@@ -190,7 +190,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[Callable[[str], sql
 
 @contextmanager
 def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all that is read inside come from one moment of the file, while others write to it."""
+    """Read a consistent snapshot of the file inside the block, while other processes write."""
     if connection.in_transaction:
         yield
         return
@@ -203,10 +203,10 @@ def _one_moment(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the file has yet to become a store, rather than being one.
+    """Return whether the file is still empty (True) or a store already (False).
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The file is something else.
     """
     with _one_moment(connection):  # another process may be making the store
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -227,7 +227,7 @@ def _is_empty(connection: sqlite3.Connection, path: Path) -> bool:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Raise what SQLite says as an error that says what to do."""
+    """Turn errors of SQLite into errors that say what to do."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -245,7 +245,7 @@ def _explained(path: Path, error: sqlite3.DatabaseError) -> Exception:
             f"{path} was kept busy by other processes for {PATIENCE:g} s; try again"
         )
     if isinstance(error, sqlite3.OperationalError) and not re.search("no such|unsupported", said):
-        return OSError(  # the system refused something; the file itself is not wrong
+        return OSError(  # an error of the system; the file itself is valid
             f"{path} cannot be read or written ({said}): the disk may be full, over its quota or "
             "failing; make room, and the same command goes on"
         )

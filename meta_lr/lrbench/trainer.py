@@ -1,4 +1,4 @@
-"""What verification, recommendation and composition train with: one problem, many policies."""
+"""The trainer of verification, recommendation and composition: one problem, many policies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from meta_lr.training.loop import Until, train
 
 
 class Run(Protocol):
-    """Trains once and leaves the record in a folder; a run that has ended there is only read."""
+    """Trains once and keeps the record in a folder; a run that has ended there is only read."""
 
     def __call__(
         self,
@@ -33,20 +33,20 @@ class Run(Protocol):
         test: bool,
         facts: Mapping[str, object],
     ) -> object:
-        """Train; data, first weights and length depend on `seed` alone; a header has `facts`."""
+        """Train; only `seed` determines data, initial weights and length; a header has `facts`."""
         ...
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """A problem (task, model, optimizer, budget) that policies are tried on.
+    """A problem (task, model, optimizer, budget) on which policies are trained.
 
     Args:
         run: Trains once.
         total_steps: The budget of a run, in optimizer steps.
-        steps_per_epoch: In one pass over the training data.
-        val_examples: In an evaluation on "val"; 0 where that is not known.
-        store: Where each result is put; None keeps it in the run's folder alone.
+        steps_per_epoch: Optimizer steps in one pass over the training data.
+        val_examples: Number of examples in an evaluation on "val"; 0 if it is unknown.
+        store: Where each result is stored; None keeps it only in the run's folder.
     """
 
     run: Run
@@ -65,15 +65,15 @@ class Trainer:
         test: bool = False,
         facts: Mapping[str, object] | None = None,
     ) -> Result:
-        """Train with a controller in `folder`, unless that was done before; return the result.
+        """Train with a controller in `folder`, unless it was done before; return the result.
 
         Args:
-            controller: Chooses the rates.
-            folder: Of this run alone.
-            seed: Of the run.
-            until: May end it early.
-            test: Whether to measure on "test" in the end: for what is reported, not what is tried.
-            facts: More fields of the record's header, such as the `method` that a report names.
+            controller: Chooses the learning rates.
+            folder: Folder for only this run.
+            seed: Seed of the run.
+            until: May end the run early.
+            test: Whether to measure on "test" at the end; for reported runs, not for trials.
+            facts: More fields of the record's header, such as the `method` for a report.
         """
         self.run(controller, folder, seed=seed, until=until, test=test, facts=facts or {})
         result = result_of(folder)
@@ -99,10 +99,10 @@ def trainer(
         task: Makes the task for a seed, such as `lambda seed: digits(MLP(), seed=seed)`.
         optimizer: Makes the optimizer from the model's parameters.
         total_steps: The budget of a run, in optimizer steps.
-        eval_every: Steps between evaluations on "val"; 0 is once per epoch.
+        eval_every: Steps between evaluations on "val"; 0 means once per epoch.
         clip: Largest norm of the gradient; None does not clip.
-        device: Where model and batches live.
-        store: Where each result is put.
+        device: Device of model and batches.
+        store: Where each result is stored.
     """
 
     def run(
@@ -134,6 +134,6 @@ def trainer(
 
 def trainer_of(run: Run, task: Task, total_steps: int, store: Store | None) -> Trainer:
     """Return a trainer of a task that `run` trains."""
-    last = task.num_batches("val") - 1  # the only one that may be smaller
+    last = task.num_batches("val") - 1  # only the last batch may be smaller
     examples = last * len(task.batch("val", 0)[0]) + len(task.batch("val", last)[0])
     return Trainer(run, total_steps, task.num_batches("train"), examples, store)

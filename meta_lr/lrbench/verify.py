@@ -1,4 +1,4 @@
-"""Verification: does a policy reach a target within a budget, and what does it take to know?"""
+"""Verification: whether a policy reaches a target within a budget, at the lowest cost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MET, HOPELESS = "target met", "hopeless"
 
 @dataclass(frozen=True, eq=False)
 class UntilDecided:
-    """Ends a run once its target is met, or out of reach by the forecast.
+    """Ends a run when its target is met, or cannot be met according to the forecast.
 
     Args:
         target: An accuracy in (0, 1], or a loss, on "val".
         total_steps: Length of the run.
-        rates: Of its policy, if they can be known.
-        examples: Of an evaluation; 0 where that is not known.
-        gives_up: Whether a forecast may end it.
+        rates: Learning rates of the policy, if they are known.
+        examples: Number of examples in an evaluation; 0 if it is unknown.
+        gives_up: Whether a forecast may end the run.
     """
 
     target: float
@@ -38,7 +38,7 @@ class UntilDecided:
     gives_up: bool = True
 
     def __call__(self, evaluations: Sequence[Row]) -> str | None:
-        """Return why the run ends after these evaluations; None where it goes on."""
+        """Return why the run ends after these evaluations; None if it continues."""
         curve = curve_of(evaluations)
         if to_target(curve, self.target) is not None:
             return f"{MET} at step {curve[-1].step}"
@@ -49,7 +49,7 @@ class UntilDecided:
         return f"{HOPELESS} at step {curve[-1].step}: at best {shown} by step {self.total_steps}"
 
     def at_best(self, curve: Sequence[Point]) -> float | None:
-        """Return the lowest error within reach if it is not low enough, else None."""
+        """Return the lowest error that the run may reach if it misses the target, else None."""
         best = forecast.lowest_error(curve, self.total_steps, self.rates, examples=self.examples)
         if best is None or best <= forecast.error_at(self.target, curve):
             return None
@@ -62,9 +62,10 @@ class Verdict:
 
     Attributes:
         target: An accuracy, or a loss, on "val".
-        results: One of each seed.
-        better: Of known policies those that met the target at less cost; where the policy has not,
-            and none has, those that came nearer. The best first, an entry for each policy.
+        results: One result per seed.
+        better: The known policies that met the target at a lower cost. If neither this policy nor
+            any known one met it, the known policies that came closer. One entry per policy, the
+            best first.
     """
 
     target: float
@@ -73,22 +74,22 @@ class Verdict:
 
     @property
     def reached(self) -> tuple[tuple[int, float] | None, ...]:
-        """For each seed the steps and the cost to the target; None where it was not met."""
+        """For each seed, the steps and the cost to the target; None if it was not met."""
         return tuple(result.to_target(self.target) for result in self.results)
 
     @property
     def met(self) -> bool:
-        """Whether it was met with every seed."""
+        """Whether the target was met with every seed."""
         return None not in self.reached
 
     @property
     def cost(self) -> float:
-        """What it took to know, in plain steps."""
+        """Total cost of the verification, in plain steps."""
         return sum(result.cost for result in self.results)
 
     @property
     def saved(self) -> tuple[int, int]:
-        """Steps of the budget that were not taken: as the target was met, and without hope."""
+        """Saved steps of the budget: after the target was met, and after a forecast ended a run."""
         left = [(r.status, r.total_steps - r.steps) for r in self.results if not r.diverged]
         met = sum(steps for status, steps in left if status.startswith(MET))
         return met, sum(steps for status, steps in left if status.startswith(HOPELESS))
@@ -103,20 +104,20 @@ def verify(
     folder: Path,
     gives_up: bool = True,
 ) -> Verdict:
-    """Train with each seed until the target is met, out of reach, or the budget is spent.
+    """Train with each seed until the target is met, cannot be met, or the budget is spent.
 
     Each run is kept in `folder/seed-<n>`.
 
     Args:
-        train: Trains; its budget is the limit, and policies named as better are from its store.
+        train: Trains; its budget is the limit, and the better policies come from its store.
         controller: The policy.
         target: An accuracy in (0, 1], or a loss, on "val".
-        seeds: One run each.
-        folder: Of this policy and target alone.
-        gives_up: Whether a run ends early when a forecast says that it is hopeless.
+        seeds: The seeds, one run each.
+        folder: Folder for only this policy and target.
+        gives_up: Whether a run ends early if a forecast says that it cannot meet the target.
 
     Raises:
-        ValueError: The target is no accuracy, and the task has one.
+        ValueError: The target is no accuracy, but the task has accuracies.
     """
     rates = forecast.rates_of(controller, train.total_steps, train.steps_per_epoch)
     until = UntilDecided(target, train.total_steps, rates, train.val_examples, gives_up)
@@ -128,10 +129,10 @@ def verify(
 
 
 def better_than(verdict: Verdict, others: Sequence[Result]) -> tuple[Known, ...]:
-    """Return the policies in `others` that do better than that of the verdict, the best first.
+    """Return the policies in `others` that are better than that of the verdict, the best first.
 
-    Those that can be used, and of which some run tells: they met the target, for less if this one
-    did too; or, where none has, they came nearer.
+    Only usable policies with a conclusive run are returned. They met the target, at a lower cost if
+    this policy met it too. If no policy met the target, they came closer to it.
     """
     (own,) = by_policy(verdict.results, verdict.target)
     cost = own.cost_to_target if verdict.met else math.inf

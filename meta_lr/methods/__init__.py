@@ -1,1 +1,1 @@
-"""Methods: each a controller of the learning rate, in a file or folder of its own."""
+"""Methods: each one is a controller of the learning rate, in its own file or folder."""

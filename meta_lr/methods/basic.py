@@ -1,4 +1,4 @@
-"""The schedules that people tune by hand: constant, cosine, multi-step and one-cycle."""
+"""Classic schedules with hand-tuned parameters: constant, cosine, multi-step and one-cycle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Constant:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         return self.peak, state
 
 
@@ -53,7 +53,8 @@ class Cosine:
     Reference:
         Loshchilov & Hutter 2017, arXiv 1608.03983, without restarts
     Deviations:
-        none up to step T; from there on `floor` holds, where torch's `CosineAnnealingLR` rises.
+        none up to step T; from step T on the learning rate is `floor`, while torch's
+        `CosineAnnealingLR` rises again.
     Cost:
         none
 
@@ -75,20 +76,20 @@ class Cosine:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         return _cosine(self.peak, self.floor, view.step / view.total_steps), state
 
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiply the rate by `factor` after each of some parts of the run.
+    """Multiply the learning rate by `factor` at given fractions of the run.
 
     Update:
         rate(t) = peak * factor ** #{f in fractions: t >= round(f T)}, with T = total_steps
     Reference:
         He et al. 2016, arXiv 1512.03385, section 4.2, for the usual 1/2 and 3/4
     Deviations:
-        fractions of the run, rounded to steps (torch's `MultiStepLR` takes steps).
+        the milestones are fractions of the run, rounded to steps (in torch's `MultiStepLR`, steps).
     Cost:
         none
 
@@ -119,14 +120,14 @@ class MultiStep:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         passed = sum(view.step >= round(f * view.total_steps) for f in self.fractions)
         return self.peak * self.factor**passed, state
 
 
 @dataclass(frozen=True)
 class OneCycle:
-    """Rise to `peak` along a cosine, then fall almost to nothing.
+    """Rise to `peak` along a cosine, then fall almost to zero along a cosine.
 
     Update:
         with T = total_steps, up = pct_start T - 1, end = T - 1, low = peak / div_factor:
@@ -135,9 +136,9 @@ class OneCycle:
     Reference:
         Smith & Topin 2019, arXiv 1708.07120, in the form of torch's `OneCycleLR`
     Deviations:
-        1. momentum is untouched (torch: `cycle_momentum=False`);
-        2. from step T on the last rate holds, where torch raises;
-        3. without a rise (up <= 0) it begins at the peak, where torch divides by zero at up = 0.
+        1. momentum does not change (torch: `cycle_momentum=False`);
+        2. from step T on the last learning rate is kept; torch raises an error;
+        3. without a rise (up <= 0) it begins at the peak; torch divides by zero at up = 0.
     Cost:
         none
 
@@ -163,7 +164,7 @@ class OneCycle:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         up, end = self.pct_start * view.total_steps - 1, view.total_steps - 1
         low = self.peak / self.div_factor
         if view.step <= up and up > 0:
@@ -173,7 +174,7 @@ class OneCycle:
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """Go from `start` to `end` along half a cosine; `end` holds from progress 1 on."""
+    """Return the value on half a cosine from `start` to `end`; from progress 1 on it is `end`."""
     return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 

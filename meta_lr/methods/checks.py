@@ -1,4 +1,4 @@
-"""What several controllers ask of their arguments."""
+"""Checks of arguments that several controllers share."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """The contract of a checkpoint: a learned scheduler without its weights, in plain values.
 
-What is wrong with a contract is a ValueError; its message goes on from the name of the file.
+A faulty contract raises a ValueError. The caller puts the name of the file in front of its message.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from reprlib import repr as short
@@ -15,6 +16,7 @@ from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
+from meta_lr.methods.networks.module import ModuleNetwork
 from meta_lr.methods.networks.network import Network, is_number, is_whole, options
 from meta_lr.methods.self_tuning import contract as self_tuning_contract
 from meta_lr.methods.self_tuning.schedule import SelfTuning
@@ -31,7 +33,7 @@ Scheduler = Learned | SelfTuning
 
 
 def described(learned: Scheduler) -> Contract:
-    """Return what the contract says of a scheduler."""
+    """Return the contract of a scheduler."""
     common = {
         "format_version": _version(learned),
         "network": type(learned.net).__name__,
@@ -52,10 +54,11 @@ def described(learned: Scheduler) -> Contract:
 
 
 def checked(content: object) -> Contract:
-    """Return the contract that a file holds.
+    """Return the contract in a file, after checks.
 
     Raises:
-        ValueError: It is none, is of a newer format, lacks an entry or has a wrong one.
+        ValueError: The content is no contract, has a newer format, lacks an entry, or has a wrong
+            entry.
     """
     if not isinstance(content, dict):
         raise ValueError(f"holds no contract; {COPY}")
@@ -80,23 +83,42 @@ def checked(content: object) -> Contract:
     return content
 
 
-def network(contract: Contract) -> Network:
+def network(contract: Contract, own: Network | None = None) -> Network:
     """Return the network; only its sizes are read, and nothing is allocated.
 
+    Args:
+        contract: The contract of the checkpoint.
+        own: The user's own network, if it is no class of this package; it must match the contract.
+
     Raises:
-        ValueError: It is unknown, or does not take its arguments.
+        ValueError: The network is unknown, does not accept its arguments, or does not match.
     """
     kind = contract["network"]
+    if own is not None:
+        _refuse_other(own, kind, contract["arguments"])
+        return own
+    if kind == ModuleNetwork.__name__:
+        raise ValueError("has a torch module as its network; pass net=ModuleNetwork(module, ...)")
     if kind not in NETWORKS:
         raise ValueError(f"names the network {short(kind)}; known are {', '.join(NETWORKS)}")
     return _made(NETWORKS[kind], contract["arguments"], "wrong arguments")
+
+
+def _refuse_other(own: Network, kind: str, arguments: dict[str, Any]) -> None:
+    """Raise a ValueError if a network is not the one named in the checkpoint."""
+    mine = json.loads(json.dumps(options(own)))
+    if (type(own).__name__, mine) != (kind, arguments):
+        raise ValueError(
+            f"was written for {kind} with {short(arguments)}, but net= is "
+            f"{type(own).__name__} with {short(mine)}"
+        )
 
 
 def features(contract: Contract) -> Features:
     """Return the features that the network reads.
 
     Raises:
-        ValueError: One is unknown, or it is no list of features.
+        ValueError: A feature is unknown, or the entry is no list of features.
     """
     entries = contract.get("features", [{"name": "loss"}])
     try:
@@ -115,10 +137,10 @@ def features(contract: Contract) -> Features:
 
 
 def gamma(contract: Contract) -> float | InitialLossGamma:
-    """Return the scale of the rate, a number or a formula.
+    """Return the scale of the learning rate, a number or a formula.
 
     Raises:
-        ValueError: The formula is unknown, or does not take its arguments.
+        ValueError: The formula is unknown, or does not accept its arguments.
     """
     given = contract["gamma"]
     if not isinstance(given, dict):
@@ -135,10 +157,10 @@ def gamma(contract: Contract) -> float | InitialLossGamma:
 def scheduler(
     contract: Contract, net: Network, features: Features, stages: list[Tensors]
 ) -> Scheduler:
-    """Return the scheduler of a contract that `checked` let pass.
+    """Return the scheduler of a contract that `checked` returned.
 
     Raises:
-        ValueError: An entry has a value that its kind of scheduler does not take.
+        ValueError: An entry has a value that this kind of scheduler does not accept.
     """
     if contract.get("kind") == self_tuning_contract.KIND:
         return self_tuning_contract.made(contract, net, features, stages)
@@ -162,7 +184,7 @@ def _made(kind: type, arguments: dict[str, Any], fault: str) -> Any:
 
 
 def _version(learned: Scheduler) -> int:
-    """Return the oldest format that can hold it."""
+    """Return the oldest format that can hold the scheduler."""
     if isinstance(learned, SelfTuning):
         return 3
     net = learned.net
@@ -176,7 +198,7 @@ def _feature(name: str) -> dict[str, Any]:
 
 
 def _output(learned: Learned) -> dict[str, Any]:
-    """Return what the output means: the rate, or its share of gamma where that is a formula."""
+    """Return the meaning of the output: the learning rate, or its ratio to a formula for gamma."""
     floor = 0.0 if learned.anneal else learned.net.floor
     if isinstance(learned.gamma, InitialLossGamma):
         return {"kind": "share of gamma", "bounds": [floor, 1.0], "scale": "formula"}
@@ -215,7 +237,7 @@ def _is_range(value: Any) -> bool:
     return len(value) == 2 and all(map(is_number, value)) and value[0] <= value[1]
 
 
-_ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each one is, and a test of it
+_ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # the required type, and a test for it
     "network": ("a name", _is_text),
     "arguments": ("an object", _is_object),
     "gamma": (f"a number > 0 and at most {HIGHEST:g}, or an object", _is_scale),
@@ -226,4 +248,4 @@ _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what each one is, 
     "fingerprint": ("a text", _is_text),
     "anneal": ("true or false", lambda value: isinstance(value, bool)),
 }
-_LATER = {"anneal"}  # entries that older files do not have
+_LATER = {"anneal"}  # entries that may be missing in older files

@@ -1,4 +1,4 @@
-"""The learning rates that a controller gives in a run, without a run."""
+"""The learning rates of a controller over a run, computed without training."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def learning_rates(
     """Return the learning rate of each step, for a plot or a table.
 
     Args:
-        controller: That reads nothing but the clock, and the loss if there are `losses`.
+        controller: A controller that reads only the clock, and the loss if `losses` are given.
         total_steps: Length of the run, in optimizer steps.
-        losses: One for each step.
+        losses: The loss of each step.
         steps_per_epoch: Optimizer steps in one pass over the training data, for a controller that
             counts epochs.
 

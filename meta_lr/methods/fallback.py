@@ -1,4 +1,4 @@
-"""One controller while the loss is in the range that it knows, another one above it."""
+"""Fallback: one controller while the loss is in its range, another one above the range."""
 
 from __future__ import annotations
 
@@ -9,40 +9,41 @@ from typing import Any, NamedTuple
 
 from meta_lr.protocol import Controller, Need, Rate, StepView
 
-_MEMORY = 0.9  # weight of the past in the share: it looks back on about ten losses
-_TAKES, _GIVES = 0.9, 0.1  # the shares at which the second controller takes and gives back
+_MEMORY = 0.9  # decay of the share per step: it averages about ten losses
+_TAKES, _GIVES = 0.9, 0.1  # the shares at which the second controller takes over and stops
 
 
 class FallbackState(NamedTuple):
-    """Both controllers' states as plain tuples, and which of them steers."""
+    """Both controllers' states as plain tuples, and which controller is active."""
 
     inner: tuple[Any, ...]
     outside: tuple[Any, ...]
-    share: float | None = None  # of recent losses above the range; None before the first
+    share: float | None = None  # of recent losses above the range; None before the first loss
     fallen: bool = False  # the second controller has taken over
-    num_fallbacks: int = 0  # steps that it steered
+    num_fallbacks: int = 0  # steps in which it was active
 
 
 @dataclass(frozen=True)
 class Fallback:
-    """The rate of one controller until the losses lie above its range, then that of another.
+    """Use one controller until the losses exceed its range, then use another one.
 
     Update:
         s(t) = 0.9 s(t - 1) + 0.1 [loss > high or not finite], s(-1) as at the first loss;
         rate = outside(t) from s >= 0.9 until s <= 0.1, else inner(t).
-        So the first loss decides at once, later two changes are at least 21 steps apart: noise
-        and spikes do not make the rate flicker. A loss below the range is success, not strange.
-        A step whose loss is not finite has outside's rate, and inner does not see it.
+        The first loss decides at once. Later, two changes are at least 21 steps apart, so noise
+        and spikes do not cause frequent changes. A loss below the range is no reason to change: it
+        means success. If the loss of a step is not finite, the step uses the learning rate of
+        `outside`, and `inner` is not called.
     Reference:
-        none: a safety net for learned schedules, which are extrapolations above their range.
+        none: a safety net for learned schedules, which extrapolate above their range.
     Deviations:
         none
     Cost:
         that of both controllers
 
     Args:
-        inner: Steers where the loss is known.
-        outside: Steers above; it sees every step.
+        inner: The controller for losses up to `high`.
+        outside: The controller for losses above `high`; it is called at every step.
         high: Largest loss of the range.
 
     >>> from meta_lr.methods.basic import Constant
@@ -70,7 +71,7 @@ class Fallback:
 
     @property
     def family(self) -> str:
-        """The optimizer family of the inner controller, "" if any will do."""
+        """The optimizer family of the inner controller; "" for any family."""
         return getattr(self.inner, "family", "")
 
     def init(self) -> FallbackState:
@@ -78,7 +79,7 @@ class Fallback:
         return FallbackState(tuple(self.inner.init()), tuple(self.outside.init()))
 
     def __call__(self, view: StepView, state: FallbackState) -> tuple[Rate, FallbackState]:
-        """Return the rate of this step, and the next state."""
+        """Return the learning rate of this step, and the next state."""
         loss = view.loss_item()
         share, fallen = self._judge(loss, state)
         inner_kind, outside_kind = self._kinds
@@ -92,7 +93,7 @@ class Fallback:
         return other if fallen else rate, state
 
     def _judge(self, loss: float, state: FallbackState) -> tuple[float, bool]:
-        """Return the share of recent losses above the range, and whether outside steers."""
+        """Return the share of recent losses above the range, and whether `outside` is active."""
         above = float(not loss <= self.high)
         share = above if state.share is None else _MEMORY * state.share + (1 - _MEMORY) * above
         return share, share > _GIVES if state.fallen else share >= _TAKES

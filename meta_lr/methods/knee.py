@@ -1,4 +1,4 @@
-"""Knee: explore at the peak, then go straight down to zero."""
+"""Knee: explore at the peak, then decay linearly to zero."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meta_lr.protocol import Need, NoState, StepView
 
 @dataclass(frozen=True)
 class Knee:
-    """Hold the peak for half of the run, so that wide minima are found, then fall linearly to 0.
+    """Keep the peak for half of the run, to find wide minima, then decay linearly to zero.
 
     Update:
         with s = t + 1, T = total_steps, W = round(warmup T), E = round(explore T):
@@ -20,16 +20,16 @@ class Knee:
     Reference:
         Iyer et al. 2020, arXiv 2003.03977, and its published code
     Deviations:
-        1. warm-up and explore phase are parts of the run, rounded to steps (their code: steps);
-        2. groups keep their ratios, where the code writes one rate to all.
+        1. warm-up and explore phase are fractions of the run, rounded to steps (their code: steps);
+        2. parameter groups keep their ratios; the code writes one learning rate to all groups.
     Cost:
         none
 
     Args:
-        peak: The highest rate.
-        warmup: Part of the run in which the rate rises to the peak.
-        explore: Part of the run, after the warm-up, at the peak. Half is the authors' advice where
-            nothing is tuned.
+        peak: The highest learning rate.
+        warmup: Fraction of the run in which the learning rate rises to the peak.
+        explore: Fraction of the run at the peak, after the warm-up. The authors recommend one half
+            if it is not tuned.
 
     Raises:
         ValueError: An argument is out of range.
@@ -55,7 +55,7 @@ class Knee:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         warmup, end = phases(view.total_steps, self.warmup, self.explore)
         if view.step < end:
             return self.peak * rise(view.step, warmup), state
@@ -74,7 +74,7 @@ def phases(total_steps: int, warmup: float, explore: float) -> tuple[int, int]:
 
 
 def rise(step: int, warmup: int) -> float:
-    """Return the factor on the peak that a warm-up of so many steps leaves at a step.
+    """Return the factor of the peak at a step, for a warm-up of `warmup` steps.
 
     >>> [rise(step, 2) for step in range(3)]
     [0.5, 1.0, 1.0]
@@ -83,7 +83,7 @@ def rise(step: int, warmup: int) -> float:
 
 
 def refuse_parts(policy: object, warmup: float, explore: float) -> None:
-    """Raise a ValueError unless both are parts of one run."""
+    """Raise a ValueError unless both are fractions of a run and their sum is at most 1."""
     if not (warmup >= 0 and explore >= 0 and warmup + explore <= 1):
         raise ValueError(
             f"{type(policy).__name__} got warmup={warmup}, explore={explore}; "

@@ -1,4 +1,4 @@
-"""A schedule through given points, such as `meta-lr explain` distils from a checkpoint."""
+"""A schedule through given points, such as those that `meta-lr explain` fits to a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Piecewise:
-    """The rate through given points of the run, straight in its logarithm between them.
+    """Interpolate between given points, linearly in the logarithm of the learning rate.
 
     Update:
         log rate(t) = linear between (f_i, log rate_i) at f = t / T, with T = total_steps;
-        the first rate holds before f_1, the last one after f_n
+        before f_1 it is the first learning rate, after f_n the last one
     Reference:
         none
     Deviations:
-        none; on two knots it is an exponential decay.
+        none; with two knots it is an exponential decay.
     Cost:
         none
 
     Args:
-        knots: Pairs (fraction of the run, rate): the fractions rise within [0, 1], the rates are
-            positive.
-        family: The optimizer family that the rates hold for, as `rules.family` names it; "" for
-            any.
+        knots: Pairs (fraction of the run, learning rate). The fractions are in [0, 1] and increase;
+            the learning rates are positive.
+        family: The optimizer family that the learning rates are valid for, as named by
+            `rules.family`; "" for any family.
 
     >>> from meta_lr.protocol import StepView
     >>> policy = Piecewise([(0.0, 0.4), (0.5, 0.1)])
@@ -65,10 +65,10 @@ class Piecewise:
 
     @classmethod
     def load(cls, path: str | Path) -> Piecewise:
-        """Read the policy in a JSON file.
+        """Read a policy from a JSON file.
 
         Raises:
-            ValueError: The file is no policy, or one of a newer format.
+            ValueError: The file holds no policy, or a policy in a newer format.
         """
         try:
             content = parse_json(Path(path).read_bytes())
@@ -97,7 +97,7 @@ class Piecewise:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         fraction = view.step / view.total_steps
         after = bisect_right(self.knots, fraction, key=lambda knot: knot[0])
         if after in (0, len(self.knots)):
@@ -109,16 +109,16 @@ class Piecewise:
 def piecewise(
     knots: Sequence[Sequence[float]] | None, path: str | None = None, family: str | None = None
 ) -> Piecewise:
-    """Return the policy in the file `path`; without a file, that through `knots`.
+    """Return the policy in the file `path`; without a file, the policy through `knots`.
 
     Args:
-        knots: Pairs (fraction of the run, rate).
-        path: Of a file that `Piecewise.save` wrote; it comes first.
-        family: The optimizer family that the rates are to hold for, "" for any; None: what the
-            file says, any without a file.
+        knots: Pairs (fraction of the run, learning rate).
+        path: Path of a file that `Piecewise.save` wrote. If it is given, `knots` is ignored.
+        family: The optimizer family that the learning rates are valid for, "" for any family. None
+            takes it from the file; without a file it means any family.
 
     Raises:
-        ValueError: There is neither, or what there is makes no policy.
+        ValueError: Neither is given, or the given one is no valid policy.
     """
     if path is None and knots is None:
         raise ValueError("Piecewise needs a path, or knots such as [[0.0, 0.1], [1.0, 0.001]]")

@@ -1,4 +1,4 @@
-"""The learning rate's sweep from low to high: the controller behind the range test."""
+"""A sweep of the learning rate from low to high: the controller of the range test."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ from meta_lr.protocol import DivergedError, Need, StepView
 
 
 class SweepState(NamedTuple):
-    """What is remembered of the losses so far."""
+    """Statistics of the losses so far."""
 
-    total: float  # their exponentially weighted sum; the weights come to less than 1
-    start: float  # the largest size of those at the start of the sweep
-    lowest: float  # of the smoothed ones
+    total: float  # exponentially weighted sum; the weights sum to less than 1
+    start: float  # the largest absolute loss at the start of the sweep
+    lowest: float  # the lowest smoothed loss
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The rate rises in equal ratios from `low` to `high` over the run, which ends if it diverges.
+    """Raise the learning rate from `low` to `high` in equal ratios; stop if the run diverges.
 
     Update:
         rate(t) = low (high / low)^(t / (T - 1)), with T = total_steps;
         s(t) = sum_i b^(t - i) loss(i) / sum_i b^(t - i), with b = smoothing;
-        the run has diverged where s(t) > min_i s(i) + a, with a the largest |loss| of the start,
-        which is the first tenth of the steps and is let pass
+        the run has diverged if s(t) > min_i s(i) + a, with a the largest |loss| of the start. The
+        start is the first tenth of the steps; there is no test during the start
     Reference:
         Smith 2015, arXiv 1506.01186, section 3.3
     Deviations:
-        1. the rate rises in equal ratios, not by equal differences: one sweep sees all scales;
-        2. the smoothed loss is looked at, where the paper plots accuracy;
-        3. it stops, where the paper runs to the end. The bound is on the rise, in units of the loss
-           at the start, and no multiple of the lowest loss, which may be near zero, or below it.
+        1. the learning rate rises in equal ratios, not by equal differences, so one sweep covers
+           all scales;
+        2. the sweep uses the smoothed loss; the paper plots accuracy;
+        3. the sweep stops at divergence; the paper runs to the end. The bound limits the rise of
+           the loss, in units of the loss at the start. It is no multiple of the lowest loss,
+           because that may be near zero or negative.
     Cost:
         none
 
     Args:
-        low: The first rate, above 0.
-        high: The last rate, above `low`.
-        smoothing: b, the weight of a loss relative to the next one's, in [0, 1).
+        low: The first learning rate, above 0.
+        high: The last learning rate, above `low`.
+        smoothing: b, the weight of a loss relative to that of the next loss, in [0, 1).
 
     Raises:
         ValueError: An argument is out of range.
@@ -73,7 +75,7 @@ class Sweep:
         return SweepState(0.0, 0.0, math.inf)
 
     def __call__(self, view: StepView, state: SweepState) -> tuple[float, SweepState]:
-        """Return the rate of this step, and the state.
+        """Return the learning rate of this step, and the state.
 
         Raises:
             DivergedError: The smoothed loss has risen too far.
@@ -90,7 +92,7 @@ class Sweep:
 
 
 def start_of(steps: int) -> int:
-    """Return how many of a sweep's steps are its start, where nothing should move yet."""
+    """Return the number of steps at a sweep's start, where the loss should not change yet."""
     return max(2, steps // 10)
 
 
@@ -103,6 +105,6 @@ def smooth(losses: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]
 
 
 def _smoothed(total: float, loss: float, step: int, smoothing: float) -> tuple[float, float]:
-    """Return the weighted sum with the loss of this step, and the mean that it stands for."""
+    """Return the weighted sum including the loss of this step, and the weighted mean."""
     total = smoothing * total + (1 - smoothing) * loss
     return total, total / (1 - smoothing ** (step + 1))

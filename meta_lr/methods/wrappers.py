@@ -1,4 +1,4 @@
-"""Controllers made of controllers: a warm-up before one, several one after the other."""
+"""Controllers made of other controllers: a warm-up, and a sequence of controllers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from meta_lr.protocol import Average, Controller, Need, Rate, StepView
 
 
 class Wrapper:
-    """What a controller around another one, `inner`, takes over from it."""
+    """Base class of controllers around another one, `inner`: the properties that they share."""
 
     inner: Controller
 
     @property
     def needs(self) -> Need:
-        """What the inner controller reads."""
+        """The needs of the inner controller."""
         return self.inner.needs
 
     @property
     def family(self) -> str:
-        """The optimizer family of the inner controller, "" if any will do."""
+        """The optimizer family of the inner controller; "" for any family."""
         return getattr(self.inner, "family", "")
 
     def init(self) -> Any:
@@ -36,7 +36,7 @@ class Wrapper:
 
 
 def times(rate: Rate, factor: float) -> Rate:
-    """Return the rate, or that of an average of weights, times a factor."""
+    """Return the learning rate times a factor; an average of weights is kept."""
     if isinstance(rate, Average):
         return rate._replace(rate=rate.rate * factor)
     return rate * factor
@@ -44,16 +44,16 @@ def times(rate: Rate, factor: float) -> Rate:
 
 @dataclass(frozen=True)
 class Warmup(Wrapper):
-    """Another controller's rate, raised linearly from nothing during the first steps.
+    """Linear warm-up of another controller's learning rate during the first steps.
 
     Update:
         rate(t) = inner(t) * min(1, (t + 1) / steps)
     Reference:
         Goyal et al. 2017, arXiv 1706.02677, section 2.2
     Deviations:
-        per step, not per epoch, and from peak / steps on.
+        the warm-up is per step, not per epoch, and starts at peak / steps.
     Cost:
-        that of the inner controller, which is asked from the first step on
+        that of the inner controller, which is called from the first step on
 
     >>> from meta_lr.methods.basic import Constant
     >>> warmup = Warmup(Constant(0.4), steps=4)
@@ -76,13 +76,13 @@ class Warmup(Wrapper):
             )
 
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
-        """Return the rate of this step, and the inner controller's next state."""
+        """Return the learning rate of this step, and the inner controller's next state."""
         rate, state = self.inner(view, state)
         return times(rate, rise(view.step, self.steps)), state
 
 
 class CompositeState(NamedTuple):
-    """The state of a `Composite`: which part steers, and that part's state as a plain tuple."""
+    """The state of a `Composite`: the active part, and that part's state as a plain tuple."""
 
     part: int
     values: tuple[Any, ...]
@@ -90,7 +90,7 @@ class CompositeState(NamedTuple):
 
 @dataclass(frozen=True)
 class Composite:
-    """Several controllers, one after the other; each sees its own stretch as a whole run.
+    """Several controllers, one after the other; each sees its own part as a whole run.
 
     Update:
         rate(t) = part_i(t - b_i), for b_i <= t < b_(i+1), with b_0 = 0; t and b in steps, or
@@ -100,12 +100,12 @@ class Composite:
     Deviations:
         none
     Cost:
-        that of the part that steers
+        that of the active part
 
     Args:
-        boundaries: When the next part takes over, increasing; one fewer than parts.
-        parts: The controllers. The last one steers to the end of the run and beyond.
-        per: What the boundaries count: optimizer steps, or epochs. The parts count their own way.
+        boundaries: Where the next part begins, increasing; one fewer than parts.
+        parts: The controllers. The last one is used until the end of the run and beyond.
+        per: The unit of the boundaries: optimizer steps, or epochs. Each part keeps its own unit.
 
     >>> from meta_lr.methods.basic import Constant
     >>> both = Composite([2], [Constant(0.1), Constant(0.3)])
@@ -138,8 +138,8 @@ class Composite:
 
     @property
     def needs(self) -> Need:
-        """What any part reads; the length of the run only if the last part does."""
-        return self._needs  # asked at every step
+        """The needs of all parts; the run length only if the last part needs it."""
+        return self._needs  # read at every step
 
     @cached_property
     def _needs(self) -> Need:
@@ -149,7 +149,7 @@ class Composite:
 
     @property
     def family(self) -> str:
-        """The optimizer family of the parts, "" if any will do."""
+        """The optimizer family of the parts; "" for any family."""
         return "".join(self._families)
 
     def init(self) -> CompositeState:
@@ -157,7 +157,7 @@ class Composite:
         return CompositeState(0, tuple(self.parts[0].init()))
 
     def __call__(self, view: StepView, state: CompositeState) -> tuple[Rate, CompositeState]:
-        """Return the rate of this step, and the next state."""
+        """Return the learning rate of this step, and the next state."""
         unit = view.steps_per_epoch if self.per == "epoch" else 1
         index = bisect_right(self.boundaries, view.step // unit)
         part = self.parts[index]

@@ -1,7 +1,7 @@
-"""How sharply a path through parameter space turns: the angle from one move to the next.
+"""The turning angle of a path in parameter space: the angle between two successive changes.
 
-Three copies of the parameters are kept and reused, and nothing waits for the device: an angle is a
-tensor, which whoever decides by it reads.
+The code keeps and reuses three copies of the parameters. It never waits for the device: an angle is
+a tensor, and the caller reads it when it needs the value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Trail = tuple[Vector, ...]  # the mean of a block so far, the mean before it, th
 
 
 def buffers(params: Sequence[Tensor], count: int) -> tuple[Vector, ...]:
-    """Return `count` zero vectors beside the parameters, in float32 or better."""
+    """Return `count` zero vectors on the devices of the parameters, in float32 or better."""
     types = [torch.promote_types(p.dtype, torch.float32) for p in params]
     return tuple(
         tuple(torch.zeros_like(p, dtype=t) for p, t in zip(params, types, strict=True))
@@ -25,12 +25,12 @@ def buffers(params: Sequence[Tensor], count: int) -> tuple[Vector, ...]:
 
 
 def are_of(held: tuple[Vector, ...], params: Sequence[Tensor]) -> bool:
-    """Return whether vectors that are held have the number of these parameters."""
+    """Return whether stored vectors have as many tensors as these parameters."""
     return bool(held) and len(held[0]) == len(params)
 
 
 def beside(held: tuple[Vector, ...], params: Sequence[Tensor]) -> tuple[Vector, ...]:
-    """Return vectors on the devices of the parameters; a loaded state has them on the CPU."""
+    """Return stored vectors on the devices of the parameters; a loaded state is on the CPU."""
     if held[0][0].device == params[0].device:
         return held
     return tuple(tuple(h.to(p.device) for h, p in zip(v, params, strict=True)) for v in held)
@@ -38,20 +38,20 @@ def beside(held: tuple[Vector, ...], params: Sequence[Tensor]) -> tuple[Vector, 
 
 @torch.no_grad()
 def copy_to(held: Vector, params: Sequence[Tensor]) -> None:
-    """Overwrite a held vector with the parameters."""
+    """Overwrite a stored vector with the parameters."""
     for h, p in zip(held, params, strict=True):  # DTensor does not support torch._foreach_copy_
         h.copy_(p)
 
 
 @torch.no_grad()
 def turn(point: Sequence[Tensor], last: Vector, way: Vector) -> Tensor:
-    """Return the angle in degrees, (), between the direction `way` and the move to `point`.
+    """Return the angle in degrees, (), between the direction `way` and the change to `point`.
 
-    The move is that from `last`, and `last` is overwritten with its direction: the next `way`. The
-    old one is used up. Where there was no move there is no direction, and the angle is 90.
+    The change is from `last` to `point`. Its direction overwrites `last`; it is the next `way`. The
+    old `way` is overwritten too. A zero change has no direction; the angle is then 90.
 
-    As in `vectors.angle`, atan2 of the diagonals of the rhombus of unit vectors stays accurate near
-    0 and 180 degrees. Both directions point backwards, which leaves the angle as it is.
+    As in `vectors.angle`, atan2 of the diagonals of the rhombus of unit vectors is accurate near 0
+    and 180 degrees. Both directions point backwards, which does not change the angle.
     """
     torch._foreach_sub_(last, list(point))
     torch._foreach_div_(last, _norm(last).clamp(min=torch.finfo(torch.float32).tiny))
@@ -64,7 +64,7 @@ def turn(point: Sequence[Tensor], last: Vector, way: Vector) -> Tensor:
 
 
 def has_angle(steps: int, k: int) -> bool:
-    """Return whether after so many points a block of `k` is full, and two came before it."""
+    """Return whether a block of `k` points is full after `steps` points, with two blocks before."""
     return steps % k == 0 and steps >= 3 * k
 
 
@@ -74,18 +74,18 @@ def follow(
 ) -> tuple[Trail, Tensor | None]:
     """Add a path's point number `steps`, counted from 1; return the trail, and an angle if any.
 
-    The angle, in degrees, (), is that between the last two moves of the mean over blocks of `k`
-    points, where a block is full.
+    When a block is full, the angle, in degrees, (), is that between the last two changes of the
+    mean over blocks of `k` points.
 
     Args:
-        trail: What this returned for the point before; () at the first.
-        params: The point; read, not kept.
-        steps: Points so far, this one included.
+        trail: The result for the point before; () at the first point.
+        params: The point; it is read, but not stored.
+        steps: Number of points so far, including this one.
         k: Points per block.
     """
     mean, last, way = beside(trail, params) if trail else buffers(params, 3)
     before = (steps - 1) % k
-    if before:  # a running mean, of which rounding does not grow with k
+    if before:  # running mean: its rounding error does not grow with k
         like = [p.to(m.dtype) for p, m in zip(params, mean, strict=True)]
         torch._foreach_lerp_(mean, like, 1 / (before + 1))
     else:
@@ -97,6 +97,6 @@ def follow(
 
 
 def _norm(vector: Vector) -> Tensor:
-    """Return the length, in float64 where the device has it."""
+    """Return the norm, in float64 if the device supports it."""
     norms = torch.stack(torch._foreach_norm(vector))
     return torch.linalg.vector_norm(norms if norms.device.type == "mps" else norms.double())

@@ -1,4 +1,4 @@
-"""The parameter groups of an optimizer: which are new, and what each one's scale is."""
+"""The parameter groups of an optimizer: new groups, and the scale of each group."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from meta_lr import protocol
 from meta_lr.protocol import Controller, Need
 
 Group = dict[str, Any]
-_OWNERS = WeakIdKeyDictionary()  # tensors that are learning rates, and which optimizer has each
+_OWNERS = WeakIdKeyDictionary()  # learning rates that are tensors -> the optimizer that owns each
 
 
 class Groups:
-    """The groups of an optimizer, each with a learning rate and a scale of its own.
+    """The groups of an optimizer, each with its own learning rate and scale.
 
-    A group is known by its parameters. What its scale follows from (`initial_lr`, `lr_scale`) is
-    read when it is first seen, and kept when `load_state_dict` replaces its dictionary.
+    A group is identified by its parameters. The fields that determine its scale (`initial_lr`,
+    `lr_scale`) are read when the group is new. They are kept when `load_state_dict` replaces the
+    group's dictionary.
 
     Args:
         optimizer: The optimizer.
@@ -36,7 +37,7 @@ class Groups:
         self._scales: list[float] = []
 
     def scales(self) -> list[float]:
-        """Return what the rate is multiplied by in each group; looks again if one was replaced."""
+        """Return the factor of the learning rate in each group; a replaced group is read again."""
         groups = self._optimizer.param_groups
         if len(groups) != len(self._seen) or not all(map(operator.is_, groups, self._seen)):
             self._look(groups)
@@ -70,11 +71,11 @@ def refuse_complex(controller: Controller, optimizer: Optimizer) -> None:
 
 
 def separate(optimizer: Optimizer) -> None:
-    """Let each group have a learning rate of its own, where a tensor was shared.
+    """Give each group its own learning-rate tensor, if groups share one.
 
-    The first group keeps the tensor, because compiled and captured steps read that one; only where
-    another optimizer's group has it already, this one gets a copy. The optimizer's defaults get a
-    copy of its initial value, for groups that are added later.
+    The first group keeps the tensor, because compiled and captured steps read it. It gets a copy
+    only if a group of another optimizer already has the tensor. The optimizer's defaults get a copy
+    of the initial value, for groups that are added later.
     """
     first: dict[int, Group] = {}
     for group in optimizer.param_groups:
@@ -92,7 +93,7 @@ def separate(optimizer: Optimizer) -> None:
 
 
 def _take(lr: Tensor, optimizer: Optimizer) -> bool:
-    """Note that `optimizer` has this tensor; return False if another one has it."""
+    """Note that `optimizer` owns this tensor; return False if another optimizer owns it."""
     found = _OWNERS.get(lr)
     owner = None if found is None else found()
     if owner is None:
@@ -101,7 +102,7 @@ def _take(lr: Tensor, optimizer: Optimizer) -> bool:
 
 
 def own(rate: float | Tensor) -> float | Tensor:
-    """Return `rate`, as a copy if it is a tensor, which is written in place."""
+    """Return `rate`; a tensor is copied, because tensors are written in place."""
     return rate.clone() if isinstance(rate, Tensor) else rate
 
 

@@ -1,8 +1,8 @@
-"""The optimizers' update rules, once, as pure functions, bit-equal to torch's own steps.
+"""The optimizers' update rules as pure functions, bit-equal to torch's own steps.
 
 A rule maps (parameter, gradient, state, group) to a `Direction` and the next state. State and
-group have torch's own keys, so the rules read a live optimizer directly, and they are
-differentiable in everything.
+group have torch's own keys, so the rules read a live optimizer directly. The rules are
+differentiable in all inputs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ State = Mapping[str, Any]
 
 
 class Direction(NamedTuple):
-    """What is subtracted per unit of rate: `numerator / denominator / divisor + decay * p`.
+    """What is subtracted per unit of lr: `numerator / denominator / divisor + decay * p`.
 
-    It is kept in parts because torch folds the rate into them before it rounds.
+    The parts are stored separately, because torch multiplies them by the learning rate before it
+    rounds.
     """
 
     numerator: Tensor
@@ -36,7 +37,7 @@ class Direction(NamedTuple):
         return d + self.decay * p if self.decay else d
 
     def apply(self, p: Tensor, rate: float | Tensor) -> Tensor:
-        """Return the parameter after a step at `rate`; differentiable in a tensor rate."""
+        """Return the parameter after a step at `rate`; differentiable in `rate` if a tensor."""
         if self.decay:
             p = p * (1 - rate * self.decay)
         step = rate / self.divisor
@@ -52,13 +53,13 @@ Rule = Callable[[Tensor, Tensor, State, Mapping[str, Any]], tuple[Direction, dic
 
 
 class PureStep(NamedTuple):
-    """All of an optimizer's step but the learning rates; copies may have a dimension in front."""
+    """An optimizer step without the learning rates; the first dimension may be the copy."""
 
     rule: Rule
     params: Sequence[Tensor]  # in the optimizer's group order
-    grads: Sequence[Tensor | None]  # None where there is none
-    states: Sequence[State]  # the optimizer's, of each parameter
-    groups: Sequence[Mapping[str, Any]]  # that of each parameter
+    grads: Sequence[Tensor | None]  # None without a gradient
+    states: Sequence[State]  # the optimizer's state of each parameter
+    groups: Sequence[Mapping[str, Any]]  # the group of each parameter
 
     def direction(self) -> list[Tensor]:
         """Return what is subtracted per unit of learning rate; zeros without a gradient."""
@@ -169,17 +170,17 @@ def rule_of(optimizer: Optimizer) -> Rule:
     """Return the rule that describes `optimizer` exactly.
 
     Raises:
-        ValueError: There is none, or none with an option of it.
+        ValueError: There is no rule for the optimizer, or for one of its options.
     """
     refuse_unsupported(optimizer)
     return RULES[type(optimizer)]
 
 
 def direction(optimizer: Optimizer) -> list[Tensor]:
-    """Return what `optimizer` would subtract per unit of rate, given the gradients in `p.grad`.
+    """Return what `optimizer` would subtract per unit of learning rate, for the gradients `p.grad`.
 
-    One tensor per parameter, in group order, zero where there is no gradient; nothing is changed.
-    An optimizer without a rule is asked by one real step on a copy.
+    There is one tensor per parameter, in group order; it is zero without a gradient. Nothing is
+    changed. For an optimizer without a rule, the direction is measured with one step on a copy.
     """
     try:
         rule = rule_of(optimizer)
@@ -196,21 +197,22 @@ def direction(optimizer: Optimizer) -> list[Tensor]:
 
 
 def gradients(params: Sequence[Tensor]) -> list[Tensor]:
-    """Return the gradients of the parameters, dense, and zeros where there is none."""
+    """Return the gradients of the parameters as dense tensors; zeros without a gradient."""
     return [torch.zeros_like(p) if p.grad is None else _dense(p.grad) for p in params]
 
 
 def family(optimizer: Optimizer) -> str:
-    """Return the name of the optimizers that share a scale of rates with this one.
+    """Return the name of the family of optimizers with the same scale of learning rates.
 
-    SGD with momentum is a family of its own: its rates are smaller by about 1 / (1 - momentum).
+    SGD with momentum is a separate family: its learning rates are smaller by about
+    1 / (1 - momentum).
     """
     name = type(optimizer).__name__.lower()
     return "sgd_momentum" if name == "sgd" and optimizer.param_groups[0].get("momentum") else name
 
 
 def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
-    """Raise a ValueError if the controller's rates were learned with another optimizer family."""
+    """Raise a ValueError if the controller's learning rates are valid for another family."""
     learned = getattr(controller, "family", "")
     if learned and learned != family(optimizer):
         raise ValueError(
@@ -260,7 +262,7 @@ def _initial_sum(group: Mapping[str, Any]) -> float:
 
 
 def _sqrt(x: Tensor) -> Tensor:
-    # The slope of the root is infinite at 0, where units are dead; 0 is the useful value there.
+    # The slope of the square root is infinite at 0 (dead units). Use 0 there instead.
     if not x.requires_grad:
         return x.sqrt()
     positive = x > 0
@@ -268,12 +270,12 @@ def _sqrt(x: Tensor) -> Tensor:
 
 
 def _direction_of_copy(optimizer: Optimizer) -> list[Tensor]:
-    # Sharded parameters cannot be deep-copied, so their copies are made here; without gradients.
+    # Sharded parameters cannot be deep-copied, so copy them here, without gradients.
     places = [p for group in optimizer.param_groups for p in group["params"]]
     copies = {id(p): torch.nn.Parameter(p.detach().clone(), p.requires_grad) for p in places}
     twin = copy.deepcopy(optimizer, copies)
     for group, original in zip(twin.param_groups, optimizer.param_groups, strict=True):
-        group["lr"] = 1.0  # a small rate would be lost in rounding
+        group["lr"] = 1.0  # a small learning rate would be lost in rounding
         for copied, p in zip(group["params"], original["params"], strict=True):
             copied.grad = p.grad
     twin.step()

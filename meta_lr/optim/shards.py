@@ -1,4 +1,4 @@
-"""Sharded parameters (FSDP2, tensor parallelism): the part that a rank holds, and sums over all."""
+"""Sharded parameters (FSDP2, tensor parallelism): the local part, and sums over all ranks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Vector = Sequence[Tensor]
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Return the part of a tensor that this rank holds: all of it, if it is not sharded."""
+    """Return the part of a tensor that this rank holds; the whole tensor if it is not sharded."""
     whole: Any = tensor
     return whole.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def lengths(tensors: Vector) -> list[int]:
-    """Return how many numbers of each tensor this rank holds."""
+    """Return, for each tensor, the number of elements that this rank holds."""
     return [local(tensor).numel() for tensor in tensors]
 
 
@@ -35,7 +35,7 @@ def refuse_mixed(tensors: Vector) -> None:
 
 
 def over_ranks(totals: Tensor, tensors: Vector) -> Tensor:
-    """Return sums over local parts as sums over whole tensors, in place; collective if sharded."""
+    """Add sums over local parts up to sums over whole tensors, in place; collective if sharded."""
     layout = _layout(tensors[0])
     if layout is not None:
         mesh, placements = layout

@@ -1,4 +1,4 @@
-"""One process at a time works in a run's folder."""
+"""Locks: only one process at a time can work in a run's folder."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class LockedError(RuntimeError):
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run's folder for this process; the system lets go of it if the process dies.
+    """Lock the run's folder for this process; the system unlocks it if the process dies.
 
-    A finished run in a folder that cannot be written is not locked: it is only read. Where the file
-    system has no locks, a warning says so.
+    A finished run in a read-only folder is not locked, because it is only read. If the file system
+    has no locks, there is a warning.
 
     Raises:
-        LockedError: Another process holds it.
+        LockedError: Another process has locked the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = _opened_lock(folder)
@@ -63,7 +63,7 @@ def _opened_lock(folder: Path) -> int | None:
 
 
 def _note_owner(handle: int) -> None:
-    """Write this process's number into the lock file; on a full disk the lock holds without it."""
+    """Write this process's number into the lock file; the lock also works without the number."""
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)

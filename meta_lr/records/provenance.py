@@ -1,4 +1,4 @@
-"""What a result depends on besides its configuration: code, versions, threads, hardware."""
+"""Provenance of a result besides its configuration: code, versions, threads, hardware."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meta_lr.records.rows import Row
 
 
 def provenance(device: torch.device) -> Row:
-    """Return what a result depends on besides its configuration, for the header."""
+    """Return the provenance of a result besides its configuration, for the header."""
     return {
         "format": FORMAT,
         "commit": _commit(),

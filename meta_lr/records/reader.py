@@ -1,4 +1,4 @@
-"""The one reader of records: their rows, by kind. What is damaged is named by its line."""
+"""The reader of records: their rows, by kind. An error names the damaged line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from meta_lr.visible import visible
 FORMAT = 1
 NAME = "records.jsonl"
 _ADVICE = "remove the run, or mend it"
-_NOT_FINITE = ("nan", "inf", "-inf")  # as the writer writes them: JSON has none
+_NOT_FINITE = ("nan", "inf", "-inf")  # as the writer writes them, because JSON has no such numbers
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Record:
     """The rows of one run.
 
     Attributes:
-        rows: In order, the header first. Empty if the run has just begun.
+        rows: The rows in order, the header first. Empty if the run has just begun.
     """
 
     rows: Sequence[Row]
@@ -48,12 +48,12 @@ class Record:
 
     @property
     def searches(self) -> list[Row]:
-        """What the controller reported of its experiments."""
+        """The controller's reports of its experiments."""
         return self._of("search")
 
     @property
     def angles(self) -> list[Row]:
-        """The angles between moves of the mean weights."""
+        """The angles between changes of the mean weights."""
         return self._of("angle")
 
     @property
@@ -63,7 +63,7 @@ class Record:
 
     @property
     def curve(self) -> list[Row]:
-        """The evaluations on "val" of the weights at their steps."""
+        """The evaluations on "val" during training."""
         return [row for row in self.evaluations if is_on_curve(row)]
 
     @property
@@ -78,7 +78,7 @@ class Record:
 
     @property
     def is_meta_training(self) -> bool:
-        """Whether this is an episodic meta-training, which holds no single run."""
+        """Whether this is an episodic meta-training, not a single run."""
         return META_TRAINING in self.header
 
     def _of(self, kind: str) -> list[Row]:
@@ -102,8 +102,8 @@ def digest_of(folder: Path) -> str:
 def read_record(folder: Path) -> Record:
     """Return the record in `folder`.
 
-    A last line that was cut off is left out. Numbers that are not finite are floats again, and
-    hidden characters of texts are written as escapes, so that a text can be shown anywhere.
+    A last line that was cut off is left out. Numbers that are not finite become floats again.
+    Hidden characters in texts become escapes, so that a text can be shown anywhere.
 
     Raises:
         FileNotFoundError: There is no record.
@@ -139,10 +139,11 @@ def finished(folder: Path) -> bool:
 
 @contextmanager
 def rows_from(path: Path) -> Iterator[None]:
-    """Turn what rows without a field, or with a field of another type, lead to into one line.
+    """Turn errors from rows with a missing field or a wrong type into an error of one line.
 
     Raises:
-        ValueError: It names the record at `path`; one that already names its folder is passed on.
+        ValueError: The message names the record at `path`. An error that already names its folder
+            does not change.
     """
     try:
         yield
@@ -178,7 +179,7 @@ def _check_header(path: Path, row: Row) -> None:
 
 
 def _value(value: Any) -> Any:
-    """Return a field as it was before it was written."""
+    """Return the original value of a written field."""
     if isinstance(value, list):
         return [_value(item) for item in value]
     if isinstance(value, str) and value in _NOT_FINITE:
@@ -187,7 +188,7 @@ def _value(value: Any) -> Any:
 
 
 def _shown(value: Any) -> Any:
-    """Return what a field holds with all of its texts made visible."""
+    """Return the value of a field with all hidden characters in its texts made visible."""
     if isinstance(value, Mapping):
         return {visible(key): _shown(item) for key, item in value.items()}
     if isinstance(value, list):

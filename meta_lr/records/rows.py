@@ -1,4 +1,4 @@
-"""The rows of a record. Each kind of row is made here, so its fields have one source.
+"""The rows of a record. Each kind of row is made here, so its fields are defined in one place.
 
 | kind | written | fields besides its kind |
 | --- | --- | --- |
@@ -10,7 +10,7 @@
 | update | for each update of phi | update, score, best, diverged, what it cost |
 | held_out | after each evaluation of phi | update, score, best, families, what it cost |
 | end | last | status, steps or updates, counts that begin with "num_", what it cost |
-| searching | never: told to a listener alone, as an experiment goes on | any facts |
+| searching | never; only a listener gets it, during an experiment | any facts |
 
 Costs are in plain training steps, times in seconds, angles in degrees, losses in nats.
 """
@@ -25,12 +25,12 @@ from torch import Tensor
 Row: TypeAlias = dict[str, Any]
 Facts: TypeAlias = Mapping[str, object]
 
-COUNTED = "num_"  # begins the names of a controller's counts in the end row
+COUNTED = "num_"  # prefix of a controller's counts in the end row
 META_TRAINING = "plan"  # a field that only an episodic meta-training's header has
 
 
 def header(*facts: Facts) -> Row:
-    """Return the first row; later facts replace earlier ones of the same name."""
+    """Return the first row; later facts replace earlier ones with the same name."""
     row: Row = {"kind": "header"}
     for some in facts:
         row.update(some)
@@ -38,22 +38,22 @@ def header(*facts: Facts) -> Row:
 
 
 def step(at: int, loss: float | Tensor, lr: float, spent: Facts) -> Row:
-    """Return the row of an optimizer step; a loss that is a tensor waits for the next flush."""
+    """Return the row of an optimizer step; a loss that is a tensor is read at the next flush."""
     return {"kind": "step", "step": at, "loss": loss, "lr": lr, **spent}
 
 
 def search(note: Facts) -> Row:
-    """Return the row of what a controller reports of its experiments."""
+    """Return the row of a controller's report of an experiment."""
     return {"kind": "search", **note}
 
 
 def searching(note: Facts) -> Row:
-    """Return what a listener is told before the row of the search is written."""
+    """Return the row that a listener gets before the row of the search is written."""
     return {"kind": "searching", **note}
 
 
 def angle(at: int, angle: float | Tensor) -> Row:
-    """Return the row of an angle between two moves of the mean weights."""
+    """Return the row of an angle between two changes of the mean weights."""
     return {"kind": "angle", "step": at, "angle": angle}
 
 
@@ -62,10 +62,10 @@ def evaluation(at: int, split: str, weights: str, metrics: Facts, spent: Facts) 
 
     Args:
         at: Steps taken.
-        split: Of the task.
+        split: Split of the task.
         weights: "current", or "last", "best" or "average" at the end of the run.
-        metrics: By name; "loss" is one of them.
-        spent: So far.
+        metrics: Name -> value; "loss" is one of them.
+        spent: The cost so far.
     """
     where = {"kind": "eval", "step": at, "split": split, "weights": weights}
     return {**where, **metrics, **spent}
@@ -96,5 +96,5 @@ def end(status: str, unit: Literal["steps", "updates"], taken: int, *facts: Fact
 
 
 def is_on_curve(row: Row) -> bool:
-    """Return whether a row is an evaluation on "val" of the weights at that step."""
+    """Return whether a row is an evaluation on "val" during training."""
     return row.get("split") == "val" and row.get("weights", "current") == "current"

@@ -1,4 +1,4 @@
-"""The one writer of records: a run's folder has one `records.jsonl`, one JSON object per line."""
+"""The writer of records: a run's folder has one `records.jsonl`, with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def check_start(folder: Path, length: int, hashed: str | None = None) -> Any:
     """Return the hash object of the first `length` bytes of the record in `folder`.
 
     Args:
-        folder: The run's.
-        length: In bytes.
-        hashed: What the hash must be, in hex; None for a state of an earlier version, which does
-            not say it: then the length alone is checked.
+        folder: The run's folder.
+        length: Length in bytes.
+        hashed: The expected hash, in hex. None is for a state of an earlier version without a hash;
+            then only the length is checked.
 
     Raises:
-        ValueError: The record is shorter, or its hash is another.
+        ValueError: The record is shorter, or its hash is different.
     """
     path, running = folder / NAME, hashlib.blake2b(digest_size=16)
     size = path.stat().st_size if path.exists() else 0
@@ -45,26 +45,27 @@ def check_start(folder: Path, length: int, hashed: str | None = None) -> Any:
 
 
 class Recorder:
-    """Collects a run's rows; writes them to its record, if it has one, and tells a listener.
+    """Collects a run's rows, writes them to its record (if any), and calls a listener.
 
-    Losses and angles stay tensors until a flush, so that recording a step waits for nothing.
+    Losses and angles stay tensors until a flush, so that recording a step does not wait for the
+    device.
 
     Args:
-        listener: Called with each row that is kept, in order, at a flush.
-        every: Keep each n-th step; the losses of the others are only looked at.
+        listener: Called with each kept row, in order, at a flush.
+        every: Keep each n-th step; for the other steps, the loss is only checked.
     """
 
     def __init__(self, listener: Listener, *, every: int = 1) -> None:
         self._listener, self._every = listener, every
         self._rows: list[Row] = []
         self._file: IO[bytes] | None = None
-        self._hash = hashlib.blake2b(digest_size=16)  # of all that the file holds
+        self._hash = hashlib.blake2b(digest_size=16)  # of the whole content of the file
 
     def open(self, folder: Path, offset: int = 0, hashed: str | None = None) -> None:
-        """Append to the record in `folder`, of which the first `offset` bytes are kept.
+        """Append to the record in `folder`, after its first `offset` bytes; the rest is cut off.
 
         Raises:
-            ValueError: There is less than that, or their hash is not `hashed`.
+            ValueError: The record is shorter, or the hash of these bytes is not `hashed`.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._hash = check_start(folder, offset, hashed)
@@ -77,7 +78,7 @@ class Recorder:
         self._rows.append(row)
 
     def flush(self) -> int | None:
-        """Write the rows that wait; return the first step whose loss is not finite, if any.
+        """Write the pending rows; return the first step whose loss is not finite, if any.
 
         Rows from that step on are dropped.
         """
@@ -98,7 +99,7 @@ class Recorder:
         return row["kind"] == "step" and row["step"] % self._every != 0
 
     def sync(self) -> Row:
-        """Force what was written to the disk; return its length and hash, which a state keeps."""
+        """Force the written data to the disk; return its length and hash, for the saved state."""
         if self._file is None:
             return {"offset": 0, "record": None}
         os.fsync(self._file.fileno())
@@ -111,7 +112,7 @@ class Recorder:
 
 
 def _on_host(rows: list[Row]) -> list[Row]:
-    """Return the rows with numbers for what is still tensors; the host waits once for each name."""
+    """Return the rows with tensors replaced by numbers; the host waits once for each name."""
     for name in ("loss", "angle"):
         waiting = [row for row in rows if isinstance(row.get(name), torch.Tensor)]
         numbers = torch.stack([row[name] for row in waiting]).tolist() if waiting else []

@@ -1,4 +1,4 @@
-"""Everything the report says about one problem, computed once: outcomes, comparisons, targets."""
+"""The analysis of one problem for the report: outcomes, comparisons, targets."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from meta_lr.report.outcomes import (
 
 @dataclass(frozen=True)
 class Analysis:
-    """One problem analysed, `methods` and the problem's groups best first.
+    """The analysis of one problem; `methods` and the problem's groups are sorted, best first.
 
-    `target` (nan: none) is `baseline`'s mean, or given (`baseline` "").
+    `target` is the mean of `baseline`, or it is given (then `baseline` is ""); nan means no target.
     """
 
     problem: Problem
@@ -37,29 +37,29 @@ class Analysis:
 
     @property
     def searched(self) -> bool:
-        """Whether some run spent more than its plain steps, so that cost and steps differ."""
+        """Whether a run cost more than its plain steps, so that cost and steps differ."""
         runs = (run for group in self.problem.groups for run in group.runs)
         return any(run.search_cost != 0 for run in runs)
 
     @property
     def same_views(self) -> bool:
-        """Whether comparing whole runs is comparing at equal steps and at equal cost."""
+        """Whether a comparison of whole runs is also one at equal steps and at equal cost."""
         return not self.searched and self.limits.steps == self.problem.total_steps
 
     @property
     def few(self) -> bool:
-        """Whether some method has so few runs that each must be shown."""
+        """Whether a method has so few runs that the report must show each run."""
         return any(len(method.outcomes) < SHOW_EACH_RUN for method in self.methods)
 
 
 def analyse(problem: Problem, *, reference: str | None, target: float | None) -> Analysis:
     """Analyse one problem.
 
-    With a `reference` (a label or a method's name) every method is compared with it. Without one
-    every learned method is compared with every other method, or, if nothing was learned, every
-    method with the baseline. The baseline is `constant` if it ran, else the first method that was
-    not learned; the mean final validation value of its runs that did not diverge is the target
-    unless one is given.
+    With a `reference` (a label or a method's name), every method is compared with it. Without a
+    reference, every learned method is compared with every other method. If there is no learned
+    method, every method is compared with the baseline. The baseline is `constant` if it ran, else
+    the first method that was not learned. If no target is given, it is the mean final validation
+    value of the baseline's runs that did not diverge.
     """
     runs = [run for group in problem.groups for run in group.runs]
     metric, limits = choose_metric(runs), common_limits(runs)
@@ -91,10 +91,10 @@ def analyse(problem: Problem, *, reference: str | None, target: float | None) ->
 
 
 def check_reference(problems: Sequence[Problem], reference: str | None) -> None:
-    """Refuse a reference that no problem has.
+    """Refuse a reference that is in no problem.
 
     Raises:
-        ValueError: no method has that label or name.
+        ValueError: No method has this label or name.
     """
     groups = [group for problem in problems for group in problem.groups]
     if reference is not None and _find(groups, reference) is None:
@@ -114,10 +114,10 @@ def _pairs(
 
 
 def check_target(problems: Sequence[Problem], target: float | None) -> None:
-    """Refuse a target that no run could have.
+    """Refuse a target that no run can reach.
 
     Raises:
-        ValueError: not a finite number, or no fraction above 0 where accuracies are compared.
+        ValueError: The target is not finite, or accuracies are compared and it is not in (0, 1].
     """
     if target is None:
         return

@@ -1,4 +1,4 @@
-"""What a careful reader should know before believing the tables."""
+"""Caveats: limits of the results that the reader of the tables should know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from meta_lr.report.tables import count, mean_amount, score
 
 
 def caveats(analysis: Analysis) -> list[str]:
-    """Return one sentence for each thing to bear in mind; none where there is nothing."""
+    """Return one sentence for each caveat; an empty list if there is none."""
     return [
         *_on_tuning(analysis.methods),
         *_on_runs(analysis),
@@ -22,7 +22,7 @@ def caveats(analysis: Analysis) -> list[str]:
 
 
 def _on_tuning(methods: Sequence[Method]) -> Iterator[str]:
-    """Say whose peak was chosen on val; nothing where the records do not tell."""
+    """Yield which methods' peaks were chosen on val; nothing if the records do not have it."""
     own = [m for m in methods if not m.group.learned and not m.group.control and m.group.peaks]
     untuned = [method for method in own if method.group.tuned is False]
     tuned = [method for method in own if method.group.tuned]
@@ -37,7 +37,7 @@ def _on_tuning(methods: Sequence[Method]) -> Iterator[str]:
 
 
 def _shared(untuned: Sequence[Method], methods: Sequence[Method]) -> str:
-    """Say where untuned peaks come from, if all are the learned schedule's."""
+    """Return where untuned peaks come from, if all are those of the learned schedule."""
     learned = {peak for method in methods if method.group.learned for peak in method.group.peaks}
     if len(learned) != 1 or {peak for method in untuned for peak in method.group.peaks} != learned:
         return ""

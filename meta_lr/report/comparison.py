@@ -1,4 +1,4 @@
-"""Two methods on the same seeds: how large the difference is, and what may be said about it."""
+"""Comparison of two methods on the same seeds: the difference, its interval and its p value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from meta_lr.extras import explained
 
-VERDICT_SEEDS = 10  # fewer paired seeds carry no verdict and no p
-SHOW_EACH_RUN = 5  # below this many runs every single one is shown
+VERDICT_SEEDS = 10  # with fewer paired seeds there is no verdict and no p
+SHOW_EACH_RUN = 5  # with fewer runs, each run is shown
 
 Verdict = Literal[
     "better", "worse", "no difference found", "too few seeds for a verdict", "no interval"
@@ -20,10 +20,10 @@ Verdict = Literal[
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired difference `method - reference` over the seeds that both ran.
+    """The paired difference `method - reference` over the common seeds.
 
-    `low` and `high` bound the 95 % interval (nan where `paired_interval` has none); `p` is the
-    two-sided sign-flip test's, None below ten seeds.
+    `low` and `high` are the bounds of the 95 % confidence interval (nan if `paired_interval` gives
+    none). `p` is that of the two-sided sign-flip test; None below ten seeds.
     """
 
     method: str
@@ -37,12 +37,12 @@ class Comparison:
 
     @property
     def seeds(self) -> int:
-        """The number of seeds that both ran to the end."""
+        """The number of seeds for which both methods finished."""
         return len(self.differences)
 
     @property
     def enough(self) -> bool:
-        """Whether that many seeds allow a verdict."""
+        """Whether there are enough seeds for a verdict."""
         return self.seeds >= VERDICT_SEEDS
 
 
@@ -73,10 +73,10 @@ def compare(
 
 
 def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % t interval of the mean difference.
+    """Return the 95 % t confidence interval of the mean difference.
 
-    It is nan below three differences (at two it is too wide to mean anything), where all are equal
-    (no spread to measure) and where one is infinite.
+    It is nan in three cases: with fewer than three differences (with two it is too wide to be
+    useful), if all differences are equal (no spread), and if one is infinite.
     """
     mean, spread = mean_and_spread(differences)
     if len(differences) < 3 or np.isnan(spread) or spread <= 1e-9 * abs(mean):
@@ -92,9 +92,9 @@ def paired_interval(differences: Sequence[float]) -> tuple[float, float]:
 def sign_flip_p(differences: Sequence[float]) -> float | None:
     """Return the two-sided p of the sign-flip (Fisher randomisation) test of a zero mean.
 
-    Under the null each difference is as likely to have either sign. Exact up to 16 differences;
-    beyond that 65,536 flips drawn with a fixed seed, the observed one among them. None if a
-    difference is not finite.
+    Under the null hypothesis, both signs of each difference are equally likely. The test is exact
+    up to 16 differences. With more, it uses 65,536 sign vectors drawn with a fixed seed, including
+    the observed one. Return None if a difference is not finite.
     """
     array = np.asarray(differences, dtype=np.float64)
     if not np.isfinite(array).all():
@@ -115,7 +115,7 @@ def _signs(n: int) -> np.ndarray:
 
 
 def _difference(value: float, reference: float) -> float:
-    return 0.0 if value == reference else value - reference  # both diverged: inf - inf is a draw
+    return 0.0 if value == reference else value - reference  # inf - inf: both diverged
 
 
 def _verdict(n: int, mean: float, interval: tuple[float, float], higher_is_better: bool) -> Verdict:

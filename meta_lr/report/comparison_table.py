@@ -1,4 +1,4 @@
-"""The table of paired differences: no interval, p or verdict that the seeds do not carry."""
+"""The table of paired differences; interval, p and verdict only if there are enough seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meta_lr.report.tables import NONE, Table, score
 
 
 def comparison_table(analysis: Analysis) -> Table:
-    """Give the paired differences, their intervals, and what they allow one to say."""
+    """Return the table of the paired differences, their confidence intervals, and the verdicts."""
     metric, shown = analysis.metric, analysis.comparisons
     columns = {
         "method - reference": [f"{c.method} - {c.reference}" for c in shown],
@@ -34,7 +34,7 @@ def comparison_table(analysis: Analysis) -> Table:
 
 
 def _each(comparison: Comparison, metric: Metric) -> str:
-    """Write the difference of every seed, where there are so few that each must be shown."""
+    """Return the difference of every seed, if there are so few that each must be shown."""
     if comparison.seeds >= SHOW_EACH_RUN:
         return NONE
     return ", ".join(score(d, metric, sign=True) for d in comparison.differences.values()) or NONE

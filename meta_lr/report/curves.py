@@ -1,4 +1,4 @@
-"""The curves behind the figures: one per run, and their mean and spread over seeds."""
+"""The curves in the figures: one per run, and their mean and spread over seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POINTS = 400  # more than a figure can show
 
 @dataclass(frozen=True)
 class Curve:
-    """One run: points (x, y), both of shape (points,), finite only, and how the run ended."""
+    """One run: its finite points x and y, both of shape (points,), and how the run ended."""
 
     x: Array
     y: Array
@@ -29,7 +29,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Band:
-    """Mean and standard deviation over runs on a common x, as far as all of them go."""
+    """Mean and standard deviation over runs on a common x, for the range that all runs cover."""
 
     x: Array
     mean: Array
@@ -37,7 +37,7 @@ class Band:
 
 
 def run_curve(run: Run, quantity: Quantity, axis: Axis, metric: Metric) -> Curve:
-    """Return one run's rate, training loss (trailing mean over 2 % of the run) or val metric."""
+    """Return one run's learning rate, training loss (mean over the last 2 %) or val metric."""
     if quantity == "score":
         rows = validations(run)
         x = np.array([e.step if axis == "step" else e.cost for e in rows], dtype=np.float64)
@@ -52,7 +52,7 @@ def run_curve(run: Run, quantity: Quantity, axis: Axis, metric: Metric) -> Curve
 
 
 def smooth(values: Array) -> Array:
-    """Return the trailing mean over 2 % of the values, over fewer at the start."""
+    """Return the trailing mean over 2 % of the values; at the start over fewer values."""
     if values.size == 0:
         return values
     window = max(1, values.size // 50)
@@ -66,10 +66,10 @@ def smooth(values: Array) -> Array:
 
 
 def band(curves: Sequence[Curve]) -> Band | None:
-    """Return mean and spread on a common grid; None where the curves share no stretch of x.
+    """Return mean and spread on a common grid; None if the curves have no common range of x.
 
-    Only finished runs count where there are any, so that one still on its way does not cut the mean
-    short; else those that did not diverge, else all.
+    If there are finished runs, only they are used, so that an unfinished run does not shorten the
+    mean. Otherwise the runs that did not diverge are used, or else all runs.
     """
     finished = [curve for curve in curves if curve.finished]
     counted = finished or [curve for curve in curves if not curve.diverged] or curves
@@ -88,5 +88,5 @@ def band(curves: Sequence[Curve]) -> Band | None:
 
 
 def _thin(size: int) -> NDArray[np.intp]:
-    """Return the indices of at most `POINTS` evenly spaced entries, both ends among them."""
+    """Return the indices of at most `POINTS` evenly spaced entries, including both ends."""
     return np.unique(np.linspace(0, size - 1, min(size, POINTS)).round().astype(np.intp))

@@ -1,4 +1,4 @@
-"""The table of what the controllers counted, such as retreats, for each method."""
+"""The table of the events that the controllers counted, such as retreats, for each method."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from meta_lr.report.analysis import Analysis
 from meta_lr.report.methods import Method
 from meta_lr.report.tables import NONE, Table, mean_amount
 
-_MEANINGS = {  # of the counts of our own controllers
+_MEANINGS = {  # of the counts of this package's controllers
     "num_retreats": "the smoothed loss rose, so the learning rate was lowered",
     "num_clamped": "steps at which the update was limited to its largest size",
     "num_alarms": "the loss was far above the first one, so the learning rate was lowered",
@@ -16,7 +16,7 @@ _MEANINGS = {  # of the counts of our own controllers
 
 
 def event_table(analysis: Analysis) -> Table | None:
-    """Return the mean counts per run of each method; None where no controller counted anything."""
+    """Return the mean counts per run of each method; None if no controller counted anything."""
     methods = [method for method in analysis.methods if _names(method)]
     names = list(dict.fromkeys(name for method in methods for name in _names(method)))
     if not names:

@@ -1,4 +1,4 @@
-"""The figures of `meta-lr explain`: learning rates above, and the losses that they answer below."""
+"""The figures of `meta-lr explain`: learning rates above, and the losses that cause them below."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ if TYPE_CHECKING:
 
 Curves = Mapping[str, NDArray[np.float64]]  # (steps,) each, by name
 
-DECADES = 5  # of a learning rate over the first one
+DECADES = 5  # plotted range of the learning rate over the first one
 MARKS = {"retreats": "v", "clamped": "|", "alarms": "x"}  # of the events
 
 
 class Replayed(Protocol):
-    """What is drawn of a self-tuning schedule, as `meta_lr.explain.replay.Replay` has it."""
+    """The drawn data of a self-tuning schedule, as in `meta_lr.explain.replay.Replay`."""
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """(steps,)."""
+        """The losses (steps,)."""
         ...
 
     @property
     def lr(self) -> NDArray[np.float64]:
-        """Over the first one, (steps,)."""
+        """The learning rates divided by the first one, (steps,)."""
         ...
 
     @property
     def events(self) -> Mapping[str, NDArray[np.int64]]:
-        """Steps, by the name of what happened there."""
+        """Name of the event -> its steps."""
         ...
 
 
 def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Picture:
-    """Draw what a checkpoint answers to losses: its rates above, and what it was fed below.
+    """Draw the learning rates of a checkpoint (above) for given losses (below).
 
     Args:
-        losses: One curve (steps,) per name.
-        rates: The rates for it (steps,), under the same name.
-        distilled: The policy's rates (steps,), dashed over the others.
+        losses: Name -> loss curve (steps,).
+        rates: The same names -> learning rates (steps,) for these losses.
+        distilled: The distilled policy's learning rates (steps,), drawn dashed over the others.
     """
     caption = "The rate for each curve of losses, the distilled policy dashed; below, those losses."
     return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
 
 
 def replay_picture(replays: Mapping[str, Replayed]) -> Picture:
-    """Draw what a self-tuning schedule does in synthetic runs, with what happened there."""
+    """Draw the learning rates and the events of a self-tuning schedule in synthetic runs."""
     caption = (
         "The learning rate over the first one, for each curve of losses; below, those losses. "
         "Triangles: retreats; bars: updates that were limited; crosses: alarms."
@@ -94,7 +94,7 @@ def _explanation_figure(losses: Curves, rates: Curves, distilled: NDArray[np.flo
 def _stacked(
     groups: Mapping[str, Curves], look: Mapping[str, Look], *, decades: float
 ) -> tuple[Figure, Axes]:
-    """Draw two groups of curves, by title, one above the other; return the axes above too."""
+    """Draw two groups of curves, one above the other; return the figure and the upper axes."""
     figure, above, below = _two_axes(room(list(look)))
     for axes, width, (title, curves) in zip(
         (above, below), (1.2, 0.6), groups.items(), strict=True
@@ -111,7 +111,7 @@ def _stacked(
 
 
 def _two_axes(right: float) -> tuple[Figure, Axes, Axes]:
-    """Return a new figure, and axes above and below."""
+    """Return a new figure, its upper axes and its lower axes."""
     height = 5.2
     figure, below = new_axes(height=height, right=right)
     left, bottom, width, tall = below.get_position().bounds

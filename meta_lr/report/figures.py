@@ -1,7 +1,7 @@
-"""The figures: rate, loss and validation curves, every run's test value, paired differences.
+"""The figures: learning-rate, loss and validation curves, test values, paired differences.
 
-The only file that knows the plotting library. One method has one colour in the whole report, and
-its name stands beside its line.
+Only this file uses the plotting library. A method has the same colour in the whole report, and its
+name is next to its line.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Picture:
 
 
 def problem_pictures(analysis: Analysis, look: Mapping[str, Look]) -> Iterator[Picture]:
-    """Draw one problem, what matters most first.
+    """Draw the figures of one problem, the most important first.
 
-    That is the test values, then the rate, the validation and the training loss against steps and,
-    where runs searched, against cost as well; then the paired differences.
+    The order is: the test values; the learning rate, the validation and the training loss against
+    steps (and, if runs searched, also against cost); the paired differences.
     """
     start, metric = analysis.problem.slug, analysis.metric
     tests = [value for method in analysis.methods for value in method.values("test_last")]
@@ -87,7 +87,7 @@ def profile_picture(profile: Profile, look: Mapping[str, Look]) -> Picture:
 
 
 def drawn(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
-    """Return what `draw` draws, in the report's style."""
+    """Return the figure of `draw` as a picture, in the report's style."""
     with explained():
         import matplotlib
 
@@ -103,7 +103,7 @@ def drawn(name: str, caption: str, draw: Callable[[], Figure]) -> Picture:
 def new_axes(
     *, height: float = 2.9, left: float = 0.135, right: float = 0.8
 ) -> tuple[Figure, Axes]:
-    """Return a new figure (height in inches, the rest as shares of its width) and its axes."""
+    """Return a new figure and its axes; height is in inches, the rest in shares of the width."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.7, height))
@@ -150,7 +150,7 @@ def _curve_figure(
 def draw_groups(
     axes: Axes, curves: Mapping[str, Sequence[Curve]], look: Mapping[str, Look]
 ) -> None:
-    """Draw the runs of each label against what they have in common, and name the lines."""
+    """Draw the runs of each label on common axes, and write the names next to the lines."""
     ends = {label: draw_runs(axes, runs, look[label]) for label, runs in curves.items()}
     axes.margins(x=0.01)
     axes.set_xlim(left=0)
@@ -159,7 +159,7 @@ def draw_groups(
 
 
 def draw_runs(axes: Axes, runs: Sequence[Curve], look: Look) -> Point | None:
-    """Draw the runs (thin, if few), their mean and spread; return where the mean ends."""
+    """Draw the runs (thin lines, if few), their mean and spread; return the end of the mean."""
     few = len(runs) < SHOW_EACH_RUN
     for curve in runs:
         if few or not curve.finished:
@@ -183,7 +183,7 @@ def _shade(axes: Axes, mean: Band, look: Look) -> None:
 
 
 def _scale(axes: Axes, quantity: Quantity, values: Sequence[np.ndarray]) -> None:
-    """Choose the y scale: log for rates and wide losses, per cent for accuracies."""
+    """Choose the y scale: log for learning rates and wide losses, per cent for accuracies."""
     y = np.concatenate(values)
     if quantity == "score" and 0 < y.max() <= 1:
         axes.set_ylim(*_accuracy_limits(values))
@@ -193,7 +193,7 @@ def _scale(axes: Axes, quantity: Quantity, values: Sequence[np.ndarray]) -> None
 
 
 def _accuracy_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Leave out the first climb, so that the ends can be told apart."""
+    """Return limits without the first rise, so that the final values can be distinguished."""
     late = np.concatenate([y[y.size // 3 :] for y in values])
     low, high = float(np.quantile(late, 0.02)), float(late.max())
     room = max(0.02, 0.08 * (high - low))
@@ -201,7 +201,7 @@ def _accuracy_limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
 
 
 def log_axis(axes: Axes, values: np.ndarray, *, decades: float = 3) -> None:
-    """Make the y axis logarithmic, if a value is positive; it shows at most so many decades."""
+    """Make the y axis logarithmic, if a value is positive; show at most `decades` decades."""
     positive = values[values > 0]
     if not positive.size:
         return
@@ -213,7 +213,7 @@ def log_axis(axes: Axes, values: np.ndarray, *, decades: float = 3) -> None:
 
 
 def log_ticks(axis: XAxis | YAxis, low: float, high: float) -> None:
-    """Write plain numbers on a logarithmic axis; matplotlib's own are formulas, which are off."""
+    """Write plain numbers on a logarithmic axis; matplotlib's own labels need formulas (off)."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
@@ -230,7 +230,7 @@ def thousands(axes: Axes) -> None:
 
 
 def room(labels: Sequence[str]) -> float:
-    """Return where the axes end so that the names fit beside them."""
+    """Return the right end of the axes that leaves enough space for the names."""
     longest = max(len(line) for label in labels for line in _wrapped(label).split("\n"))
     return 0.935 - 0.0172 * longest
 
@@ -240,7 +240,7 @@ def _wrapped(label: str) -> str:
 
 
 def name_lines(axes: Axes, ends: Mapping[str, Point], look: Mapping[str, Look]) -> None:
-    """Write each name beside the axes, tied to the end of its line, apart from the others."""
+    """Write each name next to the axes, connected to the end of its line, without overlaps."""
     to_axes = axes.transData + axes.transAxes.inverted()
     tips = {name: np.clip(to_axes.transform(end), 0, 1) for name, end in ends.items()}
     names = sorted(tips, key=lambda name: float(tips[name][1]))
@@ -255,7 +255,7 @@ def name_lines(axes: Axes, ends: Mapping[str, Point], look: Mapping[str, Look]) 
 
 
 def _apart(wanted: Sequence[float], tall: Sequence[float]) -> list[float]:
-    """Return places in [0, 1], in the given order, at which labels that tall do not overlap."""
+    """Return positions in [0, 1], in the given order, at which labels of these heights fit."""
     places = [min(max(place, 0), 1) for place in wanted]
     for _ in range(200):
         for i in range(len(places) - 1):
@@ -315,7 +315,7 @@ def _difference_figure(
 
 
 def _row_axes(names: Sequence[str]) -> tuple[Figure, Axes]:
-    """Return axes with one row per name, from the top down."""
+    """Return a figure and axes with one row per name, from top to bottom."""
     wrapped = ["\n".join(textwrap.wrap(name, 24)) for name in names]
     longest = max(len(line) for name in wrapped for line in name.split("\n"))
     figure, axes = new_axes(
@@ -343,7 +343,7 @@ def _metric_axis(axes: Axes, metric: Metric, *, sign: bool) -> None:
 
 
 def _tidy(value: float, plus: str) -> str:
-    """Write a tick's value without the dust of binary fractions, and zero without a sign."""
+    """Write a tick's value without rounding errors, and zero without a sign."""
     rounded = round(value, 9)
     return f"{rounded:{plus}g}" if rounded else "0"
 

@@ -1,4 +1,4 @@
-"""The report's files: each written whole or not at all."""
+"""The report's files; each is written atomically."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def write_draft(draft: Draft, out: Path) -> Path:
 
 
 def write_pictures(pictures: Sequence[Picture], folder: Path) -> None:
-    """Write each figure twice: to look at anywhere (PNG), and to scale (SVG)."""
+    """Write each figure twice: as PNG, and as scalable SVG."""
     for picture in pictures:
         write_file(folder / f"{picture.name}.svg", picture.svg.encode())
         write_file(folder / f"{picture.name}.png", picture.png)
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write the file atomically; make its folder."""
+    """Write the file atomically; create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

@@ -1,4 +1,4 @@
-"""Runs put together: a problem is what was trained, a group is one method on it over its seeds."""
+"""Grouping of runs: a problem is what was trained; a group is one method on it, with its seeds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 from meta_lr.report.runs import Run
 
-# Parts of a config that say where and how often something ran, not what ran.
+# Parts of a config that define where and how often a run was made, not what was run.
 WITHOUT_EFFECT = frozenset(
     "seed seeds hydra logger record folder resume save_every methods baselines threads".split()
 )
 
-CONTROL = "three_constants"  # of a learned run: its mean rate in each third of it, replayed
+CONTROL = "three_constants"  # replays the mean rate of each third of a learned run
 
-_LONGEST_SLUG = 120  # bytes; a file name may have 255, with what is appended to it
+_LONGEST_SLUG = 120  # bytes; a file name may have 255, including suffixes
 _NUMBER = re.compile(r"([0-9]+)")
 
 Settings = Mapping[str, str]
@@ -28,7 +28,7 @@ Settings = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one method on one problem, by seed; `left_out` repeats a seed and is not used."""
+    """The runs of one method on one problem, by seed; `left_out` are unused repeats of a seed."""
 
     label: str
     runs: tuple[Run, ...]
@@ -36,23 +36,23 @@ class Group:
 
     @property
     def learned(self) -> bool:
-        """Whether the rates came from a checkpoint."""
+        """Whether the learning rates came from a checkpoint."""
         return self.runs[0].header.checkpoint is not None
 
     @property
     def control(self) -> bool:
-        """Whether the runs replay a learned run's mean rates."""
+        """Whether the runs replay the mean learning rates of a learned run."""
         return self.runs[0].header.method == CONTROL
 
     @property
     def tuned(self) -> bool | None:
-        """Whether the peak was chosen on val; None where the records do not say, or disagree."""
+        """Whether the peak was chosen on val; None if the records do not have it, or disagree."""
         said = {run.header.tuned for run in self.runs}
         return said.pop() if len(said) == 1 else None
 
     @property
     def peaks(self) -> tuple[float, ...]:
-        """The peaks of the runs, each once; () where there are none, or none were recorded."""
+        """The distinct peaks of the runs; () if there are none, or none were recorded."""
         known = {run.header.peak for run in self.runs if not math.isnan(run.header.peak)}
         return tuple(sorted(known))
 
@@ -74,7 +74,7 @@ class Problem:
 
     @property
     def slug(self) -> str:
-        """The title as the start of a file name; a long one is cut, and a hash tells it apart."""
+        """The title as the start of a file name; a long title is cut and gets a hash."""
         words = f"{self.task} {self.model} {self.optimizer} {self.total_steps}".lower()
         slug = "-".join("".join(c if c.isalnum() else " " for c in words).split())
         if len(slug.encode()) <= _LONGEST_SLUG:
@@ -84,10 +84,10 @@ class Problem:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Problem]:
-    """Sort runs into problems and methods by their headers; folder names mean nothing.
+    """Sort runs into problems and methods by their headers; folder names are not used.
 
-    Runs of one method whose configs differ (apart from the seed) are separate groups, and their
-    labels show the keys that tell them apart. Learned methods come first, the rest by label.
+    Runs of one method with different configs (apart from the seed) are separate groups. Their
+    labels show the keys that differ. Learned methods come first, the rest is sorted by label.
     """
     problems: dict[tuple[str, str, str, int], list[Run]] = {}
     for run in runs:
@@ -101,14 +101,14 @@ def settings(run: Run) -> dict[str, str]:
     """Return the run's config as dotted keys and text, without the parts that have no effect."""
     flat = flat_config(run.header.config)
     flat.pop("checkpoint", None)
-    flat.pop("average", None)  # what is measured at the end changes nothing in the run
+    flat.pop("average", None)  # a measurement at the end does not change the run
     if run.header.checkpoint is not None:
-        flat["checkpoint"] = run.header.checkpoint[:12]  # what it is, not where it lies
+        flat["checkpoint"] = run.header.checkpoint[:12]  # its content, not its path
     return flat
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return a config as dotted keys and text, without what says where and how often it ran."""
+    """Return a config as dotted keys and text, without the keys for where and how often it ran."""
     return dict(_flatten(config))
 
 
@@ -146,7 +146,7 @@ def _unique_seeds(label: str, runs: Sequence[Run]) -> Group:
 
 
 def told_apart(variants: Sequence[Settings]) -> list[str]:
-    """Return, per variant, the fewest settings (in the order of their keys) that tell it apart."""
+    """Return, per variant, the fewest settings (in the order of their keys) that identify it."""
     texts = [""] * len(variants)
     for key, values in sorted(_differing(variants).items()):
         extended = [

@@ -1,4 +1,4 @@
-"""The pieces of a page that needs nothing else: styles and figures stand inside it."""
+"""The parts of a self-contained HTML page: styles and figures are inside the page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meta_lr.report.tables import Table
 
 RECORDS_DIGEST = "meta_lr-records"
 
-# The figures' colours become the page's, so that they follow its light or dark theme.
+# The figures use the page's colours, so that they follow its light or dark theme.
 THEME = {
     **{colour: f"var(--s{i})" for i, colour in enumerate(PALETTE)},
     **{INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"},
@@ -21,7 +21,7 @@ THEME = {
 
 
 def document(title: str, header: str, main: str, *, digest: str) -> str:
-    """Return a whole page; `header` and `main` are its parts, `digest` that of the records."""
+    """Return a whole page from its parts `header` and `main`; `digest` is that of the records."""
     css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -35,7 +35,7 @@ def document(title: str, header: str, main: str, *, digest: str) -> str:
 
 
 def digest_in(page: Path) -> str:
-    """Return the digest of the records that a page was made from; "" if there is none."""
+    """Return the digest of the records from which a page was made; "" if there is none."""
     if not page.is_file():
         return ""
     with open(page, "rb") as file:
@@ -59,7 +59,7 @@ def items(texts: Sequence[str]) -> str:
 
 
 def table_html(table: Table, look: Mapping[str, Look], *, words: bool = False) -> str:
-    """Return a table, its names with their colours; `words`: its cells are text, not numbers."""
+    """Return a table; names have their colours; with `words`, the cells are text, not numbers."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     body = "".join(
         f'<tr><th scope="row">{_name(row[0], look)}</th>'
@@ -84,7 +84,7 @@ def _name(label: str, look: Mapping[str, Look]) -> str:
 
 
 def figures_html(pictures: Sequence[Picture]) -> str:
-    """Return the figures, two in a row where there is room."""
+    """Return the figures, two in a row if there is enough space."""
     figures = "".join(_figure(picture) for picture in pictures)
     return f'<div class="figures">\n{figures}</div>\n' if figures else ""
 
@@ -95,9 +95,10 @@ def _figure(picture: Picture) -> str:
 
 
 def _inline(picture: Picture) -> str:
-    """Make a figure part of the page: its ids unique, its size the page's, its colours the theme's.
+    """Make a figure part of the page, with unique ids, the page's size and the theme's colours.
 
-    What precedes the svg element (an XML declaration, a document type) has no place in HTML.
+    The text before the svg element (an XML declaration, a document type) is removed, because HTML
+    does not allow it.
     """
     svg = picture.svg[picture.svg.index("<svg") :]
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{picture.name}-", svg)

@@ -1,4 +1,4 @@
-"""How the figures look: colours, one per method in the whole report, and the style of the axes."""
+"""The look of the figures: one colour per method in the whole report, and the style of the axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from meta_lr.report.groups import CONTROL
 
-# Okabe and Ito's colours, without those too light on white: colour-blind readers tell them apart.
+# Okabe and Ito's colours, without those too light on white; colour-blind readers can distinguish
+# them.
 PALETTE = (
     *("#d55e00", "#0072b2", "#009e73", "#cc79a7"),
     *("#e69f00", "#56b4e9", "#8b6f47", "#7f7f7f"),
@@ -34,7 +35,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "text.color": INK,
-    "text.parse_math": False,  # a name may hold dollar signs
+    "text.parse_math": False,  # a name may contain dollar signs
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
     "svg.fonttype": "none",
@@ -51,10 +52,10 @@ class Look:
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """Give each method its colour; beyond eight methods the colours return with dashed lines.
+    """Assign a colour to each method; with more than eight, colours repeat with dashed lines.
 
-    Their order means nothing, so that a new result moves a method but does not recolour it. The
-    control is dashed as well: it covers the learned schedule's line where the two agree.
+    The colours do not depend on the ranking, so a new result does not change the colour of a
+    method. The control is also dashed, because it may cover the line of the learned schedule.
     """
     dashes = ("-", "--", ":", "-.")
     n = len(PALETTE)

@@ -32,7 +32,7 @@ _AXES = {"update": "update of phi", "cost": "cost (1 = one plain step)"}
 def meta_pictures(
     groups: Mapping[str, Sequence[MetaRun]], slug: str, look: Mapping[str, Look]
 ) -> Iterator[Picture]:
-    """Draw meta-trainings that are measured alike, by label; `slug` begins the files' names."""
+    """Draw meta-trainings with comparable scores, by label; `slug` is the prefix of file names."""
     for what, caption in _CAPTIONS.items():
         for axis in _AXES:
             curves = {
@@ -67,7 +67,7 @@ def _figure(
 
 
 def _limits(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Leave out the first fall, so that the ends can be told apart; 0 is always seen."""
+    """Return limits without the first fall, to distinguish the final values; they include 0."""
     late = np.concatenate([y[y.size // 3 :] for y in values])
     low, high = min(0.0, float(late.min())), max(0.0, float(np.quantile(late, 0.98)))
     margin = 0.08 * (high - low) or 0.01

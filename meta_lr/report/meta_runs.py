@@ -1,4 +1,4 @@
-"""Episodic meta-trainings read back: one frozen `MetaRun` per `records.jsonl`."""
+"""Reading of episodic meta-trainings: one frozen `MetaRun` per `records.jsonl`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meta_lr.report.rows import Array, column, folders_below, number
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores over a meta-training, each array (rows,); in nats from the baseline."""
+    """Scores during a meta-training, each array (rows,), in nats relative to the baseline."""
 
     update: Array
     cost: Array
@@ -26,7 +26,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class MetaRun:
-    """All that one meta-training recorded; `yardstick` is what its scores are measured with."""
+    """The record of one meta-training; `yardstick` holds the settings that define its scores."""
 
     folder: Path
     family: str
@@ -50,18 +50,18 @@ class MetaRun:
 
     @property
     def best(self) -> int:
-        """The index of the best look at the held-out problems; -1 without any."""
+        """The index of the best evaluation on the held-out problems; -1 if there is none."""
         known = np.where(np.isnan(self.looks.score), np.inf, self.looks.score)
         return int(known.argmin()) if known.size else -1
 
     @property
     def best_score(self) -> float:
-        """Its score, nan without any."""
+        """The score of the best evaluation; nan if there is none."""
         return float(self.looks.score[self.best]) if self.looks.score.size else float("nan")
 
 
 def find_meta_runs(folder: Path) -> list[MetaRun]:
-    """Read every episodic meta-training at or below `folder`; none if it holds runs of training.
+    """Read every episodic meta-training at or below `folder`; return [] if it holds plain runs.
 
     Raises:
         ValueError: `folder` is no directory, a record cannot be read, or there are both kinds.
@@ -78,7 +78,7 @@ def find_meta_runs(folder: Path) -> list[MetaRun]:
 
 
 def labels_of(runs: Sequence[MetaRun]) -> list[str]:
-    """Return a name for each run: the settings, without the seed, that tell it from others."""
+    """Return a name for each run: the settings, without the seed, that differ from the others."""
     keys = [repr(sorted(run.settings.items())) for run in runs]
     variants = dict(zip(keys, (run.settings for run in runs), strict=True))
     names = dict(zip(variants, told_apart(list(variants.values())), strict=True))
@@ -117,7 +117,7 @@ def _scores(rows: list[Row]) -> Scores:
 
 
 def _settings(header: Row) -> dict[str, str]:
-    """Return what was asked for, without the seed; classes by their names alone."""
+    """Return the settings without the seed; classes are given only by their names."""
     flat: dict[str, Any] = flat_config(header.get("config") or {"plan": header[META_TRAINING]})
     flat.pop("checkpoint", None)
     named = {key: key.removesuffix("._target_") for key in flat}

@@ -1,4 +1,4 @@
-"""Tables of episodic meta-trainings: how good, how dear, and how they ended."""
+"""Tables of episodic meta-trainings: their scores, their costs, and how they ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Section:
-    """Meta-trainings that are measured with the same yardstick, by label."""
+    """Meta-trainings with comparable scores, by label."""
 
     title: str
     slug: str
@@ -32,7 +32,7 @@ class Section:
 
 
 def sections_of(runs: Sequence[MetaRun]) -> list[Section]:
-    """Put runs together whose scores can be compared, and within those the seeds of a setting."""
+    """Group the runs with comparable scores, and within a group the seeds of each setting."""
     measured: dict[str, list[MetaRun]] = {}
     for run in runs:
         measured.setdefault(run.yardstick, []).append(run)
@@ -63,7 +63,7 @@ def _groups(runs: Sequence[MetaRun]) -> dict[str, list[MetaRun]]:
 
 
 def tables_of(section: Section, root: Path) -> list[Table]:
-    """Return a table of the runs, and one of means where a setting has several seeds."""
+    """Return a table of the runs, and a table of means if a setting has several seeds."""
     columns = ("run", "seed", "best held-out", "at update", "last held-out", "updates", "cost")
     columns += ("seconds", "diverged", "status", "folder")
     rows = tuple(
@@ -82,7 +82,7 @@ def tables_of(section: Section, root: Path) -> list[Table]:
 
 
 def to_csv(sections: Sequence[Section], root: Path) -> str:
-    """Write all runs as one CSV: raw units, full precision."""
+    """Return all runs as one CSV, in raw units and full precision."""
     rows: list[Sequence[object]] = [
         ("section", "run", *COLUMNS, "diverged", "finished", "folder"),
     ]

@@ -22,9 +22,9 @@ def draft_meta_report(runs: Sequence[MetaRun], root: Path, digest: str) -> Draft
     """Return the report.
 
     Args:
-        runs: Found at or below `root`.
-        root: What the folders are named from.
-        digest: Of the records.
+        runs: The runs found at or below `root`.
+        root: Folder names are relative to it.
+        digest: Digest of the records.
     """
     sections = sections_of(runs)
     look = looks(label for section in sections for label in section.groups)

@@ -1,4 +1,4 @@
-"""One method's numbers on one problem, and the order of several: by their mean, best first."""
+"""The numbers of one method on one problem, and the order of methods: by mean, best first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meta_lr.report.targets import Times, time_to_target
 
 @dataclass(frozen=True)
 class Method:
-    """One group and its numbers, by seed; times are inf where the target was never reached."""
+    """One group and its numbers, by seed; times are inf if the target was never reached."""
 
     group: Group
     outcomes: tuple[Outcome, ...]
@@ -28,27 +28,27 @@ class Method:
 
     @property
     def counted(self) -> tuple[Outcome, ...]:
-        """The runs behind the means: those that ended, or all if none has."""
+        """The runs used for the means: those that ended, or all if none has ended."""
         ended = tuple(outcome for outcome in self.outcomes if outcome.status != "unfinished")
         return ended or self.outcomes
 
     def values(self, name: str) -> list[float]:
-        """Return one field of the runs that count; runs without it are left out."""
+        """Return one field of the counted runs; runs without it are left out."""
         values = [float(getattr(outcome, name)) for outcome in self.counted]
         return [value for value in values if not math.isnan(value)]
 
     def values_of_all(self, name: str) -> list[float]:
-        """Return one field of the runs that count, or nothing if some of them lacks it."""
+        """Return one field of the counted runs; [] if one of them does not have it."""
         values = self.values(name)
         return values if len(values) == len(self.counted) else []
 
     def mean(self, name: str) -> float:
-        """Return the mean of one field over the runs that count; nan if none has it."""
+        """Return the mean of one field over the counted runs; nan if none has it."""
         return mean_and_spread(self.values(name))[0]
 
     @property
     def meta_training_cost(self) -> float:
-        """What learning the schedule cost, in plain steps; nan if not learned or not recorded."""
+        """Cost of the meta-training, in plain steps; nan if not learned or not recorded."""
         return self.group.runs[0].header.meta_training_cost
 
     @property
@@ -63,13 +63,13 @@ class Method:
 
 
 def measure(group: Group, outcomes: Sequence[Outcome], metric: Metric, target: float) -> Method:
-    """Put a group's outcomes and its times to `target` together."""
+    """Combine a group's outcomes and its times to `target`."""
     all_times = {run.header.seed: time_to_target(run, metric, target) for run in group.runs}
     unfinished = {run.header.seed for run in group.runs if run.status == "unfinished"}
     times = {
         seed: time
         for seed, time in all_times.items()
-        if seed not in unfinished or math.isfinite(time[0])  # it may yet get there
+        if seed not in unfinished or math.isfinite(time[0])  # it may still reach the target
     }
     return Method(
         group,
@@ -80,18 +80,18 @@ def measure(group: Group, outcomes: Sequence[Outcome], metric: Metric, target: f
 
 
 def best_first(methods: Iterable[Method], metric: Metric) -> tuple[Method, ...]:
-    """Sort by the mean test value at the last weights; those without one follow, by val."""
+    """Sort by the mean test value at the last weights; methods without one follow, by val."""
     return tuple(sorted(methods, key=lambda method: _standing(method, metric)))
 
 
 def rank(method: Method, methods: Iterable[Method], metric: Metric) -> int:
-    """Return the place of one method among `methods`, 1 for the best; equal means share it."""
+    """Return the rank of one method among `methods`, 1 for the best; equal means share a rank."""
     own = _standing(method, metric)
     return 1 + sum(_standing(other, metric) < own for other in methods)
 
 
 def _standing(method: Method, metric: Metric) -> tuple[int, float]:
-    """Return a sort key, less for a better method."""
+    """Return a sort key; it is smaller for a better method."""
     sign = -1 if metric.higher_is_better else 1
     for place, name in enumerate(("test_last", "val")):
         mean = method.mean(name)

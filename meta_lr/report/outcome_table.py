@@ -1,4 +1,4 @@
-"""The table that the report begins with: how each method ended and what that cost, best first."""
+"""The first table of the report: the outcome and the cost of each method, best first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BREAK_EVEN = (
 
 
 def outcome_table(analysis: Analysis) -> Table:
-    """Say how the runs of each method ended and what that cost, the best mean first."""
+    """Return the table of outcomes and costs of each method, the best mean first."""
     methods, metric = analysis.methods, analysis.metric
     columns = {
         "method": [method.label for method in methods],

@@ -1,4 +1,4 @@
-"""What one run achieved and what it cost, with a diverged run as the worst that can be."""
+"""The outcome and the cost of one run; a diverged run has the worst possible value."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from meta_lr.report.runs import Evaluation, Run
 
 @dataclass(frozen=True)
 class Metric:
-    """What is compared: "accuracy" where the task has it, else "loss"."""
+    """The compared metric: "accuracy" if the task has it, else "loss"."""
 
     name: str
     higher_is_better: bool
     worst: float
 
     def of(self, evaluation: Evaluation) -> float:
-        """Read the metric; a value that is not a number is the worst."""
+        """Read the metric; nan counts as the worst value."""
         value = evaluation.accuracy if self.higher_is_better else evaluation.loss
         return self.worst if math.isnan(value) else value
 
@@ -35,10 +35,10 @@ LOSS = Metric("loss", higher_is_better=False, worst=math.inf)
 class Outcome:
     """One run in numbers: values in the metric's unit (nan: not measured), costs in plain steps.
 
-    `val` is the last validation value, `test_last` and `test_best` the test value at the last and
-    at the best-on-val weights, `test_average` that at the average of the last weights. The
-    `_at_steps` and `_at_cost` pairs hold what was known of the run after the common number of steps
-    and within the common cost.
+    `val` is the last validation value. `test_last`, `test_best` and `test_average` are the test
+    values at the last weights, at the best weights on val, and at the average of the last weights.
+    The fields `_at_steps` and `_at_cost` are values known after the common number of steps and
+    within the common cost.
     """
 
     seed: int
@@ -112,7 +112,7 @@ def value_within(
 ) -> float:
     """Return the last validation value known within the limits: nan if none, worst if diverged.
 
-    Nothing is interpolated: the value is that of the last evaluation at or before the limit.
+    There is no interpolation: the value is that of the last evaluation at or before the limit.
     """
     if run.diverged:
         return metric.worst
@@ -133,5 +133,5 @@ def _test(run: Run, metric: Metric, weights: str) -> float:
 
 
 def _within(cost: float, limit: float) -> bool:
-    """Compare sums of costs, which carry rounding; an unknown cost is within no finite limit."""
+    """Compare sums of costs with a tolerance; an unknown cost is within no finite limit."""
     return limit == math.inf or cost <= limit * (1 + 1e-9)

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: styles and figures stand inside it."""
+"""The report as one self-contained HTML page: styles and figures are inside the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meta_lr.report.tables import Table
 from meta_lr.report.wording import headline, sentences
 from meta_lr.visible import visible
 
-LEADING = 4  # figures before the tables: two rows of two; the rest follow them
+LEADING = 4  # figures before the tables (two rows of two); the rest follow after the tables
 
 
 def page(
@@ -29,7 +29,7 @@ def page(
     root: Path,
     digest: str,
 ) -> str:
-    """Return the page; `pictures` by problem slug, `overall` a profile over all problems."""
+    """Return the page; `pictures` are by problem slug, `overall` is the profile of all problems."""
     parts = [
         _opening(analyses, root),
         _profile(overall, look) if overall else "",

@@ -1,4 +1,4 @@
-"""How the runs were made: commands, seeds, folders, versions, machine, and settings that differ."""
+"""Provenance of the runs: commands, seeds, folders, versions, machine, and different settings."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from meta_lr.report.tables import NONE, Table
 
 
 class Origin(Protocol):
-    """What a record's header says of where the run was made."""
+    """The fields of a record's header about the origin of the run."""
 
     @property
     def commit(self) -> str | None:
-        """Of our own code."""
+        """The commit of this package's code."""
         ...
 
     @property
     def versions(self) -> Mapping[str, str]:
-        """Of Python, torch and meta_lr."""
+        """Versions of Python, torch and meta_lr."""
         ...
 
     @property
@@ -31,12 +31,12 @@ class Origin(Protocol):
 
     @property
     def threads(self) -> int | None:
-        """On the CPU."""
+        """Number of CPU threads."""
         ...
 
 
 def provenance(origins: Sequence[Origin]) -> dict[str, list[str]]:
-    """Return commit, versions, hardware and threads of the runs, each value once."""
+    """Return the distinct commits, versions, hardware and threads of the runs."""
     facts: dict[str, dict[str, None]] = {}
     for run in origins:
         versions = {f"{name} version": text for name, text in run.versions.items()}
@@ -48,7 +48,7 @@ def provenance(origins: Sequence[Origin]) -> dict[str, list[str]]:
 
 
 def run_list(problem: Problem, root: Path) -> Table:
-    """List where the runs lie (below `root`) and which command made them."""
+    """List the folders of the runs (relative to `root`) and the commands that made them."""
     rows = tuple(
         (
             group.label,
@@ -65,7 +65,7 @@ def run_list(problem: Problem, root: Path) -> Table:
 
 
 def settings_table(problem: Problem) -> Table | None:
-    """Show every setting in which the methods differ, as the runs recorded it."""
+    """Return the table of all recorded settings in which the methods differ."""
     different = differing(problem.groups)
     if not different:
         return None

@@ -1,4 +1,4 @@
-"""The figure of a range test: the loss against the rate, and the range that it suggests."""
+"""The figure of a range test: the loss against the learning rate, and the suggested range."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Ranged(Protocol):
-    """What is drawn, as `meta_lr.lrbench.range_test.RangeTest` has it."""
+    """The drawn data, as in `meta_lr.lrbench.range_test.RangeTest`."""
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        """(steps,), rising."""
+        """Learning rates (steps,), rising."""
         ...
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """(sweeps, steps)."""
+        """Losses (sweeps, steps)."""
         ...
 
     @property
     def smoothed(self) -> NDArray[np.float64]:
-        """(steps,), of their mean."""
+        """Smoothed mean of the losses, (steps,)."""
         ...
 
     @property
@@ -71,7 +71,7 @@ def _figure(found: Ranged) -> Figure:
 
 
 def _limits(found: Ranged) -> tuple[float, float]:
-    """Leave out the blow-up, but show where it begins."""
+    """Return limits without the divergence, but with its beginning."""
     low, high = float(found.smoothed.min()), float(found.smoothed[: _start(found)].max())
     margin = 0.1 * (high - low) or 0.1
     return low - margin, high + 3 * margin

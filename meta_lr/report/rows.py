@@ -1,4 +1,4 @@
-"""Numbers of a record's rows, and the folders below one that hold a record."""
+"""Numbers in a record's rows, and the folders that hold a record."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def folders_below(folder: Path) -> list[Path]:
 
 
 def name_of(folder: Path, root: Path) -> str:
-    """Return how the report calls a folder at or below `root`."""
+    """Return the report's name for a folder at or below `root`."""
     return visible(folder.relative_to(root).as_posix())
 
 
 def number(row: Mapping[str, Any], name: str, *, missing: float = float("nan")) -> float:
-    """Return a number that may be null or absent."""
+    """Return a number of a row; it may be null or absent."""
     value = row.get(name)
     return missing if value is None else float(value)
 

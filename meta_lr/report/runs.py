@@ -1,4 +1,4 @@
-"""Run folders read back: one frozen `Run` per `records.jsonl`."""
+"""Reading of run folders: one frozen `Run` per `records.jsonl`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from meta_lr.visible import visible
 
 @dataclass(frozen=True)
 class Header:
-    """What was run and on what; costs in plain training steps, nan where nobody recorded them.
+    """What was run, and where; costs are in plain training steps, nan if they were not recorded.
 
-    `peak` is the method's highest rate (nan: none, or not recorded), of a learned one its rate at
-    full output; `tuned` says whether it was chosen on val (None: not recorded). `average` says
-    whether the run kept an average of its last weights.
+    `peak` is the method's highest learning rate, or that of a learned method at full output (nan:
+    none, or not recorded). `tuned` is whether it was chosen on val (None: not recorded). `average`
+    is whether the run kept an average of its last weights.
     """
 
     command: str
@@ -56,7 +56,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One pass over a split; `accuracy` in [0, 1], nan where the task has none."""
+    """One pass over a split; `accuracy` is in [0, 1], or nan if the task has none."""
 
     step: int
     split: str
@@ -68,9 +68,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """All that one run recorded; `status` is the end row's, or "unfinished" where there is none.
+    """The record of one run; `status` is that of the end row, or "unfinished" without an end row.
 
-    `counts` are those of the controller's events, by name; only a run that ended has any.
+    `counts` are the counts of the controller's events, by name; only a run that ended has them.
     """
 
     folder: Path
@@ -87,7 +87,7 @@ class Run:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run ended in a loss that is not a number."""
+        """Whether the run diverged."""
         return self.status.startswith("diverged")
 
     @property
@@ -99,7 +99,7 @@ class Run:
 def find_runs(folder: Path) -> list[Run]:
     """Read every run at or below `folder`, in the order of their paths.
 
-    A record that does not yet hold its header (the run has just begun) is passed over.
+    A record without a header (the run has just begun) is skipped.
 
     Raises:
         ValueError: `folder` is no directory, holds no records, or a record cannot be read.
@@ -115,10 +115,10 @@ def find_runs(folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path) -> Run:
-    """Read the run in `folder`; a last line that was cut off in the middle is left out.
+    """Read the run in `folder`; a last line that was cut off is left out.
 
     Raises:
-        ValueError: no record, a damaged line, or a record of a newer format.
+        ValueError: There is no record, a line is damaged, or the record has a newer format.
     """
     if not (folder / NAME).is_file():
         raise ValueError(f"'{folder}' holds no {NAME}; pass the folder of a run")
@@ -202,7 +202,7 @@ def _evaluation(row: Row) -> Evaluation:
 
 
 def _so_far(steps: Steps) -> Row:
-    """Return an end row for a run that has none yet."""
+    """Return an end row for a run that does not have one yet."""
     last = {name: getattr(steps, name)[-1:].sum() for name in ("cost", "search_cost", "seconds")}
     num_steps = int(steps.step[-1]) + 1 if steps.step.size else 0
     return {"status": "unfinished", "steps": num_steps, **last}

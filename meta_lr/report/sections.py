@@ -1,4 +1,4 @@
-"""Which tables the report has for a problem, and those of what each run and method measured."""
+"""The tables of the report for one problem, and the tables of runs, views and details."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from meta_lr.report.target_tables import target_table
 
 
 def problem_tables(analysis: Analysis) -> list[Table]:
-    """Return the tables of one problem, those with nothing to say left out."""
+    """Return the tables of one problem, without empty ones."""
     tables = [outcome_table(analysis)]
     if analysis.few:
         tables.append(run_table(analysis))
@@ -43,7 +43,7 @@ def problem_tables(analysis: Analysis) -> list[Table]:
 
 
 def run_table(analysis: Analysis) -> Table:
-    """Show every run: its test value at the last weights, or how it stands."""
+    """Return the table of all runs: the test value at the last weights, or the status."""
     seeds = sorted({o.seed for method in analysis.methods for o in method.outcomes})
 
     def cell(method: Method, seed: int) -> str:
@@ -58,7 +58,7 @@ def run_table(analysis: Analysis) -> Table:
 
 
 def view_table(analysis: Analysis) -> Table:
-    """Set the methods side by side at equal steps and, where that differs, at equal cost."""
+    """Return the comparison of methods at equal steps and, if that differs, at equal cost."""
     metric, limits = analysis.metric, analysis.limits
     views = {"steps": f"{limits.steps:,} steps"}
     if analysis.searched:
@@ -77,7 +77,7 @@ def view_table(analysis: Analysis) -> Table:
 
 
 def detail_table(analysis: Analysis) -> Table:
-    """Give what the outcome table leaves out: validation, the loss beside an accuracy, time."""
+    """Return the table of further values: validation, the loss (besides an accuracy), time."""
     metric = analysis.metric
     measured = [(f"val {unit(metric)}, last", "val", metric)]
     if metric is not LOSS:

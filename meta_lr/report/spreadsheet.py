@@ -15,10 +15,10 @@ COMPARED = ("reference", "difference", "low", "high", "seeds", "p", "verdict")
 
 
 def to_csv(analyses: Sequence[Analysis]) -> str:
-    """Write all problems as one CSV; accuracies in [0, 1], costs in plain steps, empty = unknown.
+    """Return all problems as one CSV; accuracies in [0, 1], costs in plain steps, empty = unknown.
 
-    Methods come best mean first. One has a row per comparison, or, if it has none, a row with empty
-    cells there.
+    Methods are sorted by their mean, best first. A method has one row per comparison. A method
+    without a comparison has one row with empty cells for it.
     """
     pairs = [(analysis, method) for analysis in analyses for method in analysis.methods]
     return as_csv([_columns(), *(row for pair in pairs for row in _rows(*pair))])
@@ -71,5 +71,5 @@ def _compared(comparison: Comparison) -> list[str]:
 
 
 def _text(value: float) -> str:
-    """Write a number so that it reads back exactly; nothing for one that is not known."""
+    """Write a number so that it can be read back exactly; "" for an unknown number."""
     return "" if value != value else repr(float(value))

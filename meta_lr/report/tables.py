@@ -1,4 +1,4 @@
-"""A table of text, and how numbers are written in one."""
+"""A table of text, and the formatting of its numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLUS_MINUS = "\u00b1"
 
 @dataclass(frozen=True)
 class Table:
-    """A caption, a note under it, and rows of text; the first column names, the rest are values."""
+    """A caption, a note, and rows of text; the first column holds names, the rest values."""
 
     caption: str
     note: str
@@ -25,7 +25,7 @@ class Table:
 
 
 def to_markdown(table: Table) -> str:
-    """Write the table as Markdown whose columns line up in a terminal as well."""
+    """Return the table as Markdown; its columns are also aligned in a terminal."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (table.columns, *table.rows)]
     lines = _aligned(cells)
     return "\n".join([f"**{table.caption}**", "", *lines, "", textwrap.fill(table.note, 98), ""])
@@ -61,7 +61,7 @@ def spread_score(values: Sequence[float], metric: Metric) -> str:
 
 
 def amount(value: float) -> str:
-    """Write a count, a cost or seconds: whole where it is whole, else three digits at least."""
+    """Write a count, a cost or seconds: a whole number as such, else at least three digits."""
     if not math.isfinite(value):
         return NONE if math.isnan(value) else "never"
     if value == round(value) or abs(value) >= 1000:
@@ -75,17 +75,17 @@ def mean_amount(values: Sequence[float]) -> str:
 
 
 def unit(metric: Metric) -> str:
-    """Return the unit in which the metric is written, for a column's head."""
+    """Return the unit of the metric, for a column header."""
     return "accuracy %" if metric.name == "accuracy" else "loss"
 
 
 def percent(metric: Metric) -> str:
-    """Return what follows a value of the metric in a sentence."""
+    """Return the unit after a value of the metric in a sentence."""
     return " %" if metric.name == "accuracy" else ""
 
 
 def count(n: int, noun: str) -> str:
-    """Write a number of things, the noun in its singular."""
+    """Write a number with a noun; the argument is the noun's singular."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 

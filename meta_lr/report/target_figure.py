@@ -15,7 +15,7 @@ Evaluation = tuple[int, float, "float | None", "float | None"]  # step, cost, ac
 
 
 def target_picture(curves: Sequence[Sequence[Evaluation]], target: float) -> Picture:
-    """Draw the curves of runs, by accuracy where there is one, else by loss, and their target."""
+    """Draw the curves of runs and their target: accuracies if there are any, else losses."""
     caption = "Each run's evaluations on val until it was decided; dashed: the target."
     return drawn("target", caption, lambda: _figure(curves, target))
 

@@ -1,4 +1,4 @@
-"""The tables of how soon: the time to a target, and the performance profile over problems."""
+"""The tables of speed: the time to a target, and the performance profile over problems."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meta_lr.report.targets import Profile, Times
 
 
 def target_table(analysis: Analysis) -> Table:
-    """Say how soon the runs reached the target."""
+    """Return the table of the times to the target."""
     rows = tuple(
         (
             method.label,
@@ -29,7 +29,7 @@ def target_table(analysis: Analysis) -> Table:
 
 
 def profile_table(profile: Profile) -> Table:
-    """Read a performance profile (cost to target) at a few ratios."""
+    """Return the values of a performance profile (cost to target) at a few ratios."""
     at = (1.0, 1.5, 2.0, 4.0)
     rows = tuple(
         (label, *(f"{100 * profile.share_within(label, ratio):.0f}" for ratio in at))
@@ -45,7 +45,7 @@ def _reached(times: Times) -> int:
 
 
 def _median(times: Times) -> str:
-    """Write the median; between a time and never it is never."""
+    """Write the median; the median of a time and "never" is "never"."""
     ordered = sorted(times.values())
     if not ordered:
         return NONE

@@ -24,7 +24,7 @@ Times = Mapping[int, float]  # seed -> steps or cost until the target; inf: neve
 class Profile:
     """The share of (problem, seed) pairs that a method solves within `ratio` times the best.
 
-    `shares` has the method that solves most, over all ratios, first.
+    `shares` is sorted: the method that solves most, over all ratios, is first.
     """
 
     ratios: Array
@@ -32,14 +32,14 @@ class Profile:
     num_pairs: int
 
     def share_within(self, label: str, ratio: float) -> float:
-        """Return the share that the method solves within `ratio` times the best, 1 at the least."""
+        """Return the share that the method solves within `ratio` times the best; `ratio` >= 1."""
         return float(self.shares[label][np.searchsorted(self.ratios, ratio, side="right") - 1])
 
 
 def time_to_target(run: Run, metric: Metric, target: float) -> tuple[float, float]:
     """Return the (steps, cost) at the first validation that reaches the target, else (inf, inf).
 
-    A diverged run never counts as having reached it.
+    A diverged run never reaches the target.
     """
     if not run.diverged:
         for evaluation in validations(run):
@@ -49,10 +49,10 @@ def time_to_target(run: Run, metric: Metric, target: float) -> tuple[float, floa
 
 
 def profile(problems: Sequence[Mapping[str, Times]]) -> Profile | None:
-    """Return the profile of the methods that every problem has; None below two of either.
+    """Return the profile of the common methods of all problems; None below two of either.
 
-    Each problem maps a method's label to its times; only seeds that all those methods ran count,
-    and a pair that no method solves counts as unsolved by all.
+    Each problem maps a method's label to its times. Only seeds that all these methods ran are used.
+    A pair that no method solves counts as unsolved for all methods.
     """
     labels = [label for label in problems[0] if all(label in times for times in problems)]
     if len(problems) < 2 or len(labels) < 2:

@@ -1,4 +1,4 @@
-"""The report's sentences: the effect first, and no more certainty than the seeds allow."""
+"""The report's sentences: the effect comes first, and the certainty depends on the seeds."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from meta_lr.report.tables import NONE, amount, count, percent, score, spread_sc
 
 
 def headline(analysis: Analysis) -> str:
-    """Return what this problem's runs show in a sentence, and what they allow one to say."""
+    """Return a summary sentence of this problem's runs, and the conclusion that they support."""
     if len(analysis.methods) == 1:
         return _alone(analysis)
     return f"{_ranking(analysis)} {_verdict(analysis)}"
 
 
 def sentences(analysis: Analysis) -> list[str]:
-    """Return one sentence per comparison that has seeds enough, then what the control shows."""
+    """Return one sentence per comparison with enough seeds, then the result of the control."""
     metric = analysis.metric
     tested = [c for c in analysis.comparisons if c.enough]
     return [*(sentence(c, metric) for c in tested), *_control(analysis)]
 
 
 def sentence(comparison: Comparison, metric: Metric) -> str:
-    """Put one comparison into words, the size of the effect first."""
+    """Return a sentence about one comparison, the size of the effect first."""
     pair = f"{comparison.method} against {comparison.reference}"
     points = "points of " if metric.name == "accuracy" else "in "
     effect = f"{score(comparison.mean, metric, sign=True)} {points}test {metric.name} for {pair}"
@@ -37,7 +37,7 @@ def sentence(comparison: Comparison, metric: Metric) -> str:
 
 
 def _ranking(analysis: Analysis) -> str:
-    """Name the best mean, then each learned method's mean, rank and price."""
+    """Return the best mean, then each learned method's mean, rank and cost."""
     if not analysis.methods[0].values("test_last"):
         return "No run has ended yet."
     ranks = {m.label: rank(m, analysis.methods, analysis.metric) for m in analysis.methods}
@@ -91,7 +91,7 @@ def _verdict(analysis: Analysis) -> str:
 
 
 def _verdicts(method: str, comparisons: Sequence[Comparison]) -> str:
-    """Say of one method which others it is better than, which not, and which remain open."""
+    """Return which other methods this one is better than, worse than, and undecided against."""
     link = {"better": "better than", "worse": "worse than"}
     others: dict[str, list[str]] = {}
     for comparison in comparisons:
@@ -116,7 +116,7 @@ def _alone(analysis: Analysis) -> str:
 
 
 def _control(analysis: Analysis) -> Iterator[str]:
-    """Say what the control is, and how the learned run compares with it."""
+    """Yield what the control is, and how the learned run compares with it."""
     controls = [method.label for method in analysis.methods if method.group.control]
     if not controls:
         return

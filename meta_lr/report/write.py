@@ -50,7 +50,7 @@ def write_report(
 
 
 def is_current(page: Path, folder: Path) -> bool:
-    """Return whether a page was made from the records that are at or below `folder` now."""
+    """Return whether a page was made from the present records at or below `folder`."""
     found = digest_in(page)
     return bool(found) and found == digest_of(folder)
 
@@ -60,15 +60,15 @@ def draft_report(
 ) -> Draft:
     """Read every run at or below `folder` and return the report; nothing is written.
 
-    `reference` is the label or method that all others are compared with, `target` the validation
-    value (accuracy in [0, 1], or a loss) whose time is taken; `analyse` says what holds without
-    them. Neither says anything of episodic meta-trainings, which have a report of their own.
+    `reference` is the label or method that all others are compared with. `target` is the validation
+    value (accuracy in [0, 1], or a loss) to which the time is measured. For the defaults see
+    `analyse`. Episodic meta-trainings have a different report, which does not use them.
 
     Raises:
-        ValueError: no runs, a damaged or newer record, runs of training beside meta-trainings, an
-            unknown reference, or a target that no run could have.
+        ValueError: There are no runs; a record is damaged or has a newer format; there are both
+            plain runs and meta-trainings; the reference is unknown; or no run can reach the target.
     """
-    digest = digest_of(folder)  # before the records are read: a run may go on meanwhile
+    digest = digest_of(folder)  # before the records are read, because a run may still continue
     meta_runs = find_meta_runs(folder)
     if meta_runs:
         if reference is not None or target is not None:

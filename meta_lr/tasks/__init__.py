@@ -1,4 +1,4 @@
-"""Learning problems: data in four splits, a fresh model, a loss and metrics."""
+"""Learning problems: data in four splits, a new model, a loss and metrics."""
 
 from meta_lr.tasks.base import SPLITS, Batch, Split, Task
 from meta_lr.tasks.digits import digits

@@ -12,7 +12,7 @@ from torch import Tensor
 def random_crop_and_flip(
     images: Tensor, generator: torch.Generator, *, padding: int, flip: bool
 ) -> Tensor:
-    """Crop each image at a random place after padding with zeros; mirror each with chance 1/2.
+    """Pad each image with zeros, crop it at a random place, and mirror it with probability 1/2.
 
     Args:
         images: uint8, (batch, channels, height, width).
@@ -21,7 +21,7 @@ def random_crop_and_flip(
         flip: Whether to mirror left and right.
 
     Returns:
-        uint8, of the same shape.
+        uint8, with the same shape.
     """
     count = len(images)
     top, left = torch.randint(0, 2 * padding + 1, (2, count), generator=generator)
@@ -32,24 +32,24 @@ def random_crop_and_flip(
 def crop_and_flip(
     images: Tensor, top: Tensor, left: Tensor, mirrored: Tensor, *, padding: int
 ) -> Tensor:
-    """Pad with zeros, cut the window at (top, left) from each image, mirror it where asked.
+    """Pad with zeros, cut the window at (top, left) from each image, and mirror some images.
 
     Args:
         images: (batch, channels, height, width).
         top: First row of each window in the padded image, (batch,), 0 to 2 * padding.
-        left: First column, likewise.
+        left: First column of each window in the padded image, (batch,), 0 to 2 * padding.
         mirrored: 1 to mirror an image left and right, else 0, (batch,).
         padding: Pixels of zeros on every side.
     """
     batch, channels, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))
     rows, columns = padded.shape[2:]
-    # A mirrored crop is the crop of the mirrored image at the mirrored place.
+    # A mirrored crop equals the crop of the mirrored image at the mirrored place.
     both = torch.stack((padded, padded.flip(3))).contiguous()
     left = torch.where(mirrored.bool(), columns - width - left, left)
     which = mirrored * batch + torch.arange(batch)
     start = (which * channels * rows + top) * columns + left
-    # Every window of memory that starts somewhere, as a view: one index picks one crop.
+    # A view of all windows, one for each start in memory: one index selects one crop.
     span = ((channels - 1) * rows + height - 1) * columns + width
     shape = (both.numel() - span + 1, channels, height, width)
     windows = both.as_strided(shape, (1, rows * columns, columns, 1))
@@ -75,8 +75,8 @@ def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def channel_statistics(images: Tensor, indices: Tensor) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation per channel, in [0, 1], of the images at `indices`.
 
-    Exact whatever the number of threads: the pixels are counted by value. A constant channel has
-    the deviation 1.
+    The result is exact for any number of threads, because the pixels are counted by value. A
+    constant channel has the deviation 1.
     """
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
     for chunk in indices.split(2048):

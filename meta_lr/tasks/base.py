@@ -1,4 +1,4 @@
-"""What a task gives to everything else: a model, a loss, metrics, and batches."""
+"""The interface of a task: a model, a loss, metrics, and batches."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SPLITS: tuple[Split, ...] = ("train", "meta", "val", "test")
 
 
 class Task(Protocol):
-    """A learning problem. Everything here is a pure function of its arguments and the task's seed.
+    """A learning problem. All methods are pure functions of their arguments and the task's seed.
 
-    Neither the global random state nor what was asked before has any influence. A task whose data
-    may change between two runs should also be `Fingerprinted`, see `meta_lr.tasks.fingerprint`.
+    They do not depend on the global random state or on earlier calls. A task whose data may change
+    between two runs should also be `Fingerprinted`, see `meta_lr.tasks.fingerprint`.
     """
 
     @property
@@ -35,11 +35,11 @@ class Task(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where there are none."""
+        """Number of classes; 0 if there are none."""
         ...
 
     def model(self) -> nn.Module:
-        """Return a fresh model on the CPU, a pure function of the task's seed."""
+        """Return a new model on the CPU, a pure function of the task's seed."""
         ...
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -49,8 +49,8 @@ class Task(Protocol):
     def metrics(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return means over the batch, each of shape (): `loss`, and `accuracy` in [0, 1].
 
-        Mode (train or eval) and `no_grad` are the caller's business. There is no `accuracy` where
-        `num_classes` is 0, or where the loss is the score, as for text: there `perplexity` is
+        The caller sets the mode (train or eval) and `no_grad`. There is no `accuracy` if
+        `num_classes` is 0, or if the loss is the score, as for text. For text, `perplexity` is
         exp(`loss`).
         """
         ...
@@ -66,13 +66,13 @@ class Task(Protocol):
         """Return one batch, a pure function of the task's seed and the arguments.
 
         Args:
-            split: Which part of the data.
-            index: Without `draw`, the number of the batch: any from 0 for the endless `train` and
-                `meta` (a new permutation in each epoch), below `num_batches` for `val` and `test`
-                (fixed order). With `draw`, the step of the run that the experiment belongs to.
+            split: The part of the data.
+            index: Without `draw`, the number of the batch, from 0. For `train` and `meta` it has no
+                limit (each epoch has a new permutation); for `val` and `test` (fixed order) it is
+                below `num_batches`. With `draw`, the step of the run with the experiment.
             draw: Number of an experiment's batch, from 0: a random sample without replacement.
 
         Raises:
-            ValueError: The split is unknown or empty, or the index out of range.
+            ValueError: The split is unknown or empty, or the index is out of range.
         """
         ...

@@ -1,7 +1,7 @@
-"""Decoded images kept in one file: written whole or not at all, checked whenever it is read.
+"""A cache of decoded images in one file, written atomically and checked at each reading.
 
-The file is a line of magic, a line with the checksum of all that follows, a line of JSON that is
-padded with blanks up to a multiple of 64 bytes, the images, the labels.
+The file has these parts: a line with the file signature; a line with the checksum of everything
+that follows; a line of JSON, padded with blanks to a multiple of 64 bytes; the images; the labels.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class ImageArrays(NamedTuple):
 
 
 def default_folder() -> Path:
-    """Return `$XDG_CACHE_HOME/meta_lr`, or `~/.cache/meta_lr` where that is not set."""
+    """Return `$XDG_CACHE_HOME/meta_lr`, or `~/.cache/meta_lr` if the variable is not set."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "meta_lr"
 
 
 def cached(path: Path, build: Callable[[], ImageArrays]) -> ImageArrays:
-    """Return the arrays at `path`, built and saved first if they are absent or damaged.
+    """Return the arrays at `path`; if they are missing or damaged, build and save them first.
 
-    Any number of processes may do this at once: each builds, the last one's file stays.
+    Several processes may do this at the same time: each one builds, and the last file is kept.
 
     Raises:
         OSError: The file cannot be written.
@@ -58,7 +58,7 @@ def cached(path: Path, build: Callable[[], ImageArrays]) -> ImageArrays:
 
 
 def load(path: Path) -> ImageArrays | None:
-    """Return the arrays at `path`, memory-mapped; None if absent, damaged or of another format."""
+    """Return the arrays at `path`, memory-mapped; None if missing, damaged or of another format."""
     try:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC) + _CHECKSUM_BYTES)
@@ -82,7 +82,7 @@ def load(path: Path) -> ImageArrays | None:
 
 
 def save(path: Path, arrays: ImageArrays) -> None:
-    """Write the arrays to `path` in one atomic step.
+    """Write the arrays to `path` atomically.
 
     Raises:
         OSError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""Points in clusters, drawn by scikit-learn: data without any image in them, shaped like digits."""
+"""Clusters of points, drawn by scikit-learn: data with the shape of digits, but not images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from meta_lr.extras import explained
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.splits import balanced_cut
 
-_FAR = 4.0  # standard deviations that fill the range of a byte, on either side
+_FAR = 4.0  # standard deviations on each side that are mapped to the range of a byte
 
 
 def clusters(
@@ -23,16 +23,17 @@ def clusters(
     val_size: int = 180,
     test_size: int = 360,
 ) -> ImageTask:
-    """Return the task of telling ten classes of 1,797 points in 64 dimensions apart.
+    """Return the task of classifying 1,797 points in 64 dimensions into ten classes.
 
-    Source: `sklearn.datasets.make_classification` (Guyon, 2003), with a seed of its own: two
-    Gaussian clusters per class in 20 dimensions, seen through 64, 1 % of the labels wrong.
+    Source: `sklearn.datasets.make_classification` (Guyon, 2003), with its own fixed seed. There are
+    two Gaussian clusters per class in 20 dimensions, mapped to 64 dimensions; 1 % of the labels are
+    wrong.
 
     Args:
         model: Called as `model(in_channels=1, image_size=8, num_classes=10)`.
         batch_size: Examples per batch.
         seed: The run's seed.
-        meta_size: Examples for `meta`; what no part takes is `train`.
+        meta_size: Examples for `meta`; the rest is `train`.
         val_size: Examples for `val`.
         test_size: Examples for `test`.
     """

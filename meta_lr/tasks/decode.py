@@ -1,4 +1,4 @@
-"""The content of an image file as 8-bit RGB pixels, whatever the mode of the image."""
+"""The content of an image file as 8-bit RGB pixels, for any mode of the image."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _BLACK_IS_ZERO = 258, 262, 1  # two tags of TIFF
 def decode(content: bytes, size: int) -> NDArray[np.uint8]:
     """Return an image as uint8 RGB, (3, size, size), resized bilinearly.
 
-    Grey values of 16 bits are scaled from 0..65535 to 0..255. Other modes are converted by Pillow,
-    so transparency is dropped.
+    Grey values of 16 bits are scaled from 0..65535 to 0..255. Pillow converts other modes, so
+    transparency is dropped.
 
     Raises:
-        ValueError: The image is broken, the range of its values is not known, or it does not fit
-            into memory. The message is the rest of a sentence that begins with the image's name.
+        ValueError: The image is broken, the range of its values is unknown, or it does not fit into
+            memory. The message completes a sentence that begins with the image's name.
     """
     from PIL.Image import Resampling
 
@@ -48,7 +48,7 @@ def _opened(content: bytes) -> Image:
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
-    except UnidentifiedImageError as error:  # its own message is the address of an object
+    except UnidentifiedImageError as error:  # its own message only has the address of an object
         reason = "not a format that Pillow knows" if content else "the file is empty"
         raise ValueError(f"is broken ({reason}); replace or remove it") from error
     except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
@@ -59,7 +59,7 @@ def _opened(content: bytes) -> Image:
 def _rgb(image: Image) -> Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _grey(image).convert("RGB")
-    image.info.pop("transparency", None)  # convert() would warn that it drops it
+    image.info.pop("transparency", None)  # otherwise convert() warns that it drops it
     try:
         return image.convert("RGB")
     except ValueError as error:
@@ -67,7 +67,7 @@ def _rgb(image: Image) -> Image:
 
 
 def _grey(image: Image) -> Image:
-    """Return an image of more than 8 bits scaled to 8, with the mode L."""
+    """Return an image of more than 8 bits, scaled to 8 bits, with the mode L."""
     from PIL.Image import fromarray
 
     white = _white(image)
@@ -81,13 +81,13 @@ def _grey(image: Image) -> Image:
 
 
 def _white(image: Image) -> int | None:
-    """Return the largest value that the file's format allows; None if it is not known."""
+    """Return the largest value that the file's format allows; None if it is unknown."""
     from PIL.TiffImagePlugin import TiffImageFile
 
     has_16_bits = image.mode.startswith("I;16")
     if isinstance(image, TiffImageFile):
         known = has_16_bits and image.tag_v2.get(_PHOTOMETRIC) == _BLACK_IS_ZERO
         return 2 ** image.tag_v2[_BITS_PER_SAMPLE][0] - 1 if known else None  # 12 or 16 bits
-    if image.mode == "I":  # 16 bits in PGM, and in PNG by old versions of Pillow
+    if image.mode == "I":  # 16 bits in PGM, and in PNG with old versions of Pillow
         return 65535 if image.format in ("PNG", "PPM") else None
     return 65535 if has_16_bits else None

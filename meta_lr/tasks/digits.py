@@ -28,7 +28,7 @@ def digits(
     noise: Noise = "none",
     noise_share: float = 0.0,
 ) -> ImageTask:
-    """Return the task of telling scikit-learn's ten digits apart.
+    """Return the task of classifying scikit-learn's ten digits.
 
     Source: the test part of UCI's "Optical recognition of handwritten digits" (Alpaydin and
     Kaynak, 1998), 17 levels of grey.
@@ -39,15 +39,15 @@ def digits(
             that need more than 8, such as LeNet.
         batch_size: Examples per batch.
         seed: The run's seed.
-        meta_size: Examples for `meta`; of the 1,797, what no part takes is `train`.
+        meta_size: Examples for `meta`; the rest of the 1,797 is `train`.
         val_size: Examples for `val`.
         test_size: Examples for `test`.
         crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
-        meta_overlap: Whether `meta` is drawn from the training examples too, as in MLR-SNet's
+        meta_overlap: Whether `meta` is also drawn from the training examples, as in MLR-SNet's
             published code; `train` is the same with and without it.
-        noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
+        noise: Kind of label noise in `train`: `none`, `uniform` or `flip`, as described in
             `meta_lr.tasks.noise`.
-        noise_share: Of wrong labels in `train`, in [0, 1].
+        noise_share: Share of wrong labels in `train`, in [0, 1].
 
     Raises:
         ValueError: `size` is below 8, or the parts do not fit.

@@ -1,4 +1,4 @@
-"""What tells a task's data from other data: a checksum of their content, wherever the files lie."""
+"""Fingerprint of a task's data: a checksum of their content, independent of the files' paths."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from meta_lr.tasks.base import Task
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """What a task may offer besides: a text that changes when its data change."""
+    """Optional method of a task: a text that changes when its data change."""
 
     @property
     def data_fingerprint(self) -> str | None:
         """Short text for messages, such as "60,000 images (checksum 1a2b3c4d)"; None if unknown.
 
-        It depends on what the data are alone, not on their place or on the time of their files. A
-        folder that holds a run on data of another fingerprint is refused.
+        It depends only on the content of the data, not on the path or the time of the files. If a
+        folder holds a run on data with another fingerprint, the folder is refused.
         """
         ...
 
 
 def fingerprint_of(task: Task) -> str | None:
-    """Return what a task says of its data; None if it says nothing."""
+    """Return the fingerprint of a task's data; None if the task has none."""
     return task.data_fingerprint if isinstance(task, Fingerprinted) else None
 
 

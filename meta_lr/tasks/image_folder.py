@@ -1,4 +1,4 @@
-"""Any small labelled images: a directory or a tar archive in torchvision's ImageFolder layout."""
+"""Small labelled images from a directory or a tar archive in torchvision's ImageFolder layout."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def image_folder(
 ) -> ImageTask:
     """Return the task of classifying the images below `root`.
 
-    `root` holds the directory `train` and one more, which is the split `test` whatever its name;
-    both hold one directory per class. One directory above the two is allowed. Files are read whose
-    names end in `members.SUFFIXES`; hidden files and folders are left out. The images are decoded
-    once, to 8-bit RGB of `size` x `size` pixels (bilinear, the aspect ratio is not kept), and kept
-    in a cache that is checked at each start.
+    `root` holds the directory `train` and one other directory, which is the split `test`, with any
+    name. Both hold one directory per class. One parent directory above the two is allowed. Only
+    files with the suffixes `members.SUFFIXES` are read; hidden files and folders are left out. The
+    images are decoded once, to 8-bit RGB of `size` x `size` pixels (bilinear, the aspect ratio is
+    not kept). They are stored in a cache that is checked at each start.
 
     Args:
         root: A directory, or a tar archive (plain, gz, bz2 or xz), which is never unpacked.
         model: Called as `model(in_channels=3, image_size=size, num_classes=...)`.
-        size: Height and width in pixels that every image is resized to.
+        size: Height and width in pixels; every image is resized to it.
         batch_size: Examples per batch.
         seed: The run's seed.
         meta_size: Examples cut from `train` for `meta`, in class balance.
@@ -60,17 +60,17 @@ def image_folder(
         crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
         flip: Whether to mirror at random in training.
         channels_last: Whether inputs are in channels-last order, faster for convolutions on CPU.
-        meta_overlap: Whether `meta` is drawn from the training examples too, as in MLR-SNet's
+        meta_overlap: Whether `meta` is also drawn from the training examples, as in MLR-SNet's
             published code; `train` is the same with and without it.
-        noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
+        noise: Kind of label noise in `train`: `none`, `uniform` or `flip`, as described in
             `meta_lr.tasks.noise`.
-        noise_share: Of wrong labels in `train`, in [0, 1].
-        cache: Folder of the cache; None: `$XDG_CACHE_HOME/meta_lr` or `~/.cache/meta_lr`.
+        noise_share: Share of wrong labels in `train`, in [0, 1].
+        cache: Folder of the cache; None is `$XDG_CACHE_HOME/meta_lr` or `~/.cache/meta_lr`.
 
     Raises:
         FileNotFoundError: There is nothing at `root`.
-        ValueError: The layout is another, a class has no image that can be read, an image or the
-            archive is broken, the values of an image have no known range, or a size does not fit.
+        ValueError: The layout is different, a class has no readable image, an image or the archive
+            is broken, the values of an image have no known range, or a size does not fit.
         OSError: A file cannot be read, or the cache cannot be written.
     """
     arrays = load_images(root, size=size, cache=cache)
@@ -102,7 +102,7 @@ def image_folder(
 def load_images(
     root: str | os.PathLike[str], *, size: int, cache: str | os.PathLike[str] | None = None
 ) -> ImageArrays:
-    """Return all images below `root`, those of `train` first; decoded, or read from the cache."""
+    """Return all images below `root`, those of `train` first, decoded or read from the cache."""
     folder = Path(root).expanduser()
     if not folder.exists():
         raise FileNotFoundError(
@@ -111,7 +111,7 @@ def load_images(
     if size < 1:
         raise ValueError(f"image_folder got size={size}; it must be at least 1 pixel")
     where = default_folder() if cache is None else Path(cache).expanduser()
-    start = folder.resolve().name[:_NAME_CHARACTERS]  # a file name has 255 bytes at most
+    start = folder.resolve().name[:_NAME_CHARACTERS]  # a file name has at most 255 bytes
     name = f"{start}-{size}-{FORMAT}-{fingerprint(folder)}.images"
     return cached(where / name, lambda: _decode_all(folder, size))
 
@@ -180,7 +180,7 @@ def _parts_above_train(root: Path, paths: Collection[PurePosixPath]) -> int:
 def _refuse_empty_classes(
     root: Path, placed: Sequence[PurePosixPath], folders: Collection[PurePosixPath], depth: int
 ) -> None:
-    """Refuse a folder of a class, a path of `depth` parts, in which no image is read."""
+    """Refuse a class folder (a path of `depth` parts) without a readable image."""
     splits = {path.parts[: depth - 1] for path in placed}
     classes = {path.parts[:depth] for path in placed}
     for folder in sorted(folders):

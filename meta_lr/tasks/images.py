@@ -1,4 +1,4 @@
-"""Classification of small images that live in memory as uint8."""
+"""Classification of small images that are stored in memory as uint8."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class ImageTask:
         name: Short name for records.
         num_classes: Number of classes.
         network: Called as `network(in_channels=..., image_size=..., num_classes=...)`.
-        images: uint8, (examples, channels, size, size); never written to.
+        images: uint8, (examples, channels, size, size); never modified.
         labels: int64, (examples,), from 0 to `num_classes - 1`.
         splits: Indices of the examples of each split, disjoint; only `meta` may be empty.
         batch_size: Examples per batch, at most the size of `train`.
-        seed: The run's seed: of the initial weights, the order, the crops and the draws.
+        seed: The run's seed, for the initial weights, the order, the crops and the draws.
         crop_padding: Pixels of padding before the random crop; 0 for no crop.
         flip: Whether to mirror at random.
         channels_last: Whether the inputs' memory is in channels-last order, faster for
             convolutions on CPU; the values are the same.
-        mean: Mean per channel in [0, 1]; None: that of `train`.
-        std: Standard deviation per channel in [0, 1]; None: that of `train`.
+        mean: Mean per channel in [0, 1]; None uses that of `train`.
+        std: Standard deviation per channel in [0, 1]; None uses that of `train`.
         meta_overlap: Whether `meta` may share examples with `train`, as in MLR-SNet's published
-            code; by default no two splits share any.
-        noise: How labels of `train` are made wrong, as in `meta_lr.tasks.noise`; the other splits
-            stay clean.
-        noise_share: Of wrong labels in `train`, in [0, 1]; which they are depends on the seed.
+            code; by default all splits are disjoint.
+        noise: Kind of label noise in `train`, see `meta_lr.tasks.noise`; the other splits have no
+            noise.
+        noise_share: Share of wrong labels in `train`, in [0, 1]; the seed selects them.
 
     Raises:
         ValueError: Shapes, types, labels or splits do not fit together.
@@ -90,7 +90,7 @@ class ImageTask:
         )
 
     def model(self) -> nn.Module:
-        """Return a fresh network, a pure function of the seed."""
+        """Return a new network, a pure function of the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seeds.derive(self.seed, "init"))
             return self.network(
@@ -115,7 +115,7 @@ class ImageTask:
         }
 
     def num_batches(self, split: Split) -> int:
-        """Return the batches in one pass over the split."""
+        """Return the number of batches in one pass over the split."""
         return sampling.num_batches(split, len(self._members(split)), self.batch_size)
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:

@@ -1,4 +1,4 @@
-"""The folders and image files of a directory or of a tar archive, one after the other."""
+"""Iteration over the folders and image files of a directory or of a tar archive."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ _File = tuple[Path, os.stat_result]
 def members(root: Path) -> Iterator[Member]:
     """Yield each image file and each folder below `root`.
 
-    Left out are hidden files and folders, and those that operating systems add. Links in a
-    directory are followed, except to a folder that holds the link. An archive is read once from
-    front to back, in memory; of two members with one path, the later one counts, as in unpacking.
+    Hidden files and folders, and those that operating systems add, are left out. Links in a
+    directory are followed, except links to a folder that holds the link. An archive is read once
+    from front to back, in memory. If two members have the same path, the later one is used, as in
+    unpacking.
 
     Raises:
         ValueError: `root` is neither a directory nor a tar archive, or the archive is damaged; an
@@ -59,7 +60,7 @@ def fingerprint(root: Path) -> str:
 def _listed(root: Path) -> tuple[list[_File], list[Path]]:
     """Return the image files, and the folders in those folders of `root` that hold images.
 
-    So the folders of other programs, such as that of the runs, do not count.
+    The folders of other programs, such as a folder of runs, are therefore left out.
     """
     found = dict(_walk(root))
     tops = {folder.relative_to(root).parts[:1] for folder, files in found.items() if files}
@@ -96,7 +97,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[_File]]]:
 
 
 def _refuse_lost_folder(here: Path, names: list[str]) -> None:
-    """Raise a ValueError for a link to nothing whose name could be that of a class."""
+    """Raise a ValueError for a broken link that has a possible name of a class."""
     for name in names:
         if "." not in name and (here / name).is_symlink():
             raise ValueError(
@@ -109,7 +110,7 @@ def _fail(error: OSError) -> None:
 
 
 def _is_new(folder: Path, seen: dict[tuple[int, int], Path], twice: dict[Path, Path]) -> bool:
-    """Return whether no other path led to this folder; add it to `twice` unless it is a cycle."""
+    """Return whether this folder was not reached before; else add it to `twice`, except a cycle."""
     first = seen.setdefault(_identity(folder), folder)
     if first not in (folder, *folder.parents):
         twice[folder] = first
@@ -171,9 +172,9 @@ def _of_member(
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Insist on the two blocks of zeros that end an archive.
+    """Require the two blocks of zeros at the end of an archive.
 
-    tarfile stops at the first of them, but also, without a word, where a header is cut or damaged.
+    tarfile stops at the first of them. It also stops, without an error, at a cut or damaged header.
     """
     stream = archive.fileobj
     if stream is None or stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):

@@ -1,4 +1,4 @@
-"""Wrong labels on purpose: a known share of them, of a known kind."""
+"""Label noise: a known share of the labels is made wrong, in a known way."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Noise = Literal["none", "uniform", "flip"]
 
 
 def refuse_unknown(task: str, noise: str, share: float) -> None:
-    """Raise a ValueError unless kind and share of the noise go together."""
+    """Raise a ValueError unless the kind and the share of the noise are valid together."""
     if noise not in get_args(Noise):
         kinds = ", ".join(get_args(Noise))
         raise ValueError(f"{task} got noise={noise}; choose one of {kinds}")
@@ -34,7 +34,7 @@ def refuse_unknown(task: str, noise: str, share: float) -> None:
 
 
 def named(task: str, noise: Noise, share: float) -> str:
-    """Return the task's name with its noise, if any: runs with other labels are another problem."""
+    """Return the task's name with its noise, if any; noisy labels make a different problem."""
     return f"{task}-{noise}-{share:g}" if share and noise != "none" else task
 
 
@@ -43,14 +43,14 @@ def noisy(
 ) -> Tensor:
     """Return a copy of the labels in which `round(share * len(members))` of `members` are wrong.
 
-    Which they are, and what `uniform` draws, is a pure function of the arguments; a larger share
-    makes the same labels wrong, and more.
+    The selection of labels, and the draws of `uniform`, are pure functions of the arguments. A
+    larger share makes the same labels wrong, and additional ones.
 
     Args:
         labels: int64, (examples,), from 0 to `num_classes - 1`.
         members: Indices of the examples that may become wrong, (members,).
-        noise: The kind.
-        share: Of wrong labels, in [0, 1].
+        noise: The kind of noise.
+        share: Share of wrong labels, in [0, 1].
         num_classes: C.
         seed: The run's seed.
     """

@@ -1,4 +1,4 @@
-"""A noisy quadratic of known curvature: the task whose answer can be computed by hand."""
+"""A noisy quadratic of known curvature: a task with a solution that can be computed by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meta_lr.tasks.base import SPLITS, Batch, Split
 
 
 class Point(nn.Module):
-    """One parameter vector `weight`, (dim,), the place on the quadratic."""
+    """One parameter vector `weight`, (dim,): the point on the quadratic."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class Point(nn.Module):
 class Quadratic:
     """A `Task`: loss(w) = (w - w*)' H (w - w*) / 2 + n'(w - w*), with n the batch's mean noise.
 
-    So the gradient is H (w - w*) + n, the Hessian H, and the loss without noise is 0 at w*. The
-    eigenvalues of H fall from 1 to 1 / `condition` in equal ratios along random directions;
-    gradient descent without noise is stable below the rate 2 and fastest at
+    The gradient is therefore H (w - w*) + n, the Hessian is H, and the loss without noise is 0 at
+    w*. The eigenvalues of H fall from 1 to 1 / `condition` in equal ratios along random directions.
+    Gradient descent without noise is stable for learning rates below 2, and fastest at
     2 / (1 + 1 / `condition`). H and w* are the same for every seed.
 
     A batch is (noise, optimum), both (batch, dim); in `val` and `test` it is one row without
@@ -39,11 +39,11 @@ class Quadratic:
     Args:
         dim: Number of parameters.
         condition: Largest over smallest eigenvalue of H, at least 1.
-        noise: Standard deviation of each component of one example's noise; the batch's mean has
-            `noise / sqrt(batch_size)`.
+        noise: Standard deviation of each component of one example's noise; that of the batch's mean
+            is `noise / sqrt(batch_size)`.
         batch_size: Examples per batch.
-        steps_per_epoch: Batches in one pass over `train` or `meta`, which never repeat.
-        seed: The run's seed: of the starting point and the noise.
+        steps_per_epoch: Batches in one pass over `train` or `meta`; the batches never repeat.
+        seed: The run's seed, for the starting point and the noise.
 
     Raises:
         ValueError: An argument is out of range.
@@ -135,6 +135,6 @@ class Quadratic:
 
 
 def _normal(what: str, *shape: int, seed: int = 0, names: tuple[str | int, ...] = ()) -> Tensor:
-    """Draw standard normal numbers in float64, so that float32 runs see the same ones."""
+    """Draw standard normal numbers in float64, so that float32 runs use the same numbers."""
     generator = seeds.generator(seed, what, *names)
     return torch.randn(*shape, generator=generator, dtype=torch.float64)

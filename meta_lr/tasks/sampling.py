@@ -1,4 +1,4 @@
-"""Which examples of a split make a batch: a pure function of (seed, split, index, draw)."""
+"""The examples of a batch, as a pure function of (seed, split, index, draw)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from meta_lr.tasks.base import Split
 
 
 def num_batches(split: Split, size: int, batch_size: int) -> int:
-    """Return the batches in one pass over `size` examples; only `train` drops a partial one."""
+    """Return the number of batches in a pass over `size` examples; `train` drops a partial one."""
     return size // batch_size if split == "train" else -(-size // batch_size)
 
 
 def positions(
     split: Split, size: int, *, batch_size: int, seed: int, index: int, draw: int | None
 ) -> Tensor:
-    """Return the batch's positions within the split, (batch,) of int64, as `Task.batch` says.
+    """Return the batch's positions within the split, int64 (batch,), as defined in `Task.batch`.
 
-    A split smaller than a batch gives all it has. `meta` fills the last batch of a pass up with
-    examples of the batch before it, so that all its batches are equally large.
+    If a split is smaller than a batch, the batch has all its examples. In `meta`, the last batch of
+    a pass is filled with examples of the batch before it, so that all batches have the same size.
     """
     if index < 0 or (draw is not None and draw < 0):
         raise ValueError(f"batch of split {split!r} got index {index} and draw {draw}; from 0 on")

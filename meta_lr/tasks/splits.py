@@ -12,10 +12,10 @@ from meta_lr.tasks.base import Split
 
 
 def balanced_cut(labels: Tensor, sizes: Mapping[Split, int]) -> dict[Split, Tensor]:
-    """Cut parts of the given sizes from the examples; what remains is `train`.
+    """Cut parts of the given sizes from the examples; the rest is `train`.
 
-    Each part holds equally many examples of each class, or one more of the first classes. Which
-    examples depends on the labels and on the sizes of the parts before it, not on a run's seed.
+    Each part holds the same number of examples of each class, or one more of the first classes. The
+    selection depends on the labels and on the sizes of the parts before it, not on a run's seed.
 
     Args:
         labels: Class of each example, (examples,).
@@ -25,7 +25,7 @@ def balanced_cut(labels: Tensor, sizes: Mapping[Split, int]) -> dict[Split, Tens
         Ascending indices of each part and of `train`.
 
     Raises:
-        ValueError: A size is negative, or a class would have nothing left for `train`.
+        ValueError: A size is negative, or a class would have no examples left for `train`.
     """
     return _cut(labels, sizes, "cut")
 
@@ -43,10 +43,10 @@ def with_given_test(
 
 
 def redrawn(labels: Tensor, parts: Mapping[Split, Tensor]) -> dict[Split, Tensor]:
-    """Draw `meta` anew from what `meta` and `train` hold together; `train` stays as it is.
+    """Draw a new `meta` from the union of `meta` and `train`; `train` does not change.
 
-    So nearly all of `meta` are training examples, as where the two come from two independent
-    shuffles of one set: the published code of MLR-SNet (Shu et al. 2020) does that.
+    Nearly all examples of `meta` are then training examples. The published code of MLR-SNet (Shu et
+    al. 2020) does the same: it takes the two from two independent shuffles of one set.
     """
     together = torch.cat((parts["train"], parts["meta"])).sort().values
     drawn = _cut(labels[together], {"meta": len(parts["meta"])}, "redraw")

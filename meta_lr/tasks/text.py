@@ -1,4 +1,4 @@
-"""Language modelling: the next character or word from those before it."""
+"""Language modelling: prediction of the next character or word from those before it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from meta_lr.tasks.models.fit import refuse_other_kind
 class TextTask:
     """A `Task` on a text of tokens, with cross-entropy in nats per token as its loss.
 
-    An example is a window of `length` tokens to predict, each from all before it in the window and
-    from the `warm` tokens before that. Each part of the text is cut into windows from its start,
-    so each token is predicted once in a pass, save fewer than `length` at the end of the part.
-    What comes before a part is read as line ends.
+    An example is a window of `length` tokens to predict. Each token is predicted from all tokens
+    before it in the window and from the `warm` tokens before the window. Each part of the text is
+    cut into windows from its start. Each token is therefore predicted once in a pass, except for
+    fewer than `length` tokens at the end of the part. The text before a part is read as line ends.
 
-    Backpropagation through time is truncated to the window: the state starts from zeros and is
-    warmed by reading the `warm` tokens again, without gradient. The usual way carries the state
-    from window to window instead, over any distance and for free, but then a loss depends on the
-    batches before it: experiments on other batches, `meta` and evaluations would start from a
-    state that belongs elsewhere. Read again, the state is that of the present weights, the loss a
-    pure function of weights and batch, windows can be shuffled, and what replays a step replays it
-    exactly, for `warm / length` of a forward pass more. As with a carried state, what the warmed
-    state owes to the weights is left out of gradients, and so of meta-gradients.
+    Backpropagation through time is truncated to the window. The state starts from zeros and is
+    warmed up by reading the `warm` tokens again, without gradient. The usual method instead carries
+    the state from window to window, over any distance and at no cost. But then a loss depends on
+    the batches before it: experiments on other batches, `meta` and evaluations would start from a
+    wrong state. With the warm-up, the state is that of the present weights, and the loss is a pure
+    function of weights and batch. Windows can be shuffled, and a replayed step is exact. The extra
+    cost is `warm / length` of a forward pass. As with a carried state, gradients and hypergradients
+    do not include the effect of the weights on the warmed-up state.
 
     Args:
         name: Short name for records.
@@ -44,15 +44,15 @@ class TextTask:
             (batch, length, num_classes).
         parts: int64 (tokens,) of each split, from 0 to `num_classes - 1`; only `meta` may be
             shorter than a window.
-        before: The token that stands before a part.
-        batch_size: Windows per batch, at most those of `train`.
+        before: The token that is read before a part.
+        batch_size: Windows per batch, at most the number of windows in `train`.
         length: Tokens of a window.
-        warm: Tokens before a window that warm the state.
-        seed: The run's seed: of the initial weights, the order and the draws.
-        characters: Whether tokens are characters, so that bits per character can be told.
+        warm: Tokens before a window that warm up the state.
+        seed: The run's seed, for the initial weights, the order and the draws.
+        characters: Whether tokens are characters; bits per character are then also measured.
 
     Raises:
-        ValueError: An argument is out of range, or a part too short.
+        ValueError: An argument is out of range, or a part is too short.
     """
 
     name: str
@@ -91,7 +91,7 @@ class TextTask:
         refuse_other_kind(self.name, self.network, ("num_classes",), advice)
 
     def model(self) -> nn.Module:
-        """Return a fresh network, a pure function of the seed."""
+        """Return a new network, a pure function of the seed."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seeds.derive(self.seed, "init"))
             return self.network(num_classes=self.num_classes)
@@ -105,14 +105,14 @@ class TextTask:
     def metrics(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Return `loss`, `perplexity` and, for characters, `bits_per_character`, of the batch.
 
-        There is no accuracy: a language model is scored by its loss.
+        There is no accuracy, because a language model is scored by its loss.
         """
         loss = self.loss(model, batch)
         bits = {"bits_per_character": loss / math.log(2)} if self.characters else {}
         return {"loss": loss, "perplexity": loss.exp(), **bits}
 
     def num_batches(self, split: Split) -> int:
-        """Return the batches in one pass over the split."""
+        """Return the number of batches in one pass over the split."""
         return sampling.num_batches(split, len(self._of(split)), self.batch_size)
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
@@ -133,7 +133,7 @@ class TextTask:
 
     @cached_property
     def data_fingerprint(self) -> str:
-        """Number of tokens, and a checksum of the parts and of what stands before them."""
+        """Number of tokens, and a checksum of the parts and of the token before them."""
         parts = [self.parts[split] for split in SPLITS]
         what = f"{sum(map(len, parts)):,} tokens"
         return checksum(what, *parts, torch.tensor([self.before, self.num_classes]))
@@ -145,7 +145,7 @@ class TextTask:
 
     @cached_property
     def _windows(self) -> Mapping[Split, Tensor]:
-        """For each split (windows, warm + 1 + length), views of its tokens."""
+        """For each split, views of its tokens, (windows, warm + 1 + length)."""
         return {split: self._view(self.parts[split]) for split in SPLITS}
 
     def _view(self, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Any text file as a language task: its parts, its vocabulary, its windows."""
+"""A text file as a language task: its parts and its vocabulary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from meta_lr.tasks.vocabulary import LINE_END, Level, encode, tokenise, vocabula
 _Place = str | os.PathLike[str]
 _OPTIONS: Mapping[Split, str] = {"train": "path", "val": "val_path", "test": "test_path"}
 _UNITS: Mapping[Level, str] = {"char": "characters", "word": "words"}
-_MARKS = {  # UTF-32 first: its mark may begin with that of UTF-16
+_MARKS = {  # UTF-32 first, because its mark may begin with that of UTF-16
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
     "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
 }
@@ -41,25 +41,27 @@ def text_file(
 ) -> TextTask:
     """Return the task of modelling the text in a file, such as a novel or the Penn Treebank.
 
-    A text is cut in the order train, meta, val, test; val and test come from files of their own
-    where these are given, as for the Penn Treebank. (The published code of MLR-SNet takes its meta
-    data from the file that it also validates on; here they are cut from the training text.) The
-    vocabulary is that of train: other characters or words are `<unk>`.
+    A text is cut in the order train, meta, val, test. If files for val and test are given, as for
+    the Penn Treebank, they are used instead. (The published code of MLR-SNet takes its meta data
+    from the validation file; here they are cut from the training text.) The vocabulary is that of
+    train; other characters or words are `<unk>`.
 
     Args:
         path: A text file in UTF-8; a byte-order mark at its start is dropped.
         model: Called as `model(num_classes=...)`, with the number of entries in the vocabulary.
-        val_path: The text of `val`; None: cut from `path`.
-        test_path: The text of `test`; None: cut from `path`.
-        level: `char`, or `word`: what stands between white space, and `<eos>` after each line.
-        max_words: Entries in a vocabulary of words at most, the most frequent ones; 0: all.
-        length: Tokens to predict in a window, over which gradients flow back.
-        warm: Tokens before a window that warm the state.
+        val_path: The text of `val`; None cuts it from `path`.
+        test_path: The text of `test`; None cuts it from `path`.
+        level: `char`, or `word`. Words are separated by white space, with `<eos>` after each line.
+        max_words: Largest number of entries in a vocabulary of words, the most frequent ones; 0
+            keeps all.
+        length: Tokens to predict in a window; gradients flow back over the window.
+        warm: Tokens before a window that warm up the state.
         batch_size: Windows per batch.
         seed: The run's seed.
-        meta_size: Tokens cut from `path` for `meta`; like the next two, whole windows of it.
-        val_size: Tokens cut from `path` for `val`, unless it has a file.
-        test_size: Tokens cut from `path` for `test`, unless it has a file.
+        meta_size: Tokens cut from `path` for `meta`. Only whole windows are cut, also for `val`
+            and `test`.
+        val_size: Tokens cut from `path` for `val`, unless `val_path` is given.
+        test_size: Tokens cut from `path` for `test`, unless `test_path` is given.
 
     Raises:
         FileNotFoundError: A file is missing.
@@ -112,7 +114,7 @@ def _read(place: _Place, option: str) -> str:
 
 
 def _foreign_mark(path: Path) -> str | None:
-    """Return what the byte-order mark at the start of a file says, if it has one."""
+    """Return a text about another encoding's byte-order mark at the start of a file, if any."""
     with path.open("rb") as file:
         start = file.read(4)
     found = (name for name, marks in _MARKS.items() if start.startswith(marks))

@@ -62,7 +62,7 @@ def torchvision_set(
         dataset: `cifar10`, `cifar100`, `mnist`, `fashion_mnist` or `svhn` (without its extra part).
         model: Called as `model(in_channels=..., image_size=..., num_classes=...)`.
         root: Folder in torchvision's layout.
-        download: Whether to fetch or unpack into `root` what is missing there.
+        download: Whether to download or unpack missing files into `root`.
         batch_size: Examples per batch.
         seed: The run's seed.
         meta_size: Examples cut from the training part for `meta`, in class balance.
@@ -70,11 +70,11 @@ def torchvision_set(
         crop_padding: Pixels of padding before a random crop in training; 0 for no crop.
         flip: Whether to mirror at random in training.
         channels_last: Whether inputs are in channels-last order, faster for convolutions on CPU.
-        meta_overlap: Whether `meta` is drawn from the training examples too, as in MLR-SNet's
+        meta_overlap: Whether `meta` is also drawn from the training examples, as in MLR-SNet's
             published code; `train` is the same with and without it.
-        noise: How labels of `train` are made wrong: `none`, `uniform` or `flip`, as described in
+        noise: Kind of label noise in `train`: `none`, `uniform` or `flip`, as described in
             `meta_lr.tasks.noise`.
-        noise_share: Of wrong labels in `train`, in [0, 1].
+        noise_share: Share of wrong labels in `train`, in [0, 1].
 
     Raises:
         FileNotFoundError: The data is missing and cannot be downloaded.
@@ -153,7 +153,7 @@ def _channels_first(data: Any) -> Tensor:
 
 
 def _advice(dataset: str, root: Path, reason: str) -> str:
-    """Return what to do about data that is not there: which files to put where."""
+    """Return advice for missing data: which files to put where."""
     with explained():
         from torchvision.datasets.utils import check_integrity
 
@@ -175,7 +175,7 @@ def _advice(dataset: str, root: Path, reason: str) -> str:
 
 
 def _packed(dataset: str) -> dict[str, str | None]:
-    """Return the names of the files to download and their MD5 sums, as torchvision has them."""
+    """Return the names of the files to download and their MD5 sums, from torchvision."""
     kind = _kind(dataset)
     if dataset == "svhn":
         return {name: md5 for _, name, md5 in (kind.split_list[p] for p in ("train", "test"))}

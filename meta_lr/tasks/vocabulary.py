@@ -1,4 +1,4 @@
-"""Text as numbers: characters or words, and the vocabulary that counts them."""
+"""Text as numbers: characters or words, and their vocabulary."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LINE_END: Mapping[Level, str] = {"char": "\n", "word": "<eos>"}
 
 
 def tokenise(text: str, level: Level) -> Sequence[str]:
-    """Return the characters, or what stands between white space with `<eos>` after each line.
+    """Return the characters, or the words between white space, with `<eos>` after each line.
 
-    So the files of the Penn Treebank, which have `<unk>` in them, give their usual 10,000 entries.
+    The files of the Penn Treebank contain `<unk>`, so they give their usual 10,000 entries.
     """
     if level == "char":
         return text
@@ -35,9 +35,9 @@ def vocabulary(tokens: Sequence[str], level: Level, largest: int = 0) -> dict[st
     """Return the number of each entry: unknown, line end, then the tokens from frequent to rare.
 
     Args:
-        tokens: The training text.
-        level: Whether they are characters or words.
-        largest: Entries at most, the first two included; 0 for no limit.
+        tokens: The tokens of the training text.
+        level: Whether the tokens are characters or words.
+        largest: Largest number of entries, including the first two; 0 for no limit.
     """
     first = (UNKNOWN, LINE_END[level])
     counts = Counter(tokens)
@@ -47,6 +47,6 @@ def vocabulary(tokens: Sequence[str], level: Level, largest: int = 0) -> dict[st
 
 
 def encode(tokens: Sequence[str], numbers: Mapping[str, int]) -> Tensor:
-    """Return the tokens as int64, (tokens,); 0 where the vocabulary does not have one."""
+    """Return the tokens as int64, (tokens,); a token outside the vocabulary is 0."""
     known = (numbers.get(token, 0) for token in tokens)
     return torch.from_numpy(np.fromiter(known, dtype=np.int64, count=len(tokens)))

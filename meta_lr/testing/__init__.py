@@ -1,6 +1,6 @@
-"""The contract that every controller keeps, as checks for our methods and for yours.
+"""The contract that every controller must keep, as checks for built-in and user-defined methods.
 
-In the tests of a method of your own:
+In the tests of your own method:
 
     from meta_lr.testing import check_controller
 
@@ -13,9 +13,10 @@ or with one case per rule, so that each has its own line in the test report:
     def test_mine(check):
         check(Mine(peak=0.1))
 
-A broken rule raises an AssertionError of one line: the rule, what broke it, and what to do. Give
-the method options with which it does all that it can within a short run (`steps`); rates near 0.1
-suit the built-in problems. `check_docstring` is a rule of this package's own methods alone.
+A broken rule raises an AssertionError of one line: the rule, what broke it, and what to do. Choose
+options of the method with which it uses all its functions within a short run (`steps`). Learning
+rates near 0.1 suit the built-in problems. `check_docstring` is a rule only for the methods of this
+package.
 """
 
 from meta_lr.testing.contract import (

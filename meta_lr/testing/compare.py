@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 def leaves(value: object) -> dict[str, object]:
-    """Return the leaves of nested containers by dotted name; equal if and only if bits are."""
+    """Return the leaves of nested containers by dotted name; equal leaves are bit-identical."""
     return dict(_leaves(value, ""))
 
 
 def difference(expected: Mapping[str, object], found: Mapping[str, object]) -> str:
-    """Return the name of the first of two sets of leaves that differs; "" if none does."""
+    """Return the name of the first leaf that differs between two sets; "" if none differs."""
     names = [*expected, *(name for name in found if name not in expected)]
     return next((name for name in names if expected.get(name) != found.get(name)), "")
 
 
 def first_change(expected: Sequence[float], found: Sequence[float]) -> str:
-    """Return where two lists of rates part, with both rates; "" if they are equal."""
+    """Return the first difference between two lists of learning rates; "" if they are equal."""
     for index, (a, b) in enumerate(zip(expected, found, strict=False)):
         if a != b:
             return f"rate {index} is {b} where {a} was expected"
@@ -41,4 +41,4 @@ def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
         content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         yield name, (value.dtype, value.shape, content.numpy().tobytes())
     else:
-        yield name, repr(value)  # tells 0.0 from -0.0, and takes nan for equal
+        yield name, repr(value)  # distinguishes 0.0 from -0.0; nan equals nan

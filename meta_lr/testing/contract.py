@@ -1,4 +1,4 @@
-"""The rules, one function each."""
+"""The rules of the contract, one function for each rule."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from meta_lr.testing.problem import MakeOptimizer, OwnLoop, Problem
 from meta_lr.testing.watched import PROTOCOL, READS, Watched, blamed, broken
 from meta_lr.training.loop import train
 
-STEPS = 120  # of a run; the published method updates its network every 100
+STEPS = 120  # of a run; the published MLR-SNet updates its network every 100 steps
 _IN_STATE = "keep all that changes in the state"
 SECTIONS = ("Update", "Reference", "Deviations", "Cost")  # of a method's docstring
 MOMENTUM: MakeOptimizer = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -36,11 +36,11 @@ def check_controller(
 ) -> None:
     """Raise an AssertionError unless `controller` keeps every rule of the contract.
 
-    Its message is one line: which rule is broken, by what, and what to do.
+    The message is one line: the broken rule, what broke it, and what to do.
 
     Args:
         controller: The method, with its options.
-        learns: Whether its rates suit a quadratic of curvature 0.01 to 1.
+        learns: Whether its learning rates suit a quadratic of curvature 0.01 to 1.
         optimizer: Makes the optimizer from the parameters; by default SGD with momentum 0.9.
         steps: Length of the runs, at least 12.
 
@@ -62,16 +62,16 @@ def check_controller(
 def check_protocol(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that it has `needs`, `init` and `__call__`, and that what they return can be used."""
+    """Check that it has `needs`, `init` and `__call__`, and that their results are valid."""
     loop = OwnLoop(Watched(controller), optimizer, steps)
     with blamed(controller, PROTOCOL):
-        loop.run(12)  # the other checks go on looking
+        loop.run(12)  # the other checks continue this check
 
 
 def check_reads(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that it reads of the view, and does in the sandbox, only what its `needs` declare."""
+    """Check that it uses only those parts of view and sandbox that its `needs` declare."""
     loop = OwnLoop(Watched(controller), optimizer, steps)
     for need, method in ((Need.TRIALS, "trial"), (Need.META, "meta_loss")):
         if not need & controller.needs:
@@ -83,7 +83,7 @@ def check_reads(
 def check_learns(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that its rates bring down the loss of a noisy quadratic."""
+    """Check that its learning rates lower the loss of a noisy quadratic by at least 40 %."""
     task, rule = Quadratic(), "learns the quadratic"
     with torch.no_grad():
         first = float(task.metrics(task.model(), task.batch("val", 0))["loss"])
@@ -92,15 +92,18 @@ def check_learns(
         outcome = train(task, optimizer, watched, total_steps=steps)
     last = outcome.val["loss"] if outcome.status == "finished" else math.inf
     change = f"its loss went from {first:.4g} to {last:.4g} in {outcome.steps} steps"
-    _require(last < first, controller, rule, f"{change}; choose rates near 0.1, or learns=False")
+    _require(
+        last < 0.6 * first, controller, rule, f"{change}; choose rates near 0.1, or learns=False"
+    )
 
 
 def check_no_trace(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that a run which asks it, but takes a constant rate, equals one without it.
+    """Check that the controller has no side effects on the run.
 
-    Compared bit for bit after each step: parameters, buffers, optimizer state, gradients, and the
+    Two runs use the same constant learning rate; only one of them also calls the controller. After
+    each step these must be bit-identical: parameters, buffers, optimizer state, gradients, and the
     global random states of torch, NumPy and Python.
     """
     rule, advice = "leaves no trace", "try things in view.sandbox, draw from your own Generator"
@@ -117,10 +120,10 @@ def check_no_trace(
 def check_resumes(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that a run which is saved as bytes and loaded goes on as if nothing had happened.
+    """Check that a run that is saved as bytes and loaded continues bit-identically.
 
-    Before it goes on, the same instance steers another run: what a controller keeps outside its
-    state does not come back.
+    Before it continues, the same instance is used in another run. Data that a controller keeps
+    outside its state is therefore lost, and the check fails.
     """
     rule, cut, before = "resumes exactly", steps - steps // 12, repr(controller)
     half, whole, resumed = (OwnLoop(Watched(controller), optimizer, steps) for _ in range(3))
@@ -139,7 +142,7 @@ def check_resumes(
 def check_drop_in(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
-    """Check that its rates in `train` are those in a handwritten loop with `ControlledLR`."""
+    """Check that `train` and a user-written loop with `ControlledLR` give equal learning rates."""
     rule, rates = "gives the same rates in any loop", list[float]()
 
     def keep(row: dict[str, Any]) -> None:
@@ -176,7 +179,7 @@ def check_repr(controller: Controller) -> None:
 def check_docstring(controller: Controller) -> None:
     """Check that its class is documented: Update, Reference, Deviations and Cost.
 
-    A rule for the methods of this package alone: it is not among `CHECKS`.
+    This rule is only for the methods of this package; it is not in `CHECKS`.
     """
     text = type(controller).__doc__ or ""
     missing = [name for name in SECTIONS if not re.search(rf"^\s*{name}:\s*\S", text, re.M)]
@@ -196,7 +199,7 @@ CHECKS: tuple[Callable[[Controller], None], ...] = (
 
 @dataclass(frozen=True)
 class _Unheeded(Wrapper):
-    """Asks the inner controller, and says a constant."""
+    """Calls the inner controller, but returns a constant learning rate."""
 
     inner: Controller
     rate: float

@@ -1,6 +1,6 @@
-"""What may be wrong with a controller and its answers: each function returns a fault, or "".
+"""Checks of a controller and its results: each function returns a fault, or "".
 
-A fault says what came and what to do.
+A fault is a text: what was found, and what to do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STATE = "make it a NamedTuple of None, numbers, strings, tensors and plain tupl
 
 
 def of_form(controller: Any) -> str:
-    """Look at the members that every controller has."""
+    """Check the members that every controller must have."""
     if isinstance(controller, type):
         return f"a class came; pass an instance, such as {controller.__name__}(...)"
     return (
@@ -31,7 +31,7 @@ def of_form(controller: Any) -> str:
 
 
 def of_state(state: Any, kind: type | None = None) -> str:
-    """Look at a state; `kind` is the type of the one before, if there was one."""
+    """Check a state; `kind` is the type of the previous state, if there was one."""
     if kind is not None and type(state) is not kind:
         return f"the state is {shown(state)}; return a {kind.__name__}, as init() does"
     if not isinstance(state, tuple) or not hasattr(state, "_fields"):
@@ -43,7 +43,7 @@ def of_state(state: Any, kind: type | None = None) -> str:
 
 
 def of_rate(rate: object) -> str:
-    """Look at a rate."""
+    """Check a learning rate."""
     value = rate.rate if isinstance(rate, Average) else rate
     if isinstance(value, Tensor) and value.shape == () and not value.is_complex():
         value = value.item()
@@ -55,7 +55,7 @@ def of_rate(rate: object) -> str:
 
 
 def of_keeping(view: StepView, needs: Need, state: Any) -> str:
-    """Look for live tensors of the run in a state: they change after the step."""
+    """Check that a state holds no live tensors of the run, because they change after the step."""
     live: dict[int, str] = {}
     if needs & Need.PARAMS:
         live |= {_place(p): "parameter" for p in view.params}
@@ -104,13 +104,13 @@ def _takes(method: Callable[..., object], args: tuple[str, ...]) -> bool:
         inspect.signature(method).bind(*args)
     except TypeError:
         return False
-    except ValueError:  # built in: there is no signature to look at
+    except ValueError:  # built-in functions may have no signature
         return True
     return True
 
 
 def _items(state: Any) -> Iterator[tuple[str, object]]:
-    """Give the parts of a state, each with its place in it."""
+    """Yield the parts of a state, each with its position in the state."""
     for name, value in state._asdict().items():
         yield from _parts(name, value)
 

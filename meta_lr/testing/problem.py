@@ -1,4 +1,4 @@
-"""What a controller is tried on: a small problem, and a training loop as people write it."""
+"""The test problem of the contract: a small task, and a typical user-written training loop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 
 @dataclass(frozen=True)
 class Problem:
-    """A `Task`: three classes of Gaussian inputs, told apart with batch norm and dropout."""
+    """A `Task`: classification of three Gaussian classes, by a network with batch norm, dropout."""
 
     name: str = "contract"
     num_classes: int = 3
@@ -58,12 +58,12 @@ class Problem:
 
 
 class OwnLoop:
-    """A loop as people write it, around `ControlledLR`.
+    """A typical user-written training loop with `ControlledLR`.
 
-    It shares no step with the training loop on purpose: it stands for somebody else's code.
+    It shares no code with the package's training loop on purpose, because it represents user code.
 
     Args:
-        controller: Steers it.
+        controller: The controller of the loop.
         optimizer: Makes the optimizer from the model's parameters.
         total_steps: Length of the run, at least 12.
 
@@ -97,7 +97,7 @@ class OwnLoop:
         )
 
     def each(self, steps: int) -> Iterator[float]:
-        """Take `steps` steps; yield the rate of each just after it."""
+        """Take `steps` steps; yield the learning rate of each step after the step."""
         for _ in range(steps):
             batch = self.task.batch("train", self.step)
             seed_model(0, "model", self.step)
@@ -110,11 +110,11 @@ class OwnLoop:
             yield float(self.optimizer.param_groups[0]["lr"])
 
     def run(self, steps: int) -> list[float]:
-        """Take `steps` steps; return their rates."""
+        """Take `steps` steps; return their learning rates."""
         return list(self.each(steps))
 
     def untouchable(self) -> dict[str, Any]:
-        """Return all that a controller must not change, what changes the rest first."""
+        """Return everything that a controller must not change, causes before their effects."""
         numpy = np.random.get_state(legacy=False)
         return {
             "the mode of a module": [module.training for module in self.model.modules()],
@@ -127,18 +127,18 @@ class OwnLoop:
         }
 
     def everything(self) -> dict[str, Any]:
-        """Return all that the rest of the run depends on."""
+        """Return everything that the rest of the run depends on."""
         parts = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler}
         return {"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}
 
     def save(self) -> bytes:
-        """Return everything, as torch saves it."""
+        """Return the result of `everything` as bytes, saved by torch."""
         file = io.BytesIO()
         torch.save(self.everything(), file)
         return file.getvalue()
 
     def load(self, saved: bytes) -> None:
-        """Go on from what `save` returned."""
+        """Restore the state that `save` returned."""
         state = torch.load(io.BytesIO(saved), weights_only=True)
         self.step = state["step"]
         self.model.load_state_dict(state["model"])

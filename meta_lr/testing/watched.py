@@ -1,4 +1,4 @@
-"""A controller that is looked at while it steers; what it does wrong is told in one line."""
+"""A wrapper that checks a controller during a run; a fault is reported in one line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ READS = "reads only what it declares"
 
 
 def broken(controller: object, rule: str, what: str) -> AssertionError:
-    """Return the error that says in one line which rule `controller` breaks, and how."""
+    """Return an error of one line: the rule that `controller` breaks, and how."""
     kind = controller if isinstance(controller, type) else type(controller)
     return AssertionError(f"{kind.__name__} breaks the rule '{rule}': {what}")
 
 
 @contextmanager
 def blamed(controller: object, rule: str, call: str = "the run") -> Iterator[None]:
-    """Tell an error inside as a broken rule; the error itself stays as the cause."""
+    """Report an error in the block as a broken rule; the original error is the cause."""
     try:
         yield
     except AssertionError:
@@ -39,7 +39,7 @@ def blamed(controller: object, rule: str, call: str = "the run") -> Iterator[Non
 
 @dataclass(frozen=True)
 class Watched(Wrapper):
-    """Another controller; an answer that breaks the protocol raises an AssertionError."""
+    """Another controller; a result that breaks the protocol raises an AssertionError."""
 
     inner: Controller
 
@@ -55,7 +55,7 @@ class Watched(Wrapper):
         return state
 
     def __call__(self, view: StepView, state: Any) -> tuple[Rate, Any]:
-        """Return the inner controller's rate and next state."""
+        """Return the inner controller's learning rate and next state."""
         at = f"at step {view.step}"
         with blamed(self.inner, PROTOCOL, f"{at}, __call__(view, state)"):
             answer = self.inner(view.seen_by(self.inner), state)

@@ -1,1 +1,1 @@
-"""Training: the one loop, the drop-in scheduler, experiments and records."""
+"""Training: the training loop, its steps, experiments and saved states."""

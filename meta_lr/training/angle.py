@@ -1,4 +1,4 @@
-"""The running angle of a run: a diagnostic for any method, that only looks on."""
+"""The running angle of a run: a diagnostic for any method, which does not change the run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from meta_lr.optim.angles import Trail, follow
 
 
 class RunningAngle:
-    """The angle between moves of the mean weights, over blocks of `every` steps.
+    """The angle between successive changes of the mean weights, over blocks of `every` steps.
 
-    AutoDrop decides by it. It costs three copies of the parameters.
+    AutoDrop uses this angle. It needs memory for three copies of the parameters.
 
     Args:
-        every: Steps per block; 0 is none at all.
+        every: Steps per block; 0 measures no angles.
     """
 
     def __init__(self, every: int) -> None:
@@ -26,7 +26,7 @@ class RunningAngle:
         self.trail: Trail = ()
 
     def after_step(self, params: Sequence[Tensor]) -> float | Tensor | None:
-        """Look at the parameters after a step; return the angle where a block ends."""
+        """Read the parameters after a step; return the angle at the end of a block, else None."""
         if not self.every:
             return None
         self.steps += 1
@@ -34,14 +34,14 @@ class RunningAngle:
         return angle
 
     def identity(self) -> dict[str, int]:
-        """Return what makes this another record; nothing where there are no angles."""
+        """Return the settings that identify this record; empty without angles."""
         return {"angle_every": self.every} if self.every else {}
 
     def saved(self) -> dict[str, Any]:
-        """Return all that the angles to come depend on; nothing where there are none."""
+        """Return everything that later angles depend on; empty without angles."""
         return {"angle": (self.steps, self.trail)} if self.every else {}
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `saved` returned."""
+        """Restore the state that `saved` returned."""
         if self.every:
             self.steps, self.trail = saved["angle"]

@@ -1,15 +1,16 @@
-"""An average of the last weights: it costs no training and needs no run length.
+"""An average of the last weights: it needs no extra training and no run length.
 
 Update: `average <- average + (1 + g) / (t + g) * (weights - average)` after step t = 1, 2, ...,
-with g = 8. Most of it comes from the last ninth of the steps so far.
+with g = 8. Most of its weight is on the last ninth of the steps so far.
 
 Reference: Shamir and Zhang 2013, arXiv 1212.1824 (polynomial-decay averaging). DoG (Ivgi et al.
-2023, arXiv 2302.12022) advises it with the same g.
+2023, arXiv 2302.12022) recommends it with the same g.
 
 Deviations from the paper: none in the formula. Buffers of floating-point numbers, such as the
-statistics of BatchNorm, are averaged as the parameters are; other buffers keep their last value.
+statistics of BatchNorm, are averaged like the parameters; other buffers keep their last value.
 
-Precision: that of the weights. Half precision rounds the small moves of a long run away.
+Precision: that of the weights. In half precision, the small updates of a long run are lost in
+rounding.
 
 Cost per step: one pass over the weights; a copy of them in memory.
 """
@@ -28,7 +29,7 @@ _G = 8.0
 
 
 def share(step: int) -> float:
-    """Return how far the average moves towards the weights after this step, counted from 1."""
+    """Return the share by which the average moves to the weights after this step, from 1."""
     return (1 + _G) / (step + _G)
 
 
@@ -36,13 +37,15 @@ def polynomial_average(average: Tensor, weights: Tensor, num_averaged: Tensor | 
     """Return the next average of the last weights, as an `avg_fn` of torch's `AveragedModel`.
 
     Update `AveragedModel(model, avg_fn=polynomial_average, use_buffers=True)` after each step.
-    With `use_buffers=True` the statistics of BatchNorm are averaged as well, without it they are
+    With `use_buffers=True`, the statistics of BatchNorm are averaged as well. Without it, they are
     those of the last weights and do not fit the average.
 
     Args:
         average: The average so far.
-        weights: The weights after this step; what holds no floating-point numbers is returned.
-        num_averaged: Steps before this one. The host does not wait for one on an accelerator.
+        weights: The weights after this step; tensors of other than floating-point type are returned
+            unchanged.
+        num_averaged: Number of steps before this one. If it is on an accelerator, the host does not
+            wait for it.
 
     Example:
         >>> model = torch.nn.Linear(1, 1)
@@ -57,16 +60,16 @@ def polynomial_average(average: Tensor, weights: Tensor, num_averaged: Tensor | 
         exact = torch.promote_types(weights.dtype, torch.float32)
         part = (1 + _G) / (num_averaged.to(exact) + 1 + _G)
         moved = torch.lerp(average.to(exact), weights.to(exact), part).to(weights.dtype)
-    same = average == weights  # such as the infinities in a mask, whose average is NaN
+    same = average == weights  # for example the infinities in a mask, whose average is NaN
     return torch.where(same, weights, moved)
 
 
 class RunningAverage:
-    """The average of a model's weights along a run.
+    """The average of a model's weights during a run.
 
     Args:
         model: The model that is trained.
-        on: Whether to keep an average; without one, nothing below does anything.
+        on: Whether to keep an average; if not, the methods do nothing.
     """
 
     def __init__(self, model: nn.Module, *, on: bool) -> None:
@@ -85,33 +88,33 @@ class RunningAverage:
                 torch._foreach_lerp_(self._average, weights, share(step))
 
     def model(self) -> nn.Module | None:
-        """Return a copy of the model at the average; None if there is none."""
+        """Return a copy of the model with the averaged weights; None if there is no average."""
         if self._average is None:
             return None
         twin = copy.deepcopy(self._model)
         with torch.no_grad():
             for tensor, average in zip(_averaged(twin), self._average, strict=True):
-                fixed = tensor.isinf()  # such as in a mask; the average of infinities is NaN
+                fixed = tensor.isinf()  # for example in a mask; the average of infinities is NaN
                 tensor.copy_(torch.where(fixed, tensor, average))
         return twin
 
     def identity(self) -> dict[str, bool]:
-        """Return what makes this another run; nothing where there is no average."""
+        """Return the settings that identify this run; empty without an average."""
         return {} if self._average is None else {"average": True}
 
     def saved(self) -> dict[str, Any]:
-        """Return the average, to go on from it; nothing where there is none."""
+        """Return the average, for a resume; empty without an average."""
         return {} if self._average is None else {"average": self._average}
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `saved` returned."""
+        """Restore the average that `saved` returned."""
         if self._average is not None:
             for average, came in zip(self._average, saved["average"], strict=True):
                 average.copy_(came)
 
 
 def _averaged(model: nn.Module) -> list[Tensor]:
-    """Return the parameters and buffers of which there is an average, as they are now."""
+    """Return the present values of the parameters and buffers that are averaged."""
     return [t for t in chain(model.parameters(), model.buffers()) if _is_averaged(t)]
 
 

@@ -13,13 +13,13 @@ from meta_lr.tasks.base import Batch, Split, Task
 
 @runtime_checkable
 class Summarising(Protocol):
-    """What a task may offer besides: metrics that are no means over examples, made of some."""
+    """Optional method of a task: metrics that are computed from means over examples."""
 
     def metrics_of_pass(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the metrics, each of shape (), from means over all examples of a pass.
 
         Args:
-            means: Of what the task's `metrics` returns, which may be of any shape.
+            means: Means of the values that the task's `metrics` returns, of any shape.
         """
         ...
 
@@ -29,13 +29,13 @@ def measure(
 ) -> dict[str, float]:
     """Return the means of the task's metrics over one pass of `split`, in eval mode.
 
-    Each example counts once, and a perplexity is that of the mean loss. A task that is
-    `Summarising` has the last word on what is measured. The model is left in train mode.
+    Each example counts once. A perplexity is computed from the mean loss. If the task is
+    `Summarising`, it computes the final metrics. The model is in train mode afterwards.
 
     Args:
-        task: Says how many batches there are, and what is measured.
-        model: In eval mode while it is measured.
-        split: Such as "val".
+        task: Gives the number of batches and the metrics.
+        model: The model; it is in eval mode during the measurement.
+        split: Name of the split, such as "val".
         batch: `(split, index) -> batch`, on the model's device.
     """
     totals: dict[str, Tensor] = {}
@@ -50,7 +50,7 @@ def measure(
             examples += len(data[0])
     model.train()
     means = {name: total / examples for name, total in totals.items()}
-    if "perplexity" in means:  # the mean of perplexities depends on how a pass is cut into batches
+    if "perplexity" in means:  # a mean of perplexities would depend on the batch size
         means["perplexity"] = means["loss"].exp()
     if isinstance(task, Summarising):
         means = task.metrics_of_pass(means)

@@ -1,4 +1,4 @@
-"""The line along which the optimizer is about to step, and the loss on it."""
+"""The line of the optimizer's next step, and the loss on this line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Line(NamedTuple):
-    """The points start - rate * step: where the optimizer's next step leads at each rate.
+    """The points start - rate * step: the weights after the optimizer's next step, at each rate.
 
     Attributes:
-        sandbox: Measures the loss without a trace.
+        sandbox: Measures the loss without a change of the run.
         start: The live parameters, in the optimizer's group order.
-        step: What is subtracted per unit of the first group's rate, shaped alike: momentum,
-            preconditioning, decay and the other groups' ratios included.
+        step: What is subtracted per unit of the first group's learning rate, same shapes. It
+            includes momentum, preconditioning, decay and the ratios of the other groups.
     """
 
     sandbox: Sandbox
@@ -30,20 +30,20 @@ class Line(NamedTuple):
     step: Vector
 
     def loss(self, rate: float, draw: int | None) -> float:
-        """Return the loss where a step at `rate` leads, on a fresh batch; None: the run's own.
+        """Return the loss after a step at `rate`, on a new batch, or for None on the run's own.
 
-        The same draw is the same batch, augmented alike, with the same dropout, at every rate.
-        BatchNorm takes the batch's statistics, as in training, and keeps nothing of them.
+        The same draw gives the same batch, augmentation and dropout mask at every rate. BatchNorm
+        uses the batch's statistics, as in training, and does not store them.
         """
         with torch.no_grad():
             return float(self.sandbox.loss(axpy(-rate, self.step, self.start), draw))
 
     def losses(self, rates: Sequence[float], draws: Sequence[int | None]) -> list[list[float]]:
-        """Return for each rate the loss on each of the same batches."""
+        """Return, for each learning rate, the loss on each of the same batches."""
         return [[self.loss(rate, draw) for draw in draws] for rate in rates]
 
     def mean_losses(self, rates: Sequence[float], draws: Sequence[int | None]) -> list[float]:
-        """Return for each rate the mean loss over the same batches."""
+        """Return, for each learning rate, the mean loss over the same batches."""
         return [fmean(losses) for losses in self.losses(rates, draws)]
 
     def norm(self) -> float:
@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 
 def line(view: StepView) -> Line:
-    """Return the line of the step that is about to happen; reads params, direction and sandbox."""
+    """Return the line of the next step; this reads params, direction and sandbox of the view."""
     scales = [scale for _, scale in groups_of_params(view.sandbox.optimizer)]
     step = list(view.direction)
     if any(scale != 1.0 for scale in scales):

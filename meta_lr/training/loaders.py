@@ -1,4 +1,4 @@
-"""Batches for experiments from DataLoaders, in a training loop of your own."""
+"""Batches for experiments from DataLoaders, in your own training loop."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NO_OWN_BATCH = (
 class LoaderBatches:
     """The batches of experiments, taken from the data sets of loaders, not from their iterators.
 
-    So the loop's own order of batches is not disturbed, and each batch is a pure function of its
-    place. Experiment batches are random examples; those of "val" are also given in order.
+    The loop's own order of batches therefore does not change, and each batch is a pure function of
+    its indices. Experiment batches are random examples. Batches of "val" can also be read in order.
 
     Args:
-        loaders: By split, "train", "val" or "meta"; their data sets have a length.
-        device: Where the batches go.
-        seed: Of the random examples.
+        loaders: Split ("train", "val" or "meta") -> loader; the data sets have a length.
+        device: The device of the batches.
+        seed: Seed of the random examples.
 
     Raises:
         ValueError: A split is unknown, or a data set is empty or has no length.
@@ -50,7 +50,7 @@ class LoaderBatches:
         """Return the draw-th experiment batch of a step; with draw None the step-th of "val".
 
         Raises:
-            ValueError: There is no loader of the split, or the run's own batch is asked for.
+            ValueError: There is no loader for the split, or the run's own batch is requested.
         """
         if split not in self.loaders:
             raise ValueError(f"this method needs a loader of {split}, beside {[*self.loaders]}")
@@ -60,7 +60,7 @@ class LoaderBatches:
         return self._made(split, places)
 
     def num_batches(self, split: Split) -> int | None:
-        """Return the batches in one pass over a split, the last of which may be small."""
+        """Return the number of batches in one pass over a split; the last one may be small."""
         loader = self.loaders.get(split)
         return None if loader is None else -(-self._size(split) // self._batch_size(split))
 

@@ -1,4 +1,4 @@
-"""The one training loop: a task, an optimizer and a controller; exact resume, honest records."""
+"""The training loop: a task, an optimizer and a controller, with exact resume and records."""
 
 from __future__ import annotations
 
@@ -57,37 +57,39 @@ def train(
     test: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
-    """Train the task's model with rates from `controller`; resume what `folder` holds.
+    """Train the task's model with learning rates from `controller`; resume the run in `folder`.
 
     Args:
         task: Gives the model, the batches and the loss.
         optimizer: Makes the optimizer from the model's parameters, such as a partial of
             `torch.optim.SGD`.
-        controller: Chooses the rate of each step.
+        controller: Chooses the learning rate of each step.
         total_steps: Length of the run in optimizer steps.
-        seed: Of all that is random in the run besides the task's own seed.
-        folder: Keep record and state here; None keeps nothing.
-        eval_every: Steps between evaluations on "val"; 0 is once per epoch.
-        save_every: Steps between saves of the state; 0 is once per epoch.
+        seed: Seed of everything that is random in the run, except for the task's own seed.
+        folder: Where record and state are kept; None keeps nothing.
+        eval_every: Steps between evaluations on "val"; 0 means once per epoch.
+        save_every: Steps between saves of the state; 0 means once per epoch.
         record_every: Record each n-th step.
-        angle_every: Steps of a block, for rows with the angle between the last two moves of the
-            parameters' mean over blocks; 0 is no such rows.
-        average: Keep an average of the last weights (see `training.average`), and measure it too
-            when "test" is measured, on "val" and on "test". The training stays the same.
+        angle_every: Steps of a block, for rows with the angle between the last two changes of the
+            parameters' mean over blocks; 0 records no angles.
+        average: Whether to keep an average of the last weights (see `training.average`). It is then
+            also measured on "val" and "test" when "test" is measured. The training does not change.
         clip: Largest norm of the gradient; None does not clip.
-        device: Where model and batches live.
+        device: Device of model and batches.
         header: More fields for the record's first row.
-        listener: Called with each row of the record, in order; and, as soon as a controller says
-            something of an experiment that the record will keep, with a row of kind "searching".
-        until: Asked after each evaluation on "val", with the rows of all of them so far, a pure
-            function of these; a text ends the run there, untested, and is its status. None never
-            does.
-        test: Whether to measure on "test" at the end; not for what is only tried out.
-        stop: Asked at every step; true saves the state and raises `StoppedError`.
+        listener: Called with each row of the record, in order. It is also called with a row of kind
+            "searching" as soon as a controller reports an experiment for the record.
+        until: Called after each evaluation on "val", with the rows of all evaluations so far. It
+            must be a pure function of them. If it returns a text, the run ends without a test, and
+            the text is its status. If it returns None, the run continues. None as the argument
+            never ends the run.
+        test: Whether to measure on "test" at the end; use False for trials.
+        stop: Called at every step; if it returns true, the state is saved and `StoppedError` is
+            raised.
 
     Raises:
-        ValueError: The controller needs what the run cannot give, or returned an unusable rate; the
-            folder holds another run, or a damaged one.
+        ValueError: The controller needs what the run cannot provide, or returned an invalid
+            learning rate; or the folder holds another run or a damaged one.
         LockedError: Another process works in `folder`.
         StoppedError: `stop` returned true.
     """
@@ -132,7 +134,7 @@ def train(
 
 @dataclass
 class _Run:
-    """The moving parts of one call of `train`."""
+    """The state of one call of `train`."""
 
     stepper: Stepper
     recorder: Recorder
@@ -146,20 +148,20 @@ class _Run:
     stop: Callable[[], bool]
 
     step: int = 0
-    seconds: float = 0.0  # spent before this process
-    best: tuple[float, dict[str, Tensor]] | None = None  # score on val, and those weights
+    seconds: float = 0.0  # time spent before this process
+    best: tuple[float, dict[str, Tensor]] | None = None  # best score on val, and its weights
     val: dict[str, float] = field(default_factory=dict)
     curve: list[Row] = field(default_factory=list)  # the evaluations on val
-    enough: str | None = None  # why the run ends here, before its last step
+    enough: str | None = None  # why the run ends before its last step
     offset: int = 0  # bytes of the record that belong to the saved state
-    record: str | None = None  # and their hash; None if the state does not say it
+    record: str | None = None  # and their hash; None if the state has no hash
 
     def __post_init__(self) -> None:
-        # The clock starts after all is built: a process's first optimizer imports for seconds.
+        # Start the clock after the set-up: the first optimizer of a process imports for seconds.
         self.began = self.flushed = time.perf_counter()
 
     def resume(self) -> Outcome | None:
-        """Load what was saved; return how the run ended, if it has."""
+        """Load the saved state; return the outcome if the run has ended."""
         if self.folder is None:
             return None
         found = found_in(self.folder, self.saved())
@@ -174,7 +176,7 @@ class _Run:
             return self.outcome(tested, found.record.end)
 
     def open(self, header: Mapping[str, object]) -> None:
-        """Open the record: cut it back to the saved state, or begin it with its header."""
+        """Open the record: truncate it to the saved state, or begin it with its header."""
         if self.folder is not None:
             self.recorder.open(self.folder, self.offset, self.record)
             self.curve = read_record(self.folder).curve
@@ -182,7 +184,7 @@ class _Run:
         if self.step == 0 and self.offset == 0:
             facts = self.stepper.facts(), self.average.identity()
             self.recorder.add(rows.header(*facts, provenance(self.stepper.device), header))
-            self.recorder.flush()  # so that a listener has it before all else
+            self.recorder.flush()  # so that a listener gets it first
 
     def steps(self) -> Outcome:
         """Take the remaining steps."""
@@ -202,14 +204,14 @@ class _Run:
                     return self.diverge(bad)
                 if due:
                     self.save()
-        if not math.isfinite(self.val["loss"]):  # the last update was one too many
+        if not math.isfinite(self.val["loss"]):  # the last update made the run diverge
             return self.diverge(self.step)
         if self.test and self.enough is None:
             return self.finish()
         return self.end(self.enough or "finished", [])
 
     def one_step(self) -> bool:
-        """Take one optimizer step; return False, before it, if the loss is known not finite."""
+        """Take one optimizer step; return False before the step if the loss is not finite."""
         try:
             loss = self.stepper.take(self.step)
         except InterruptedExperimentError:
@@ -227,7 +229,7 @@ class _Run:
         return True
 
     def spent(self, steps: int) -> Row:
-        """Return the fields that say what `steps` steps and the experiments have cost."""
+        """Return the fields with the cost of `steps` steps and of the experiments."""
         return {
             "cost": steps + self.stepper.sandbox.cost,
             "search_cost": self.stepper.sandbox.cost,
@@ -240,7 +242,7 @@ class _Run:
         return self.seconds + time.perf_counter() - self.began
 
     def evaluate(self) -> None:
-        """Measure on "val", record it, keep the weights if they are the best, ask if to go on."""
+        """Measure and record on "val", keep the weights if they are the best, and call `until`."""
         self.val = measure(self.stepper.task, self.stepper.model, "val", self.stepper.batch)
         self.curve.append(self.add_evaluation("val", "current", self.val))
         self.enough = self.until(self.curve)
@@ -256,7 +258,7 @@ class _Run:
         return row
 
     def finish(self) -> Outcome:
-        """Measure on "test", this once, and end the record."""
+        """Measure on "test", only once, and end the record."""
         twin = copy.deepcopy(self.stepper.model)
         tested = [self.measure_at("last", twin, "test")]
         if self.best is not None:
@@ -269,7 +271,7 @@ class _Run:
         return self.end("finished", tested)
 
     def measure_at(self, weights: str, model: nn.Module, split: Split) -> Row:
-        """Measure a model with other weights than the current ones; return the row."""
+        """Measure a model whose weights are not the current ones; return the row."""
         metrics = measure(self.stepper.task, model, split, self.stepper.batch)
         return self.add_evaluation(split, weights, metrics)
 
@@ -290,7 +292,7 @@ class _Run:
         return self.outcome(tested, row)
 
     def outcome(self, tested: list[Row], end: Row) -> Outcome:
-        """Return what the run came to, from its evaluations on "test" and its end row."""
+        """Return the outcome of the run, from its evaluations on "test" and its end row."""
         return Outcome(
             status=end["status"],
             steps=end["steps"],
@@ -308,24 +310,24 @@ class _Run:
         )
 
     def flush(self) -> int | None:
-        """Write the rows that wait; return the first step whose loss is not finite, if any."""
+        """Write the pending rows; return the first step whose loss is not finite, if any."""
         self.flushed = time.perf_counter()
         return self.recorder.flush()
 
     def save_and_stop(self) -> NoReturn:
-        """Save, then leave."""
+        """Save, then raise `StoppedError`."""
         bad = self.flush()
         self.save() if bad is None else self.diverge(bad)
         raise StoppedError(self.step, self.folder)
 
     def save(self) -> None:
-        """Save all that the rest of the run depends on; the record has been flushed."""
+        """Save everything that the rest of the run depends on; the record is flushed already."""
         if self.folder is not None:
             saved = {**self.saved(), **self.recorder.sync()}
             saving.save_atomically(saved, self.folder / STATE)
 
     def saved(self) -> dict[str, Any]:
-        """Return all that the rest of the run depends on, besides its record."""
+        """Return everything that the rest of the run depends on, except its record."""
         return {
             "identity": self.identity(),
             **self.stepper.saved(),
@@ -338,12 +340,12 @@ class _Run:
         }
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes this run another one than those that may lie in its folder."""
+        """Return the settings that identify this run; another run in its folder is refused."""
         own = {**self.angle.identity(), **self.average.identity()}
         return {**self.stepper.identity(), **own}
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `save` saved."""
+        """Restore the state that `save` saved."""
         self.stepper.load(saved)
         self.angle.load(saved)
         self.average.load(saved)

@@ -1,4 +1,4 @@
-"""How a run ended."""
+"""The outcome of a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 
 class StoppedError(RuntimeError):
-    """The run was asked to stop; it saved its state after `step` steps, or other units."""
+    """The run was asked to stop; it saved its state after `step` steps (or another unit)."""
 
     def __init__(self, step: int, folder: Path | None, *, unit: str = "steps") -> None:
         super().__init__(f"stopped after {step} {unit}")
@@ -19,22 +19,22 @@ class StoppedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """The outcome of a run.
 
     Attributes:
         status: "finished", "diverged at step n", or why it ended before its last step.
         steps: Optimizer steps taken.
-        cost: All that was spent, in plain steps; search_cost is the controller's part of it.
+        cost: Total cost, in plain steps; search_cost is the controller's part of it.
         seconds: Wall-clock time, over all resumes; search_seconds is the part of experiments.
-        model: The model at the last weights.
+        model: The model with the last weights.
         state: The controller's last state.
         val: Metrics of the last evaluation on "val".
-        test: Metrics on "test" at the weights "last", "best" (on val) and, if one was kept,
-            "average"; empty if it ended before its last step, or was not to be tested.
+        test: Metrics on "test" at the weights "last", "best" (on val) and, if it was kept,
+            "average"; empty if the run ended before its last step, or without a test.
         folder: Where the record is, if it was kept.
-        best: The highest score of an evaluation on "val", that of the weights "best": the accuracy,
-            or the negated loss where there is none; None if no evaluation had a finite one.
-        average: The model at the average of its last weights; None if no average was kept.
+        best: The highest score of an evaluation on "val", at the weights "best". The score is the
+            accuracy, or the negated loss if there is no accuracy; None if no score was finite.
+        average: The model with the average of its last weights; None if no average was kept.
     """
 
     status: str

@@ -1,4 +1,4 @@
-"""What a run's folder holds when the run begins: a state and a record that belong together."""
+"""The state and the record in a run's folder when the run begins; they must belong together."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ STATE = "state.pt"
 
 
 class Found(NamedTuple):
-    """What a folder holds."""
+    """The content of a run's folder."""
 
     saved: dict[str, Any] | None  # the state, if there is one
-    record: Record  # of a run that has ended; else empty
+    record: Record  # if the run has ended; else empty
 
 
 def found_in(folder: Path, like: Mapping[str, Any]) -> Found:
-    """Return what `folder` holds of a run.
+    """Return the state and the record in `folder`.
 
-    The record of a run that goes on is checked against its state by `Recorder.open`.
+    If the run continues, `Recorder.open` checks its record against its state.
 
     Args:
-        folder: The run's.
-        like: What this run would save now: its identity is that of the state, and a state has
-            all its names.
+        folder: The run's folder.
+        like: What this run would save now. A valid state has the same identity and all its names.
 
     Raises:
-        ValueError: The folder holds another run, a damaged one, or files of different moments.
+        ValueError: The folder holds another run, a damaged one, or files of different times.
     """
     record = read_record(folder) if finished(folder) else Record(())
     path = folder / STATE
@@ -51,12 +50,12 @@ def found_in(folder: Path, like: Mapping[str, Any]) -> Found:
 
 
 def refuse_other_moment(folder: Path, saved: int, ended: int | None, unit: str) -> None:
-    """Raise a ValueError if a run ended elsewhere than its state was saved.
+    """Raise a ValueError if a run ended at another step than that of its saved state.
 
     Args:
-        folder: The run's.
-        saved: Steps, or updates, that the state has taken.
-        ended: Those of the end of the record.
+        folder: The run's folder.
+        saved: Number of steps, or updates, in the state.
+        ended: The same number in the end row of the record.
         unit: What is counted, such as "step".
     """
     if saved != ended:
@@ -68,14 +67,14 @@ def refuse_other_moment(folder: Path, saved: int, ended: int | None, unit: str) 
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Turn what a state of other shapes or types leads to into one line.
+    """Turn errors from a state with other shapes or types into an error of one line.
 
     Raises:
-        ValueError: It names the state at `path`.
+        ValueError: The state does not fit; the message names the state at `path`.
     """
     try:
         yield
-    except Exception as error:  # a model's, an optimizer's or a controller's: of any kind
+    except Exception as error:  # models, optimizers and controllers raise errors of any kind
         reason = shorten(str(error), 120, placeholder=" ...") or type(error).__name__
         raise ValueError(
             f"{path} does not fit this run ({reason}); use another folder, or remove that one"

@@ -1,7 +1,7 @@
-"""Experiments that leave no trace: losses at other weights, and training on a private copy.
+"""Experiments that do not change the run: losses at other weights, and trials on a private copy.
 
-Whatever happens here leaves the run untouched, bit for bit: parameters, buffers, optimizer state,
-gradients, random state and data order. Only `cost` and `seconds` move.
+An experiment leaves parameters, buffers, optimizer state, gradients, random state and data order of
+the run bit-identical. Only `cost` and `seconds` change.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ HVP = 3.0  # cost of a Hessian-vector product
 
 
 class InterruptedExperimentError(RuntimeError):
-    """A stop was asked for in the middle of an experiment; the run is as before it."""
+    """A stop was requested during an experiment; the run is in its state before the experiment."""
 
 
 class Sandbox:
-    """What a controller may try beside the run.
+    """The experiments that a controller may do: losses at other weights, and trials.
 
     Args:
         model: The live model, in train mode.
@@ -45,20 +45,20 @@ class Sandbox:
         loss_fn: `(model, batch) -> ()`, the mean training loss.
         batch: `(split, step, draw) -> batch`, a pure function: the batch of the run at `step` for
             draw None, else the draw-th experiment batch of that step. Splits are "train", "meta"
-            and "val". Or DataLoaders by split, such as `{"train": loader, "val": val_loader}`, or
-            that of "train" alone.
+            and "val". DataLoaders are also accepted: by split, such as
+            `{"train": loader, "val": val_loader}`, or only the loader of "train".
         clip: Largest norm of the gradient in a trial's steps, as in the run.
-        scaler: The run's GradScaler, if it has one; trials scale their losses as the run does.
-        seed: The run's seed. The run calls `seed_model(seed, "model", step)` before each forward
-            pass, so that dropout replays here; None where the run does not.
-        stop: Asked at each trial step; true ends the experiment.
-        val_batches: In one pass over split "val", the most that is measured; None: as many as a
-            controller asks for.
-        listener: Called with what a controller says of its experiments, see `note`.
+        scaler: The run's GradScaler, if it has one; trials scale their losses in the same way.
+        seed: The run's seed, if the run calls `seed_model(seed, "model", step)` before each forward
+            pass; experiments then use the same dropout masks. None if the run does not.
+        stop: Called at each trial step; if it returns true, the experiment ends.
+        val_batches: Number of batches in one pass over split "val", the most that is measured; None
+            sets no limit.
+        listener: Called with the controller's reports of its experiments, see `note`.
 
     Attributes:
-        cost: What experiments have cost so far, in plain training steps.
-        seconds: Wall-clock time that the controller has spent on them, its own thinking included.
+        cost: Cost of the experiments so far, in plain training steps.
+        seconds: Wall-clock time of the experiments, including the controller's own computation.
     """
 
     def __init__(
@@ -101,16 +101,16 @@ class Sandbox:
 
     @property
     def rate(self) -> float:
-        """The rate of the run's last step; before its first, the one the optimizer came with."""
+        """The learning rate of the run's last step; before the first step, the optimizer's own."""
         return float(self.optimizer.param_groups[0]["lr"]) / group_scales(self.optimizer)[0]
 
     def at(self, step: int) -> None:
-        """Say which step the run is at."""
+        """Set the present step of the run."""
         self.step = step
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Add the time of what happens inside to `seconds`, if there are experiments in it."""
+        """Add the time of the block to `seconds`, if there are experiments in it."""
         before, began = self.cost, time.perf_counter()
         try:
             yield
@@ -119,15 +119,15 @@ class Sandbox:
                 self.seconds += time.perf_counter() - began
 
     def note(self, **facts: object) -> None:
-        """Say something of an experiment, in plain values; a run's record keeps it as a row."""
+        """Report an experiment, in plain values; the run's record keeps the report as a row."""
         if self._listener is not None:
             self._listener({"step": self.step, **facts, "search_cost": self.cost})
 
     def loss(self, params: Sequence[Tensor], draw: int | None = None) -> Tensor:
         """Return the training loss () at `params`, in the optimizer's order; differentiable.
 
-        With draw None: on this step's batch with the run's own dropout mask, so that
-        `loss(view.params) == view.loss`. With draw j: on the j-th fresh batch of this step.
+        With draw None, it uses this step's batch and the run's own dropout mask, so that
+        `loss(view.params) == view.loss`. With draw j, it uses the j-th new batch of this step.
         """
         return self._at(params, "train", draw)
 
@@ -144,7 +144,8 @@ class Sandbox:
     ) -> Tensor:
         """Return the loss () at `params` with the model's buffers, which the forward pass changes.
 
-        As `loss` and `meta_loss`, for a path of several steps, each of which changes the buffers.
+        It is like `loss` and `meta_loss`, but for an unroll of several steps; each step changes the
+        buffers.
         """
         if self._stop is not None and self._stop():
             raise InterruptedExperimentError("stopped inside an experiment")
@@ -166,9 +167,10 @@ class Sandbox:
         """Return the mean loss of a model over batches of "val", in eval mode.
 
         Args:
-            model: The run's, or a copy; its modules are in their modes again afterwards.
-            places: Numbers of the batches.
-            drawn: Whether they number random batches of this step, not batches in order.
+            model: The run's model, or a copy; the mode of each module is restored afterwards.
+            places: Indices of the batches.
+            drawn: Whether the indices are those of random batches of this step, not of batches in
+                order.
         """
         total, examples = 0.0, 0
         training = [module for module in model.modules() if module.training]
@@ -181,28 +183,28 @@ class Sandbox:
                     total += float(self.loss_fn(model, batch)) * len(batch[0])
                     examples += len(batch[0])
         finally:
-            for module in training:  # one that the user froze stays so
+            for module in training:  # a module that the user froze stays in eval mode
                 module.training = True
         return total / examples
 
     @contextmanager
     def trial(self, first_draw: int = 0) -> Iterator[Trial]:
-        """Give a private copy of model and optimizer to train; one more copy in memory.
+        """Yield a private copy of model and optimizer to train; this needs memory for one copy.
 
-        Its steps are on this step's fresh batches from number `first_draw` on: trials that begin
-        at the same one see the same batches.
+        Its steps use this step's new batches, starting with number `first_draw`. Trials with the
+        same `first_draw` use the same batches.
         """
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
         trained = {id(p) for p in params_of(optimizer)}
-        for p in model.parameters():  # what the run does not train has no part in clipping
+        for p in model.parameters():  # untrained parameters take no part in clipping
             p.requires_grad_(p.requires_grad and id(p) in trained)
         with self._forked():
             yield Trial(self, model, optimizer, first_draw)
 
     def loss_of(self, model: nn.Module, split: Split, draw: int | None) -> Tensor:
-        """Return the loss () of `model`, a copy or a patched one, on a batch of this step.
+        """Return the loss () of `model`, a copy or a patched model, on a batch of this step.
 
-        The caller has forked the random state.
+        The caller must fork the random state.
         """
         if self._stop is not None and self._stop():
             raise InterruptedExperimentError("stopped inside an experiment")
@@ -233,7 +235,7 @@ class Sandbox:
 
 
 class Trial:
-    """A private copy of the run that trains on fresh batches, each step on the next one.
+    """A private copy of the run that trains on new batches; each step uses the next batch.
 
     Attributes:
         model: The copy, in train mode.
@@ -250,7 +252,7 @@ class Trial:
         self._scaler = _twin(sandbox.scaler)
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that name the weights, buffers and optimizer state at present."""
+        """Return a hash (16 hex digits) of the present weights, buffers and optimizer state."""
         found = hashlib.blake2b(digest_size=8)
         for tensor in _tensors((self.model.state_dict(), self.optimizer.state_dict()["state"])):
             found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -267,7 +269,7 @@ class Trial:
         return loss
 
     def loss(self, model: nn.Module, draw: int | None) -> Tensor:
-        """Return the training loss () of `model`, say a patched copy, on the draw-th batch."""
+        """Return the training loss () of `model`, such as a patched copy, on the draw-th batch."""
         return self.sandbox.loss_of(model, "train", draw)
 
     def train_losses(self, count: int) -> list[float]:
@@ -279,9 +281,9 @@ class Trial:
     def val_loss(self, num_batches: int, *, drawn: bool = False, first: int = 0) -> float:
         """Return the mean loss over batches of split "val", in eval mode.
 
-        They are its first ones, or all if there are no more, or, if `drawn`, random ones of this
-        step from number `first` on: where a set is sorted by class, its first batches do not speak
-        for it.
+        These are the first `num_batches` batches, or all batches if there are fewer. If `drawn`,
+        they are random batches of this step, starting with number `first`. Use random batches if
+        the data set is sorted by class, because its first batches are then not representative.
         """
         if not drawn:
             num_batches = min(num_batches, self.sandbox.val_batches or num_batches)
@@ -298,7 +300,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _twin(scaler: torch.amp.GradScaler | None) -> torch.amp.GradScaler | None:
-    """Return a scaler in the same state; one in the middle of a step cannot be copied."""
+    """Return a scaler in the same state; a scaler in the middle of a step cannot be copied."""
     if scaler is None:
         return None
     twin = torch.amp.GradScaler(scaler._device, enabled=scaler.is_enabled())

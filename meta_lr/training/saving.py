@@ -1,4 +1,4 @@
-"""The saved state of a run: written whole or not at all, and only given back to the same run."""
+"""The saved state of a run: it is written atomically, and loaded only by the same run."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ import torch
 from meta_lr.files import write_atomically
 from meta_lr.records.writer import AGAIN
 
-_LATER = ("data",)  # what the identities of earlier versions do not have; it is not compared then
+_LATER = ("data",)  # not in states of earlier versions; then not compared
 
 
 def save_atomically(value: object, path: Path) -> None:
-    """Save `value` with torch so that `path` holds the old content or all of the new.
+    """Save `value` with torch so that `path` holds either the old or the complete new content.
 
     Raises:
-        OSError: It cannot be written, say because the disk is full; the old content stays.
+        OSError: It cannot be written, for example because the disk is full; the old content stays.
     """
-    buffer = io.BytesIO()  # straight to a file, torch would hide the system's reason
+    buffer = io.BytesIO()  # torch hides the system's reason if it writes to a file directly
     torch.save(value, buffer)
     write_atomically(path, buffer.getbuffer())
 
 
 def load(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was saved at `path`, with its tensors on the CPU.
+    """Return the state saved at `path`, with its tensors on the CPU.
 
     Args:
         path: The file.
-        like: What this run would save now: its "identity" is that of the state, and a state has
-            all its names.
+        like: What this run would save now. A valid state has the same "identity" and all its names.
 
     Raises:
         ValueError: The file is damaged, lacks a name, or is the state of another run.
-        OSError: It cannot be opened.
+        OSError: The file cannot be opened.
     """
     saved = _read(path)
     if not isinstance(saved, dict) or not isinstance(saved.get("identity"), dict):
@@ -56,12 +55,12 @@ def load(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     with open(path, "rb") as file:
         try:
-            broken = zipfile.ZipFile(file).testzip()  # torch does not look at the checksums
+            broken = zipfile.ZipFile(file).testzip()  # torch does not check the checksums
             if broken is not None:
                 raise zipfile.BadZipFile(f"the checksum of {broken} is wrong")
             file.seek(0)
             return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # what a damaged file leads to is not one kind of error
+        except Exception as error:  # a damaged file can raise errors of many kinds
             reason = shorten(str(error), 80, placeholder=" ...") or type(error).__name__
             raise _damaged(path, reason) from error
 
@@ -80,7 +79,7 @@ def _refuse_other_run(path: Path, came: Mapping[str, Any], needed: Mapping[str, 
 def _equal(came: object, own: object) -> bool:
     try:
         return bool(came == own)
-    except Exception:  # of several numbers in a tensor, say
+    except Exception:  # for example, a tensor with several elements
         return False
 
 
@@ -90,7 +89,7 @@ def _short(value: object) -> str:
 
 
 def _refuse_other_type(path: Path, name: str, came: object, like: object) -> None:
-    """Raise a ValueError if a value is of another type; where `like` is None, any will do."""
+    """Raise a ValueError if a value has another type than `like`; None accepts any type."""
     kind = next((kind for kind in (int | float, dict) if isinstance(like, kind)), type(like))
     if like is not None and not isinstance(came, kind):
         needed = type(like).__name__

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 def gradient(
     optimizer: Optimizer, loss: Tensor, clip: float | None, scaler: GradScaler | None = None
 ) -> Tensor:
-    """Leave the gradient of a loss () in the parameters; return the loss without its graph.
+    """Store the gradient of a loss () in the parameters; return the loss without its graph.
 
-    The norm of the gradient, unscaled, is at most `clip`.
+    The norm of the unscaled gradient is clipped to `clip`.
     """
     optimizer.zero_grad()
     (loss if scaler is None else scaler.scale(loss)).backward()
@@ -48,7 +48,7 @@ def ask(
     steps_per_epoch: int,
     sandbox: Sandbox | None,
 ) -> tuple[float, Average | None, Any]:
-    """Ask for the learning rate of a step, and write it into the optimizer's groups.
+    """Call the controller for the learning rate, and write it into the optimizer's groups.
 
     Returns the learning rate of the first group, the average to restart from after the step, and
     the controller's next state. `scales` holds the factor of each group, `params` is empty if the
@@ -83,7 +83,7 @@ def ask(
 def update(
     optimizer: Optimizer, average: Average | None = None, scaler: GradScaler | None = None
 ) -> None:
-    """Let the optimizer step, then restart from an average if there is one."""
+    """Take the optimizer step, then restart from an average if there is one."""
     if scaler is None:
         optimizer.step()
     else:

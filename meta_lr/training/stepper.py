@@ -1,4 +1,4 @@
-"""One training step, steered: gradient, the controller's rate, update."""
+"""One controlled training step: gradient, the controller's learning rate, update."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from meta_lr.training.step import ask, gradient, update
 
 
 class Stepper:
-    """A task's model, its optimizer and the controller of its rate.
+    """A task's model, its optimizer and the controller of its learning rate.
 
     Args:
         task: Gives the model, the batches and the loss.
         make_optimizer: Makes the optimizer from the model's parameters.
-        controller: Chooses the rate of each step.
+        controller: Chooses the learning rate of each step.
         total_steps: Length of the run in optimizer steps.
-        seed: Of the model's random numbers.
+        seed: Seed of the model's random numbers.
         clip: Largest norm of the gradient; None does not clip.
-        device: Where model and batches live.
-        stop: Asked by experiments that take long; true interrupts them.
-        listener: Called at once with what the controller says of its experiments.
+        device: Device of model and batches.
+        stop: Called during long experiments; if it returns true, the experiment is interrupted.
+        listener: Called immediately with the controller's reports of its experiments.
 
     Attributes:
         data: The fingerprint of the task's data; None if the task has none.
-        model: In train mode between steps.
-        optimizer: Its groups' rates are the controller's.
-        sandbox: Counts what experiments cost.
-        notes: What the controller said of its experiments in the last step.
-        state: The controller's.
-        lr: Rate of the last step.
+        model: The model, in train mode between steps.
+        optimizer: The optimizer; the controller sets the learning rates of its groups.
+        sandbox: The experiments; it counts their cost.
+        notes: The controller's reports of its experiments in the last step.
+        state: The controller's state.
+        lr: Learning rate of the last step.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Stepper:
         refuse_complex(controller, self.optimizer)
         self.params = protocol.params_of(self.optimizer)
         for group in self.optimizer.param_groups:
-            group.setdefault("initial_lr", float(group["lr"]))  # what the ratios are taken from
+            group.setdefault("initial_lr", float(group["lr"]))  # for the ratios of the groups
         separate(self.optimizer)
         self.scales = protocol.group_scales(self.optimizer)
         self.notes: list[dict[str, Any]] = []
@@ -90,13 +90,14 @@ class Stepper:
     def take(self, step: int) -> Tensor | None:
         """Take one optimizer step; return its loss (), or None before it if the run has diverged.
 
-        It has if that loss is not finite, or if the controller raises a `DivergedError`. On an
-        accelerator a loss is not waited for, so it may be returned though it is not finite.
+        The run has diverged if the loss is not finite, or if the controller raises a
+        `DivergedError`. On an accelerator, the step does not wait for the loss, so a loss that is
+        not finite may be returned.
 
         Raises:
-            InterruptedExperimentError: `stop` returned true inside an experiment; all is as it was
-                before the step.
-            ValueError: The controller returned an unusable rate for a finite loss.
+            InterruptedExperimentError: `stop` returned true during an experiment; the state before
+                the step is restored.
+            ValueError: The controller returned an invalid learning rate for a finite loss.
         """
         self.notes.clear()
         undo = self._undo()
@@ -113,7 +114,7 @@ class Stepper:
         except ValueError:
             if math.isfinite(loss.item()):
                 raise
-            return None  # no controller can answer a loss that is not a number
+            return None  # no controller can handle a loss that is not finite
         update(self.optimizer, average)
         return loss
 
@@ -129,7 +130,7 @@ class Stepper:
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
 
     def facts(self) -> dict[str, Any]:
-        """Return what the record's header says of the run."""
+        """Return the fields of the run for the record's header."""
         return {
             "task": self.task.name,
             "model": type(self.model).__name__,
@@ -143,12 +144,12 @@ class Stepper:
         }
 
     def counts(self) -> dict[str, int]:
-        """Return the fields of the controller's state that count something."""
+        """Return the counts in the controller's state."""
         packed = protocol.pack(self.state)
         return {name: value for name, value in packed.items() if name.startswith(COUNTED)}
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes this run another one than those that may lie in its folder."""
+        """Return the settings that identify this run; another run in its folder is refused."""
         return {
             "format": 1,
             "controller": repr(self.controller),
@@ -161,7 +162,7 @@ class Stepper:
         }
 
     def saved(self) -> dict[str, Any]:
-        """Return all that the steps to come depend on."""
+        """Return everything that later steps depend on."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -171,7 +172,7 @@ class Stepper:
         }
 
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Go on from what `saved` returned."""
+        """Restore the state that `saved` returned."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.state = protocol.unpack(self.state, saved["state"])
@@ -184,7 +185,7 @@ class Stepper:
         return gradient(self.optimizer, self.task.loss(self.model, batch), self.clip)
 
     def _undo(self) -> Callable[[], None]:
-        """Return what takes back the part of this step that a search in it may interrupt."""
+        """Return a function that undoes this step, for a search that is interrupted."""
         if not self.controller.needs & Need.TRIALS:
             return lambda: None
         state, cost = protocol.clone(self.state), self.sandbox.cost
@@ -214,5 +215,5 @@ class Stepper:
 
 
 def _is_known_bad(loss: Tensor) -> bool:
-    """Return whether `loss` is not finite; on an accelerator a flush finds out, without waiting."""
+    """Return whether `loss` is not finite; on an accelerator only a later flush checks it."""
     return loss.device.type == "cpu" and not math.isfinite(loss.item())

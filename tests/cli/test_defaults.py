@@ -22,15 +22,9 @@ VARIANTS = {  # files of conf/ that name another variant than the constructor's,
     "features/horizon": {"names"},
     "features/self_tuning": {"names"},
     "features/time": {"names"},
-    "lr/autolrs_paper": {
-        *("tau", "tau_max", "ratio", "shortest", "trials", "first_trials", "search", "kappa"),
-        *("initial", "choose", "forecast", "anneal", "ramp", "cooldown", "common_batches"),
-        *("stop_above", "max_change", "steps", "val_guard"),
-    },
     "lr/change_on_plateau": {"start"},  # an index into the list of policies beside it
-    "lr/mlr_snet_paper": {
-        *("gamma", "period", "snapshots", "double_tick", "counts", "meta_batches"),
-    },
+    "lr/mlr_snet_paper": {"gamma"},  # the same formula, as a part of the file
+    "lr/mlr_snet_paper_text": {"gamma", "fires", "start"},
     "model/lstm2": {"layers", "width", "dropout"},
     "model/lstm3": {"layers", "width", "dropout"},
     "model/resnet32": {"depth"},

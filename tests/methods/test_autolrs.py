@@ -8,15 +8,15 @@ from functools import partial
 
 import pytest
 import torch
-import yaml
 
-from meta_lr.cli.conf_files import conf_dir
 from meta_lr.drop_in.scheduler import ControlledLR
-from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS, AutoLRSState
-from meta_lr.methods.autolrs.round import Round
-from meta_lr.methods.autolrs.search import Told
+from meta_lr.methods.autolrs.base import AutoLRSState
+from meta_lr.methods.autolrs.bayesian import Bayesian
+from meta_lr.methods.autolrs.limit import Start
+from meta_lr.methods.autolrs.method import AutoLRS
+from meta_lr.methods.autolrs.paper import AutoLRSPaper
+from meta_lr.methods.autolrs.round import Told
 from meta_lr.methods.autolrs.stages import Stage
-from meta_lr.methods.autolrs.trials import Start
 from meta_lr.methods.basic import Constant
 from meta_lr.protocol import Need, StepView
 from meta_lr.tasks.quadratic import Quadratic
@@ -29,6 +29,7 @@ from tests.toys import Toy
 NOISELESS = Quadratic(noise=0.0, condition=10.0)  # best at 2 / (1 + 1 / 10), unstable from 2 on
 BEST = 2 / 1.1
 PLAIN = partial(torch.optim.SGD, lr=0.1)
+PAPER = AutoLRSPaper(1e-3, 1.0, tau=20, tau_max=20, trials=4)
 
 
 def run(controller, steps=60, task=NOISELESS, optimizer=PLAIN, **options):
@@ -54,17 +55,21 @@ def tried(monkeypatch):
 # What it finds
 
 
-@pytest.mark.parametrize("search", ["gp", "gp_published", "grid", "random"])
-def test_the_best_rate_of_a_quadratic_is_found(search):
+@pytest.mark.parametrize(
+    "controller",
+    [
+        AutoLRS(1e-2, 100.0, tau=40, ratio=1, first_trials=10, cooldown=0.0, ramp=False),
+        AutoLRSPaper(1e-2, 100.0, tau=40, tau_max=40, ratio=1),
+    ],
+)
+def test_the_best_rate_of_a_quadratic_is_found(controller):
     """At the best rate each step is worth 0.82 of the error; at a third of it, 0.94 of it."""
-    controller = AutoLRS(1e-2, 100.0, tau=40, ratio=1, first_trials=10, search=search)
-    controller = replace(controller, choose="least", initial=5, cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     assert outcome.status == "finished"
-    assert BEST / 3 < rates[0] < 2.0
+    assert BEST / 3 < rates[2] < 2.0
     assert [note["trial"] for note in notes] == list(range(10))
     assert min(abs(math.log(note["rate"] / BEST)) for note in notes) < math.log(3)
-    constant, _, _ = run(Constant(rates[0] / 4), steps=40)
+    constant, _, _ = run(Constant(rates[2] / 4), steps=40)
     assert outcome.val["loss"] < constant.val["loss"]
 
 
@@ -87,13 +92,12 @@ def test_each_trial_is_heard_of_as_it_ends_and_then_recorded_with_what_was_chose
 
 
 def test_a_stage_holds_its_rate_and_each_trial_starts_where_the_stage_does():
-    least = replace(SHORT, choose="least")
-    outcome, stages, rates = run(least, steps=100, task=Toy(), optimizer=SGD)
+    outcome, stages, rates = run(SHORT, steps=100, task=Toy(), optimizer=SGD)
     assert [notes[0]["step"] for notes in stages] == [0, 20, 60]
     assert [len(set(rates[a:b])) for a, b in ((0, 20), (20, 60), (60, 100))] == [1, 1, 1]
     for notes, rate in zip(stages, (rates[0], rates[20], rates[60]), strict=True):
         assert len({note["start"] for note in notes}) == 1
-        assert rate in [note["rate"] for note in notes]
+        assert notes[0]["rate"] <= rate <= notes[-1]["rate"]
     assert len({notes[0]["start"] for notes in stages}) == 3
     assert [notes[0]["steps"] for notes in stages] == [2, 4, 4]
     assert outcome.state.num_trials == 12
@@ -102,10 +106,11 @@ def test_a_stage_holds_its_rate_and_each_trial_starts_where_the_stage_does():
     assert outcome.search_cost == pytest.approx(sum(per_stage))
 
 
-def test_the_seed_decides():
+@pytest.mark.parametrize("method", [SHORT, PAPER])
+def test_the_seed_decides(method):
     task = Toy()
-    notes = [run(replace(SHORT, seed=seed), task=task, steps=20)[1] for seed in (0, 0, 1)]
-    assert notes[0] == notes[1] != notes[2]
+    rates = [run(replace(method, seed=seed), task=task, steps=40)[2] for seed in (0, 0, 1)]
+    assert rates[0] == rates[1] != rates[2]
 
 
 def test_without_lengths_they_follow_from_the_run_s_and_the_last_stage_ends_with_it():
@@ -132,9 +137,6 @@ def test_the_rate_falls_to_zero_in_the_end_of_the_run_and_of_each_trial(tried):
     shape = [*[1] * 4, 0.8, 0.6, 0.4, 0.2]
     assert tried[:8] == pytest.approx([rates[19] * factor for factor in shape])
     assert tried[8] == rates[20] and min(tried[9:]) == pytest.approx(rates[19] / 2 / 5)
-    tried.clear()
-    run(replace(falling, forecast="published"), steps=20, task=Toy())
-    assert len(set(tried)) == 1, "what is extrapolated must not fall"
 
 
 def test_all_trials_of_a_later_stage_end_alike(tried):
@@ -156,9 +158,6 @@ def test_all_trials_of_a_later_stage_end_alike(tried):
     )
     for trial in second(max_change=None, max_lr=1.0):
         assert trial[5:] == pytest.approx([trial[0] * i / 6 for i in range(5, 0, -1)])
-    late = second(steps="published")
-    assert len({trial[0] for trial in late}) == 1, "at the rate before"
-    assert late[0][1] < late[1][1] < late[2][1] and late[0][6:] == late[2][6:]
 
 
 def test_the_default_plan():
@@ -177,9 +176,12 @@ def test_a_warm_up_may_reach_into_the_fall_at_the_end():
     assert rates[29] == 0.5 and rates[39] == pytest.approx(rates[30] / 10)
 
 
-@pytest.mark.parametrize("options", [{"batches": 3}, {"forecast": "published", "val_batches": 3}])
-def test_only_stages_after_the_first_long_one_read_the_validation_loss(options):
-    for steps, draws in ((20, set()), (21, {0, 1, 2})):
+@pytest.mark.parametrize(
+    ("method", "second"),  # and the step at which its second stage begins
+    [(replace(SHORT, tau_max=20, batches=3), 20), (replace(PAPER, val_batches=3), 23)],
+)
+def test_only_stages_after_the_first_long_one_read_the_validation_loss(method, second):
+    for steps, draws in ((second, set()), (second + 1, {0, 1, 2})):
         seen = set()
 
         class Watched(Toy):
@@ -187,12 +189,12 @@ def test_only_stages_after_the_first_long_one_read_the_validation_loss(options):
                 seen.add((split, draw))
                 return super().batch(split, index, draw)
 
-        run(replace(SHORT, tau_max=20, **options), steps=steps, task=Watched())
+        run(method, steps=steps, task=Watched())
         assert {draw for split, draw in seen if split == "val"} - {None} == draws
 
 
 def test_the_first_stage_has_trials_of_its_own_number():
-    _, stages, _ = run(replace(SHORT, first_trials=7, search="grid"), steps=61)
+    _, stages, _ = run(replace(SHORT, first_trials=7), steps=61)
     assert [len(notes) for notes in stages] == [7, 4, 4]
 
 
@@ -219,22 +221,8 @@ def test_the_first_stage_rises_from_where_the_warm_up_has_ended(warmup):
 # Its options
 
 
-def test_the_file_of_the_paper_s_mode_has_the_published_options():
-    def options(name):
-        text = (conf_dir() / "lr" / f"{name}.yaml").read_text(encoding="utf-8")
-        given = yaml.safe_load(text) | {"seed": 0}
-        return AutoLRS(**{key: value for key, value in given.items() if key != "_target_"})
-
-    assert options("autolrs_paper") == AutoLRS(1e-3, 0.1, **PUBLISHED)
-    assert options("autolrs") == AutoLRS(1e-3, 0.1), "our defaults"
-
-
-ALSO = (  # have tests of their own, or no part in the loss after a trial
-    *("tau", "tau_max", "ratio", "trials", "first_trials", "shortest", "max_change", "val_guard"),
-    "stop_above",
-)
-SWITCHES = {name: value for name, value in PUBLISHED.items() if name not in ALSO}
-OURS = AutoLRS(1e-3, 30.0, tau=20, tau_max=20, ratio=3, shortest=1, trials=5, search="gp")
+SWITCHES = {"anneal": 0.0, "ramp": False, "cooldown": 0.0}
+OURS = AutoLRS(1e-3, 30.0, tau=20, tau_max=20, ratio=3, shortest=1, trials=5)
 OURS = replace(OURS, cooldown=0.25)  # of 40 steps, two stages
 
 
@@ -255,9 +243,8 @@ def test_each_option_of_ours_can_be_switched_off_by_itself(by_default, name):
     assert took(replace(OURS, **{name: SWITCHES[name]})) != by_default
 
 
-@pytest.mark.parametrize("search", ["gp", "gp_published", "grid", "random"])
-def test_the_next_stage_tries_rates_near_the_last_one_s(search):
-    wide = replace(SHORT, min_lr=1e-4, max_lr=10.0, tau=10, tau_max=10, search=search)
+def test_the_next_stage_tries_rates_near_the_last_one_s():
+    wide = replace(SHORT, min_lr=1e-4, max_lr=10.0, tau=10, tau_max=10)
     largest = []
     for factor in (2.0, None):
         _, stages, rates = run(replace(wide, max_change=factor), 30, Toy(), SGD)
@@ -267,20 +254,24 @@ def test_the_next_stage_tries_rates_near_the_last_one_s(search):
     assert largest[0] <= math.log(2.0) + 1e-9 and largest[1] > math.log(2.5)
 
 
-def test_trials_see_the_same_batches_or_their_own():
-    for common in (True, False):
-        seen = set()
+@pytest.mark.parametrize(
+    ("method", "draws"),  # 0 also says how large a batch is
+    [
+        (replace(SHORT, stop_above=None, batches=1), {0, 1, 2}),  # two steps, and the loss after
+        (PAPER, {0, 1, 2, 3, 4, 6, 7, 9, 10}),  # the first of four trials takes a step more
+    ],
+)
+def test_trials_see_the_same_batches_or_as_published_their_own(method, draws):
+    seen = set()
 
-        class Watched(Toy):
-            def batch(self, split, index, draw=None, seen=seen):
-                if split == "train" and draw is not None:
-                    seen.add(draw)
-                return super().batch(split, index, draw)
+    class Watched(Toy):
+        def batch(self, split, index, draw=None):
+            if split == "train" and draw is not None:
+                seen.add(draw)
+            return super().batch(split, index, draw)
 
-        options = {"common_batches": common, "stop_above": None, "batches": 1}
-        run(replace(SHORT, **options), steps=20, task=Watched())
-        each = {0, 1, 2}  # two steps, and the loss after them; 0 also says how large a batch is
-        assert seen == (each if common else each | {i * 4 + j for i in range(4) for j in each})
+    run(method, steps=20, task=Watched())
+    assert seen == draws
 
 
 # Trials that fail
@@ -288,7 +279,7 @@ def test_trials_see_the_same_batches_or_their_own():
 
 def test_failed_trials_stop_early_and_are_never_chosen():
     controller = AutoLRS(1e-2, 1e4, tau=40, ratio=2, shortest=20, first_trials=7)
-    controller = replace(controller, choose="least", cooldown=0.0, ramp=False)
+    controller = replace(controller, cooldown=0.0, ramp=False)
     outcome, (notes, *_), rates = run(controller, steps=40)
     failed = [note for note in notes if note["failed"]]
     assert [note["rate"] for note in failed] == pytest.approx([10.0, 100.0, 1e3, 1e4])
@@ -298,8 +289,8 @@ def test_failed_trials_stop_early_and_are_never_chosen():
 
 
 def test_without_a_limit_they_run_on_and_are_told_as_a_penalty():
-    published = PUBLISHED | {"tau": 40, "tau_max": 40, "ratio": 1}
-    outcome, (notes,), rates = run(AutoLRS(1e-2, 1e8, **published), steps=42)
+    controller = AutoLRSPaper(1e-2, 1e8, tau=40, tau_max=40, ratio=1)
+    outcome, (notes,), rates = run(controller, steps=42)
     failed = [note for note in notes if note["failed"]]
     assert failed and all(note["steps"] >= 40 for note in failed)
     assert outcome.status == "finished" and rates[1] < 2.0
@@ -324,7 +315,7 @@ def test_what_failed_is_far_above_this_stage_and_the_first():
 def test_the_first_stage_s_loss_is_remembered():
     outcome, stages, _ = run(SHORT, steps=60, task=Toy(), optimizer=SGD)
     first, _, _ = run(SHORT, steps=1, task=Toy(), optimizer=SGD)
-    assert len(stages) > 1 and outcome.state.first_mean == first.state.first_mean > 0.0
+    assert len(stages) > 1 and outcome.state.first_loss == first.state.first_loss > 0.0
 
 
 def test_a_loss_that_is_no_number_fails():
@@ -333,15 +324,15 @@ def test_a_loss_that_is_no_number_fails():
             loss = super().loss(model, batch)
             return loss * (math.nan if model.weight.norm() > 50.0 else 1.0)
 
-    controller = replace(SHORT, max_lr=1e4, search="grid", ratio=4)
+    controller = replace(SHORT, max_lr=1e4, ratio=4)
     outcome, _, _ = run(controller, task=Broken(condition=10.0))
     assert outcome.status == "finished" and outcome.state.num_failed >= 2
 
 
 def test_of_trials_with_the_same_loss_the_first_is_chosen():
     """As published."""
-    rounds = Round(replace(SHORT, choose="least"), None, AutoLRSState(), Stage(20, 2, 0), 0.1)
-    assert rounds._best([Told(0.9, 2.0), Told(0.6, 1.0), Told(0.3, 1.0)]) == 0.6
+    search = Bayesian(PAPER, None, AutoLRSState(), Stage(20, 2, 0), 0.1)
+    assert search.best([Told(0.9, 2.0), Told(0.6, 1.0), Told(0.3, 1.0)]) == 0.6
 
 
 # What is refused
@@ -356,22 +347,34 @@ def test_of_trials_with_the_same_loss_the_first_is_chosen():
         ({"tau": 0}, "tau=0, tau_max=40; it needs 1 <= tau <= tau_max, in steps, or null"),
         ({"tau": 50}, "tau=50, tau_max=40; it needs 1 <= tau <= tau_max"),
         ({"shortest": 21}, "tau=20, shortest=21; it needs a first stage that is no shorter than"),
-        ({"steps": "published", "ratio": 20, "shortest": 1}, "needs trials of two steps or more"),
         ({"trials": 0}, "trials=0; it needs a whole number >= 1"),
-        ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
         ({"first_trials": 0}, "first_trials=0; it needs a whole number >= 1, or null"),
         ({"cooldown": 1.0}, "cooldown=1.0; it needs a part of the run: a number in [0, 1)"),
         ({"anneal": 1.0}, "anneal=1.0; it needs a part of a trial: a number in [0, 1)"),
         ({"stop_above": 0.0}, "stop_above=0.0; it needs a finite number > 0, or null"),
         ({"max_change": 1.0}, "max_change=1.0; it needs a finite factor > 1, or null"),
         ({"warmup_steps": 3}, "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a rise"),
-        ({"search": "bo"}, "search='bo'; it needs one of grid, random, gp, gp_published"),
-        ({"steps": "wrong"}, "steps='wrong'; it needs one of exact, published"),
     ],
 )
 def test_unusable_options_are_refused(options, said):
     with pytest.raises(ValueError, match=r"^AutoLRS got ") as error:
         replace(SHORT, **options)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"min_lr": 2.0}, "min_lr=2.0, max_lr=1.0; it needs 0 < min_lr < max_lr"),
+        ({"tau": 50}, "tau=50, tau_max=20; it needs 1 <= tau <= tau_max, in steps"),
+        ({"ratio": 20}, "tau=20, ratio=20; it needs trials of two steps or more"),
+        ({"ratio": 0}, "ratio=0; it needs a whole number >= 1"),
+        ({"kappa": -1.0}, "kappa=-1.0; it needs a finite number >= 0"),
+    ],
+)
+def test_unusable_options_of_the_published_version_are_refused(options, said):
+    with pytest.raises(ValueError, match=r"^AutoLRSPaper got ") as error:
+        replace(PAPER, **options)
     assert said in str(error.value)
 
 

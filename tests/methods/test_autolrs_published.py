@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from meta_lr.methods.autolrs import round as autolrs_round
-from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS
+from meta_lr.methods.autolrs import bayesian
+from meta_lr.methods.autolrs.paper import AutoLRSPaper
 from meta_lr.methods.autolrs.stages import Stage
 from meta_lr.protocol import HostLoss, StepView
 from tests.reference import autolrs as twin
@@ -117,15 +117,13 @@ def theirs():
 @pytest.fixture(scope="module")
 def ours():
     """What our controller does, for as many steps or a few more."""
-    world, controller = ScriptedSandbox(), AutoLRS(1e-3, 1.0, **PUBLISHED)
+    world, controller = ScriptedSandbox(), AutoLRSPaper(1e-3, 1.0)
     state, step = controller.init(), 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            autolrs_round.Round, "_ask", lambda self, told: place(self.state.num_stages, len(told))
+            bayesian.Bayesian, "ask", lambda self, told: place(self.state.num_stages, len(told))
         )
-        patch.setattr(
-            autolrs_round, "published", lambda losses, at, **_: world.forecast(losses, at)
-        )
+        patch.setattr(bayesian, "published", lambda losses, at, **_: world.forecast(losses, at))
         while world.step < STEPS:
             loss = HostLoss(loss_at(world.step, OLD), torch.float64)
             lr, state = controller(StepView(controller, step, loss=loss, sandbox=world), state)

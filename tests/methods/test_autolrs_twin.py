@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from meta_lr.methods.autolrs.forecast import published
-from meta_lr.methods.autolrs.method import PUBLISHED, AutoLRS
+from meta_lr.methods.autolrs.paper import AutoLRSPaper
 from meta_lr.methods.autolrs.stages import stage
 from meta_lr.methods.wrappers import Wrapper
 from meta_lr.protocol import Controller
@@ -127,7 +127,7 @@ def test_the_rates_of_all_steps_are_those_of_the_twin(rates, name):
     tau, tau_max, k, kappa = (options[key] for key in ("tau", "tau_max", "k", "kappa"))
     warmup = {key: options[key] for key in ("warmup_steps", "warmup_lr")}
     ours = {"tau": tau, "tau_max": tau_max, "trials": k, "kappa": kappa}
-    controller = AutoLRS(1e-3, 1.0, **PUBLISHED | ours | warmup, seed=3)
+    controller = AutoLRSPaper(1e-3, 1.0, **ours | warmup, seed=3)
     task = Quadratic(noise=0.3)
     taus = [stage(index, tau, tau_max).tau for index in range(num_stages)]
     num_steps = 1 + warmup["warmup_steps"] + sum(tau + 2 for tau in taus)

@@ -13,6 +13,7 @@ from meta_lr.methods.features.loss import LOSS_FEATURES
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.protocol import Need
@@ -112,15 +113,15 @@ def test_the_differences_notice_features_that_are_cut_off(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "options",
+    "method, options",
     [
-        {},
-        {"look_ahead": 2, "estimator": Adjoint()},
-        {"double_tick": True, "meta_batches": "passes"},
+        (OnlineMLRSNet, {}),
+        (OnlineMLRSNet, {"look_ahead": 2, "estimator": Adjoint()}),
+        (PaperMLRSNet, {"counts": "run"}),
     ],
 )
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, options):
-    controller = OnlineMLRSNet(NETS[0], period=3, meta_lr=0.05, features=ALL, **options)
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, method, options):
+    controller = method(NETS[0], period=3, meta_lr=0.05, features=ALL, **options)
     run = partial(train, Toy(), SGD, controller, total_steps=24)
     calls = iter(range(14))
     whole = run(folder=tmp_path / "whole")

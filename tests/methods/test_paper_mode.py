@@ -21,6 +21,7 @@ from meta_lr.methods.features.features import Features
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
+from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
 from meta_lr.methods.networks import mlp
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.protocol import Need
@@ -45,6 +46,7 @@ QUIRKS = {
     "gamma by the formula": {"gamma": None},
     "meta batches in passes": {"meta_batches": "passes"},
 }
+NO_QUIRK = {"double_tick": False, "counts": "run", "meta_batches": "drawn"}
 TOGETHER = {
     "net": {"gates": "ifog", "forget_offset": -1.0},
     "gamma": None,
@@ -67,8 +69,10 @@ def twins(task, quirks, *, momentum=0.0, weight_decay=5e-4, period=3, total_step
     options = {"gamma": 0.5, "meta_lr": 0.05, "period": period, **quirks}
     cell = options.pop("net", {})
     formula = InitialLossGamma(task.num_classes)
-    controller = OnlineMLRSNet(
-        LSTM(hidden=6, **cell), **{**options, "gamma": options["gamma"] or formula}, seed=2
+    controller = PaperMLRSNet(
+        LSTM(hidden=6, **cell),
+        **{**NO_QUIRK, **options, "gamma": options["gamma"] or formula},
+        seed=2,
     )
     rates = []
     ours = train(
@@ -133,7 +137,7 @@ def test_paper_mode_with_all_quirks_equals_the_twin(cell):
     ],
 )
 def test_updates_come_at_these_steps(counts, fires, due):
-    controller = OnlineMLRSNet(LSTM(hidden=2), period=3, counts=counts, fires=fires)
+    controller = PaperMLRSNet(LSTM(hidden=2), period=3, counts=counts, fires=fires)
     updates = []
     for steps in range(1, 14):
         run = train(Toy(), partial(torch.optim.SGD, lr=0.1), controller, total_steps=steps)
@@ -145,9 +149,10 @@ def test_updates_come_at_these_steps(counts, fires, due):
 
 def test_epochs_are_needed_where_they_are_counted_and_only_there():
     optimizer = partial(torch.optim.SGD, lr=0.1)
-    counting = OnlineMLRSNet(LSTM(hidden=2), period=5, counts="epoch")
+    counting = PaperMLRSNet(LSTM(hidden=2), period=5)
     assert Need.EPOCHS in counting.needs
-    assert Need.EPOCHS not in OnlineMLRSNet(LSTM(hidden=2)).needs
+    for other in (OnlineMLRSNet, partial(PaperMLRSNet, counts="run")):
+        assert Need.EPOCHS not in other(LSTM(hidden=2)).needs
     loop = OwnLoop(counting, optimizer, 20)
     with pytest.raises(ValueError, match="steps_per_epoch="):
         ControlledLR(loop.optimizer, counting, total_steps=20, sandbox=loop.sandbox)
@@ -157,17 +162,17 @@ def test_epochs_are_needed_where_they_are_counted_and_only_there():
 
 def test_a_period_that_no_epoch_holds_is_refused():
     sgd = partial(torch.optim.SGD, lr=0.1)
-    never = OnlineMLRSNet(LSTM(hidden=2), period=6, counts="epoch")
+    never = PaperMLRSNet(LSTM(hidden=2), period=6)
     with pytest.raises(ValueError, match="never be updated: period=6 is longer than an epoch of 5"):
         train(Toy(), sgd, never, total_steps=20)
-    once = OnlineMLRSNet(LSTM(hidden=2), period=6, counts="epoch", fires="start")
+    once = PaperMLRSNet(LSTM(hidden=2), period=6, fires="start")
     assert float(train(Toy(), sgd, once, total_steps=20).state.updates) == 4
 
 
 @pytest.mark.parametrize("options", [{"period": 7}, {"period": 7, "fires": "start"}])
 @pytest.mark.parametrize("counts", ["run", "epoch"])
 def test_what_makes_a_hundred_updates_does_and_nothing_less(counts, options):
-    controller = OnlineMLRSNet(LSTM(hidden=2), counts=counts, **options)
+    controller = PaperMLRSNet(LSTM(hidden=2), counts=counts, **options)
     for steps, epoch in ((130, 16), (400, 16), (60, 40), (90, 7)):
         told = re.findall(r"(\w+)=(\d+)", _more(steps, epoch, controller))
         said = {name: int(value) for name, value in told}
@@ -184,7 +189,7 @@ def test_what_makes_a_hundred_updates_does_and_nothing_less(counts, options):
 @pytest.mark.parametrize("options", [{"counts": "epochs"}, {"fires": "begin"}])
 def test_a_trigger_that_is_none_is_refused(options):
     with pytest.raises(ValueError, match="counts is 'run' or 'epoch', fires is 'end' or 'start'"):
-        OnlineMLRSNet(LSTM(), **options)
+        PaperMLRSNet(LSTM(), **options)
 
 
 # The first weights --------------------------------------------------------------------------------
@@ -274,7 +279,7 @@ class Broken:
     "options", [{}, {"look_ahead": 2}, {"look_ahead": 2, "estimator": Adjoint()}]
 )
 def test_updates_read_the_meta_batches_of_passes_in_turn(options):
-    controller = OnlineMLRSNet(LSTM(hidden=2), period=4, meta_batches="passes", **options)
+    controller = PaperMLRSNet(LSTM(hidden=2), gamma=0.2, period=4, counts="run", **options)
     loop, read = OwnLoop(controller, partial(torch.optim.SGD, lr=0.1), 20), []
     own = loop.sandbox.batch
 
@@ -289,7 +294,7 @@ def test_updates_read_the_meta_batches_of_passes_in_turn(options):
 
 
 def test_an_update_that_fails_leaves_the_meta_batches_as_they_were():
-    controller = OnlineMLRSNet(LSTM(hidden=2), period=1, meta_batches="passes", estimator=Broken())
+    controller = PaperMLRSNet(LSTM(hidden=2), gamma=0.2, period=1, counts="run", estimator=Broken())
     loop = OwnLoop(controller, partial(torch.optim.SGD, lr=0.1), 20)
     own = loop.sandbox.batch
     with pytest.raises(ArithmeticError):
@@ -300,7 +305,7 @@ def test_an_update_that_fails_leaves_the_meta_batches_as_they_were():
 @pytest.mark.parametrize("meta_batches", ["all", "draw"])
 def test_meta_batches_that_are_none_are_refused(meta_batches):
     with pytest.raises(ValueError, match="it is 'drawn' or 'passes'"):
-        OnlineMLRSNet(LSTM(), meta_batches=meta_batches)
+        PaperMLRSNet(LSTM(), meta_batches=meta_batches)
 
 
 # Meta examples that are training examples ---------------------------------------------------------

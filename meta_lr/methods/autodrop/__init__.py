@@ -1,1 +1,1 @@
-"""AutoDrop: the learning rate drops where the angular velocity of the weights saturates."""
+"""AutoDrop: the learning rate drops when the angular velocity of the weights saturates."""

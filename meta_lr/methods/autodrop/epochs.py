@@ -1,4 +1,4 @@
-"""AutoDrop's first version, of 2021: few large drops, each from an average of weights."""
+"""AutoDrop's first version, of 2021: few large drops, each with a restart from averaged weights."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from meta_lr.protocol import Average, Need, StepView
 
 
 class AutoDropEpochsState(NamedTuple):
-    """What AutoDropEpochs knows between two steps.
+    """The state of AutoDropEpochs.
 
     Attributes:
-        lr: The present rate.
+        lr: The present learning rate.
         theta: The present threshold, in degrees.
         trail: The last snapshot and the last direction; () before the first epoch.
-        snapshots: Taken so far.
-        angle: The last one, in degrees; nan before there is one.
-        counter: Epochs since the angle has settled, that one included; 0: it has not.
-        total: Weighted sum of the weights in these epochs; () without any.
-        num_drops: Falls of the rate.
-        num_averages: Restarts from an average.
+        snapshots: Number of snapshots so far.
+        angle: The last angle, in degrees; nan before the first one.
+        counter: Number of epochs since saturation, including the saturated one; 0 before it.
+        total: Weighted sum of the weights in these epochs; () if there are none.
+        num_drops: Number of drops of the learning rate.
+        num_averages: Number of restarts from an average.
     """
 
     lr: float
@@ -42,40 +42,41 @@ class AutoDropEpochsState(NamedTuple):
 
 @dataclass(frozen=True)
 class AutoDropEpochs:
-    """Drop the rate by a large factor, from averaged weights, when the epochs' moves have settled.
+    """Drop the learning rate by a large factor, from averaged weights, when the angle saturates.
 
     Update:
         with x_e the parameters after the first step of epoch e, s_e = x_e - x_(e-1):
         omega_e = angle between s_e and s_(e-1), in degrees;
-        |omega_e - omega_(e-1)| < theta: saturated, and so it stays until the drop;
+        |omega_e - omega_(e-1)| < theta: saturated; this does not change until the drop;
         in each saturated epoch c <- c + 1, and z_c = the parameters after the second step of it;
         c = `extra_epochs`: theta <- min(upper_theta, theta / rho), lr <- max(floor, rho lr),
         the parameters <- sum_c c z_c / sum_c c, and c <- 0
     Reference:
         Teng et al. 2021, arXiv 2111.15317, and the authors' code
     Deviations:
-        1. the weighted sum is kept, not its terms;
-        2. an angle is taken from float64 lengths, by atan2; theirs is the arc cosine in float32.
-        The order is that of their code: it decides after the second step of an epoch and averages
-        then, so the last of the averaged is `weight` p of an `Average` that is returned at that
-        step, and the third step is the first one at the new rate. Momentum, the history of the
-        angle and running statistics of batch norm stay; at the floor, averaging goes on.
+        1. only the weighted sum is stored, not its terms;
+        2. angles are computed by atan2 from float64 lengths; theirs use the arc cosine in float32.
+        The order is that of their code: it decides and averages after the second step of an epoch.
+        The last averaged weights are therefore `weight` p of an `Average` that is returned at that
+        step, and the third step is the first one with the new learning rate. Momentum, the history
+        of the angle and the running statistics of batch norm do not change. At the floor, the
+        averaging continues.
     Cost:
         none; memory for three copies of the parameters, in float32 or better
 
-    On digits the averaging was not shown to help.
+    On digits, no benefit of the averaging was measured.
 
     Args:
-        peak: The first rate.
+        peak: The first learning rate.
         rho: Factor of a drop.
         theta: The first threshold, in degrees.
         upper_theta: The largest threshold, in degrees.
-        floor: The smallest rate.
-        extra_epochs: From the first saturated one to that of the drop, both included.
-        average: Whether the weights are averaged; False is the control without.
+        floor: The smallest learning rate.
+        extra_epochs: Number of epochs from saturation to the drop, both included.
+        average: Whether the weights are averaged; False is the control without averaging.
 
     Raises:
-        ValueError: An argument is out of range; in a run, if an epoch has one step.
+        ValueError: An argument is out of range. In a run: an epoch has only one step.
 
     >>> method = AutoDropEpochs(0.1, extra_epochs=1)
     >>> view = StepView(method, 0, steps_per_epoch=9, params=[torch.ones(2)])
@@ -108,14 +109,14 @@ class AutoDropEpochs:
     def __call__(
         self, view: StepView, state: AutoDropEpochsState
     ) -> tuple[float | Average, AutoDropEpochsState]:
-        """Return the rate of this step, with an average where the rate then drops."""
+        """Return this step's learning rate, with an average if it drops after this step."""
         if view.steps_per_epoch < 2:
             raise ValueError(
                 "AutoDropEpochs looks after the first and the second step of an epoch, and an "
                 f"epoch has {view.steps_per_epoch}; make batches smaller, or take lr=autodrop"
             )
-        steps = view.step % view.steps_per_epoch  # of this epoch, already taken
-        if state.trail and not are_of(state.trail, view.params):  # some were added: a new path
+        steps = view.step % view.steps_per_epoch  # already taken in this epoch
+        if state.trail and not are_of(state.trail, view.params):  # parameters were added: restart
             state = state._replace(trail=(), snapshots=0, angle=math.nan, counter=0, total=())
         if state.total and steps == 2 % view.steps_per_epoch:
             (total,) = beside((state.total,), view.params)
@@ -127,7 +128,7 @@ class AutoDropEpochs:
         return self._drop(view, state) if state.counter == self.extra_epochs else (state.lr, state)
 
     def _look(self, view: StepView, state: AutoDropEpochsState) -> AutoDropEpochsState:
-        """Take the snapshot of an epoch; return the state with its angle, if it has settled too."""
+        """Take the snapshot of an epoch; return the state with its angle and its saturation."""
         last, way = beside(state.trail, view.params) if state.trail else buffers(view.params, 2)
         turned = turn(view.params, last, way)
         copy_to(way, view.params)
@@ -143,7 +144,7 @@ class AutoDropEpochs:
     def _drop(
         self, view: StepView, state: AutoDropEpochsState
     ) -> tuple[float | Average, AutoDropEpochsState]:
-        """Return the rate of this step with the average after it, and the state at the next."""
+        """Return this step's learning rate with the average after it, and the next state."""
         lr = max(self.floor, self.rho * state.lr)
         after = state._replace(
             lr=lr,

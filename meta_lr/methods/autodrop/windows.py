@@ -1,6 +1,6 @@
-"""AutoDrop: the rate drops a little whenever the path of the weights turns no sharper than before.
+"""AutoDrop: a small drop of the learning rate when the angular velocity of the weights saturates.
 
-This is the second version, of 2024. The first one, of 2021, is in `epochs.py`.
+This is the second version, of 2024. The first version, of 2021, is in `epochs.py`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from meta_lr.seeds import derive
 
 
 class AutoDropState(NamedTuple):
-    """What AutoDrop knows between two steps.
+    """The state of AutoDrop.
 
     Attributes:
-        lr: The present rate.
-        steps: Points of the path so far.
-        trail: Of the path, see `optim.angles`: three copies of the parameters.
+        lr: The present learning rate.
+        steps: Number of points of the path so far.
+        trail: Trail of the path, see `optim.angles`: three copies of the parameters.
         angles: B, in degrees.
-        smoothed: C of the window before; None if B was emptied since.
-        num_drops: Falls of the rate.
+        smoothed: C of the last window; None if B was emptied since then.
+        num_drops: Number of drops of the learning rate.
     """
 
     lr: float
@@ -39,7 +39,7 @@ class AutoDropState(NamedTuple):
 
 @dataclass(frozen=True)
 class AutoDrop:
-    """Drop the rate by a small factor when the angle between the weights' moves has settled.
+    """Drop the learning rate by a small factor when the angle between weight updates saturates.
 
     Update:
         y_i = mean of the parameters after steps ik+1 ... ik+k, s_i = y_i - y_(i-1);
@@ -52,39 +52,39 @@ class AutoDrop:
         Teng et al. 2024, UAI, "AutoDrop: Training Deep Learning Models with Automatic Learning Rate
         Drop", which has the title of arXiv 2111.15317 and another algorithm
     Deviations:
-        1. the angle is that of the definition, between moves of the block means; the algorithm's
-           box has it between the means themselves;
-        2. the kernel is a Gaussian over lags, one-sided, of the half width m/2; as printed, over
-           values and without the minus sign, it gives back its input;
-        3. `signed=True` is the test as printed, C_i - C_(i-1) < threshold, by which a falling
-           omega drops the rate too; the text says "changes by less than", and that is what fits
-           the published curves of the rate;
+        1. the angle follows the definition: it is between the changes of the block means. In the
+           algorithm's box it is between the means themselves;
+        2. the kernel is a one-sided Gaussian over lags with the half width m/2. The printed kernel
+           is over values and has no minus sign, so its output equals its input;
+        3. `signed=True` is the printed test, C_i - C_(i-1) < threshold, where a falling omega also
+           drops the learning rate. The text says "changes by less than", which agrees with the
+           published curves of the learning rate;
         4. C_(i-1) is of the same buffer, so drops are at least `buffer` + 1 windows apart;
         5. the standard deviation is that of a sample, with |B| - 1;
         6. the paper gives no number for `floor`; 1e-4 is that of the authors' first code.
-        Not a deviation, but odd: sigma is in degrees and is read as windows. Angles as steady as
-        the paper's, to 0.2 degrees, are hardly smoothed at all, and those of short windows, with
-        some degrees of noise, over m/2 windows; m=1 switches it off.
+        Not a deviation, but unusual: sigma is in degrees and is used as a number of windows. Steady
+        angles as in the paper, to 0.2 degrees, are hardly smoothed. Angles of short windows, with
+        some degrees of noise, are smoothed over m/2 windows. m=1 switches the smoothing off.
     Cost:
         none; memory for three copies of the parameters, in float32 or better
 
-    `k` sets the cadence: angles that are nothing but noise of the size that the paper reports drop
-    the rate every 13 to 14 windows, about as often as its curves fall. `noise` is that control, and
-    `lr=step` an exponential decay of the same cadence; on digits no difference was found from
-    either (`docs/results`).
+    `k` sets how often the learning rate drops. Pure noise of the size that the paper reports, used
+    as the angle, gives a drop every 13 to 14 windows. This is about as often as in the paper's
+    curves. `noise` is this control; `lr=step` is an exponential decay with as many drops. On digits
+    there was no significant difference from either (`docs/results`).
 
     Args:
-        peak: The first rate.
+        peak: The first learning rate.
         rho: Factor of a drop.
-        k: Steps of a window; in the paper 64 on CIFAR and 640 on ImageNet.
-        m: Width of the smoothing, at most, in windows.
-        buffer: Angles of a decision, at least.
-        threshold: In degrees; a smaller change is none.
-        floor: The smallest rate.
+        k: Length of a window, in steps; in the paper 64 on CIFAR and 640 on ImageNet.
+        m: Largest width of the smoothing, in windows.
+        buffer: Smallest number of angles for a decision.
+        threshold: In degrees; a smaller change counts as no change.
+        floor: The smallest learning rate.
         signed: Whether any fall of the angle counts as no change, as printed.
-        noise: A control: standard deviation, in degrees, of white noise in place of the angle;
-            None is the angle.
-        seed: Of the noise.
+        noise: A control: standard deviation, in degrees, of white noise that replaces the angle;
+            None uses the angle.
+        seed: Seed of the noise.
 
     Raises:
         ValueError: An argument is out of range.
@@ -120,7 +120,7 @@ class AutoDrop:
 
     @property
     def needs(self) -> Need:
-        """The parameters, unless there is noise in their place."""
+        """The parameters; nothing if noise replaces the angle."""
         return Need.PARAMS if self.noise is None else Need.NOTHING
 
     def init(self) -> AutoDropState:
@@ -128,8 +128,8 @@ class AutoDrop:
         return AutoDropState(self.peak)
 
     def __call__(self, view: StepView, state: AutoDropState) -> tuple[float, AutoDropState]:
-        """Return the rate of this step, and the next state."""
-        if view.step == 0:  # the blocks are of parameters after a step
+        """Return the learning rate of this step, and the next state."""
+        if view.step == 0:  # the blocks hold parameters after a step
             return state.lr, state
         angle, state = self._angle(view, state._replace(steps=state.steps + 1))
         if angle is not None:
@@ -137,9 +137,9 @@ class AutoDrop:
         return state.lr, state
 
     def _angle(self, view: StepView, state: AutoDropState) -> tuple[float | None, AutoDropState]:
-        """Return the angle in degrees where a window ends, and the state that leads to the next."""
+        """Return the angle in degrees at the end of a window, else None, and the next state."""
         if self.noise is None:
-            if not are_of(state.trail, view.params):  # a path begins, or goes on in other spaces
+            if not are_of(state.trail, view.params):  # the path begins, or the parameters changed
                 state = state._replace(steps=1, trail=(), angles=(), smoothed=None)
             trail, angle = follow(state.trail, view.params, state.steps, self.k)
             return None if angle is None else float(angle), state._replace(trail=trail)
@@ -149,7 +149,7 @@ class AutoDrop:
         return drawn.gauss(90.0, self.noise), state
 
     def _judge(self, angle: float, state: AutoDropState) -> AutoDropState:
-        """Return the state after a window whose angle this is."""
+        """Return the state after a window with this angle."""
         angles = (*state.angles, angle)
         if len(angles) < self.buffer:
             return state._replace(angles=angles)
@@ -165,7 +165,7 @@ class AutoDrop:
 
 
 def smooth(angles: Sequence[float], m: int) -> float:
-    """Return the last of `angles`, averaged with those before it."""
+    """Return the smoothed last angle: a weighted mean of it and the angles before it."""
     mean = sum(angles) / len(angles)
     deviation = math.sqrt(sum((angle - mean) ** 2 for angle in angles) / (len(angles) - 1))
     sigma = min(deviation, m / 2)
@@ -177,7 +177,7 @@ def smooth(angles: Sequence[float], m: int) -> float:
 
 
 def refuse_rates(controller: object, peak: float, rho: float, floor: float) -> None:
-    """Raise a ValueError unless rates can drop from `peak` by `rho` down to `floor`."""
+    """Raise a ValueError unless the learning rate can drop from `peak` by `rho` to `floor`."""
     kind = type(controller).__name__
     if not 0 <= floor <= peak < math.inf:
         raise ValueError(

@@ -1,1 +1,1 @@
-"""AutoLR (LRTuner) and its relatives: the loss is probed along the step."""
+"""AutoLR (LRTuner) and similar methods: they measure the loss along the update direction."""

@@ -1,4 +1,4 @@
-"""AutoLR's fit: a quadratic through a few losses, and where its minimum is."""
+"""AutoLR's fit: a quadratic through a few losses, and its minimum."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 class Fit(NamedTuple):
-    """The quadratic a x^2 + b x + c of least squares, with x the multiple of the present rate.
+    """The least-squares fit a x^2 + b x + c, with x the multiple of the present learning rate.
 
     Attributes:
-        curvature: 2 a, nan where a loss is not finite.
+        curvature: 2 a; nan if a loss is not finite.
         slope: b, at x = 0.
-        r2: Share of the mean losses' variance that it explains; 0 where they do not vary.
-        error: Standard error of the optimum, by how the batches differ; nan for a single one.
+        r2: Share of the variance of the mean losses that the fit explains; 0 if they do not vary.
+        error: Standard error of the optimum over the batches; nan for a single batch.
     """
 
     curvature: float
@@ -26,31 +26,32 @@ class Fit(NamedTuple):
 
     @property
     def optimum(self) -> float:
-        """The multiple at its minimum, nan where it has none."""
+        """The multiple at the minimum; nan if there is no minimum."""
         return -self.slope / self.curvature if self.curvature > 0 else math.nan
 
     def is_trusted(
         self, least_r2: float, most_error: float | None = None, *, behind: bool = False
     ) -> bool:
-        """Return whether it has a minimum ahead, explains the losses and is known well enough.
+        """Return whether the fit has a minimum at x > 0, a good R^2 and a small enough error.
 
-        With `behind` the minimum may also lie where a negative rate would lead.
+        With `behind` the minimum may also be at a negative multiple.
         """
         bends = self.curvature > 0 and (behind or self.slope < 0) and self.r2 >= least_r2
         return bends and (most_error is None or self.error <= most_error * abs(self.optimum))
 
 
 def fit(multiples: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
-    """Return the quadratic through the losses at these multiples, at least three.
+    """Return the quadratic fitted to the losses at these multiples, at least three.
 
-    All batches share what is random in the direction and along it, so the mean losses lie on their
-    quadratic however few batches there are: R^2 tells whether it is one, and not whether other
-    batches would have the same. That is what the error tells: to first order, the optimum moves by
-    -(b + 2 a x) / curvature for a batch with a and b.
+    All batches share the randomness of the direction and of the points on it. The mean losses can
+    therefore fit a quadratic well even with few batches. R^2 shows whether the mean loss is
+    quadratic. It does not show whether other batches would give the same quadratic; the error
+    shows that. To first order, a batch with coefficients a and b moves the optimum by
+    -(b + 2 a x) / curvature.
 
     Args:
-        multiples: P of them.
-        losses: Of each, those on the same K batches.
+        multiples: The P multiples.
+        losses: For each multiple, the losses on the same K batches.
 
     >>> found = fit((0, 0.5, 1, 2), [[3.0, 3.1], [2.25, 2.3], [2.0, 2.0], [3.0, 2.9]])
     >>> [round(value, 9) for value in (*found, found.optimum)]
@@ -59,9 +60,9 @@ def fit(multiples: Sequence[float], losses: Sequence[Sequence[float]]) -> Fit:
     x, y = np.array(multiples, dtype=np.float64), np.array(losses, dtype=np.float64)
     if not np.isfinite(y).all():
         return Fit(math.nan, math.nan, 0.0, math.nan)
-    if not np.ptp(y, axis=0).any():  # on a zero direction; the fit would be of rounding errors
+    if not np.ptp(y, axis=0).any():  # zero direction: the fit would only see rounding errors
         return Fit(0.0, 0.0, 0.0, math.nan)
-    y = y - y.mean(axis=0)  # a common part would only cost digits
+    y = y - y.mean(axis=0)  # a common offset would only cost precision
     powers = np.vander(x, 3)
     found, *_ = np.linalg.lstsq(powers, y, rcond=None)
     mean, left = y.mean(axis=1), (powers @ found - y).mean(axis=1)
@@ -82,7 +83,7 @@ def _error(found: np.ndarray[Any, Any], curvature: float, slope: float) -> float
 
 
 def damped(rate: float, optimum: float, damping: float, trust: float) -> float:
-    """Return the rate moved toward a multiple of itself, which is at most `trust` away.
+    """Return the learning rate moved towards `optimum` times itself, by a factor <= `trust`.
 
     >>> damped(0.1, 5.0, damping=0.5, trust=2.0), damped(0.1, 0.8, damping=1.0, trust=2.0)
     (0.15000000000000002, 0.08000000000000002)

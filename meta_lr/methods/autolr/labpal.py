@@ -1,4 +1,4 @@
-"""LABPAL: now and then a parabola through the loss of many batches; its rate serves for long."""
+"""LABPAL: an occasional parabola through the loss of many batches; its result is used for long."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from meta_lr.methods.checks import refuse_counts, refuse_not_positive
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.line import Line, line
 
-SLOPE, CURVATURE = 1.77e-4, 0.01  # where, along a unit direction, the loss is measured besides 0
+SLOPE, CURVATURE = 1.77e-4, 0.01  # besides 0, positions along a unit direction to measure
 
 
 class LABPALState(NamedTuple):
-    """The rate, the steps at which it is measured again, and the rates that are averaged.
+    """The learning rate, the step of the next measurement, and the averaged learning rates.
 
     Attributes:
-        lr: The present rate, 0 before the first.
-        due: The step from which on it is measured again.
-        measured: The last rates that were measured, without those of the start.
-        num_measured: How often the loss was measured.
-        num_accepted: How often a rate came of it.
+        lr: The present learning rate; 0 before the first measurement.
+        due: The next measurement is made at this step or later.
+        measured: The last measured learning rates, without those of the start.
+        num_measured: Number of measurements.
+        num_accepted: Number of measurements that gave a learning rate.
     """
 
     lr: float = 0.0
@@ -34,43 +34,45 @@ class LABPALState(NamedTuple):
 
 @dataclass(frozen=True)
 class LABPAL:
-    """Every thousand steps, step lengths to the minimum along the direction, averaged over the run.
+    """Every thousand steps, measure the step length to the minimum; average it over the run.
 
     Update:
         with u what the optimizer subtracts per unit of rate, L(s) the mean loss over `batches` at
         w - s u / |u|, and a s^2 + b s + c through L(0), L(1.77e-4) and L(0.01):
         r = kappa min(-b / (2 a), max_step) / |u|, if a > 0 > b and |u| is within its bounds;
-        rate = the mean of the last `average` r, of those after step `skipped`; before it r itself.
-        Measured at step 0, at step skipped + 1, and each time `reuse` steps later
+        rate = the mean of the last `average` values r after step `skipped`; before it, r itself.
+        r is measured at step 0, at step skipped + 1, and then every `reuse` steps
     Reference:
         Mutschler & Zell 2021, arXiv 2108.13880, the variant with SGD, and its published code
     Deviations:
-        1. the code takes the difference of differences at the edge for the curvature, which halves
-        it: to step as far as the code does, set kappa=3.6 and max_step=0.5;
-        2. the step at a measurement is at the new rate too, not of the averaged length;
-        3. u is the optimizer's, and the batch size of the run stays, where the code doubles it at
-        75,000 and 112,500 steps; there, ten times its batches are measured;
-        4. while there is no rate, it is 0 and each step measures; if the first |u| is already out
-        of bounds, that is an error. Where |u| = 0 the rate is kept, and the next step measures.
+        1. the code computes the curvature from the difference of differences at the edge, which
+        halves it. For the step length of the code, set kappa=3.6 and max_step=0.5;
+        2. the step at a measurement also uses the new learning rate, not the averaged length;
+        3. u is the optimizer's direction, and the batch size does not change. The code doubles it
+        at 75,000 and 112,500 steps, and measures ten times its batches there;
+        4. before the first learning rate is found, it is 0 and each step measures. It is an error
+        if the first |u| is out of bounds. If |u| = 0, the learning rate does not change, and the
+        next step measures.
     Cost:
         3 x `batches` forward passes per measurement: by default 1 % of the run's steps
 
-    Losses so close to each other are near the rounding of float32, in which a curvature may be
-    wrong by half. Made for classification; its authors say that it tends to fail where losses are
-    sums of many.
+    The measured losses differ by little more than the rounding error of float32, so the curvature
+    may have an error of 50 %. The method was made for classification. Its authors say that it tends
+    to fail if the loss is a sum of many losses.
 
     Args:
-        batches: Over which a loss is measured: the run's own and fresh ones.
-        reuse: Steps for which a rate is used.
-        skipped: Steps of the start whose rates are not averaged.
-        average: How many of the last rates are averaged.
+        batches: Number of batches per measurement: the run's own batch and new ones.
+        reuse: Number of steps for which a measurement is used.
+        skipped: Number of steps at the start whose learning rates are not averaged.
+        average: Number of the last learning rates that are averaged.
         max_step: The longest step to a minimum.
-        kappa: Factor on it.
-        min_norm: Of u; below it nothing is measured.
-        max_norm: Of u; above it nothing is measured. Adam's directions are longer than SGD's.
+        kappa: Factor of the step to the minimum.
+        min_norm: Smallest norm of u; below it nothing is measured.
+        max_norm: Largest norm of u; above it nothing is measured. Adam's directions are longer
+            than SGD's.
 
     Raises:
-        ValueError: An argument is out of range; in a run, if the first |u| is.
+        ValueError: An argument is out of range. In a run: the first |u| is out of range.
 
     >>> method = LABPAL(skipped=400, reuse=1000)
     >>> [method.next_due(step) for step in (0, 401, 1401)]
@@ -100,7 +102,7 @@ class LABPAL:
         return LABPALState()
 
     def __call__(self, view: StepView, state: LABPALState) -> tuple[float, LABPALState]:
-        """Return the rate of this step, and the next state."""
+        """Return the learning rate of this step, and the next state."""
         if view.step >= state.due:
             state = self._measured(view, state)
         return state.lr, state
@@ -113,7 +115,7 @@ class LABPAL:
     def _measured(self, view: StepView, state: LABPALState) -> LABPALState:
         ahead = line(view)
         length = ahead.norm()
-        if length == 0.0:  # the step changes nothing at any learning rate
+        if length == 0.0:  # no learning rate can change the weights
             return state._replace(due=view.step + 1)
         if not self.min_norm <= length <= self.max_norm:
             return self._out_of_bounds(view, state, length)
@@ -130,9 +132,9 @@ class LABPAL:
         return ahead.mean_losses([0.0, SLOPE / length, CURVATURE / length], draws)
 
     def _told(self, step: int, state: LABPALState, found: float | None) -> LABPALState:
-        """Return the state after a measurement that found a rate, or none."""
+        """Return the state after a measurement; `found` is its learning rate, if any."""
         state = state._replace(num_measured=state.num_measured + 1)
-        if found is None:  # without a rate to keep, the next step measures
+        if found is None:  # without a learning rate, the next step measures
             due = self.next_due(step) if state.num_accepted else step + 1
             return state._replace(due=due)
         measured = state.measured

@@ -1,4 +1,4 @@
-"""AutoLR, reconstructed: explore at a seed rate, then follow fits of the loss along the step."""
+"""AutoLR, reconstructed: explore at a seed learning rate, then fit the loss along the update."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from meta_lr.training.line import line
 
 
 class AutoLRState(NamedTuple):
-    """The rate without its warm-up, 0 before the first step, and counts.
+    """The learning rate without its warm-up, and counts.
 
     Attributes:
-        lr: The seed rate until the exploit phase, then the one of the last fit.
-        num_fits: Of both phases.
-        num_accepted: Of these; in the exploit phase the rate followed them.
+        lr: The seed learning rate until the exploit phase, then that of the last accepted fit; 0
+            before the first step.
+        num_fits: Number of fits in both phases.
+        num_accepted: Number of accepted fits; in the exploit phase they set the learning rate.
     """
 
     lr: float = 0.0
@@ -32,59 +33,64 @@ class AutoLRState(NamedTuple):
 
 @dataclass(frozen=True)
 class AutoLR:
-    """A reconstruction: explore at the seed rate, then go where a local quadratic has its minimum.
+    """A reconstruction: explore at the seed learning rate, then follow local quadratic fits.
 
-    Neither the method's code nor its text is public: what is known is that there is a seed rate
-    and an explore phase of given length, and that it works with any optimizer. The rest is ours.
+    Neither the method's code nor its full text is public. It is known that there is a seed learning
+    rate and an explore phase of given length, and that the method works with any optimizer. The
+    rest is our choice.
 
     Update:
-        rate = seed_rate, after a warm-up, for the part `explore` of the run. Then, every `period`
+        rate = seed_rate, after a warm-up, for the share `explore` of the run. Then, every `period`
         steps, with u what the optimizer subtracts per unit of rate (momentum, preconditioning and
-        decay included): l(m) = mean loss over `batches` fresh batches at w - m rate u, for m in
+        decay included): l(m) = mean loss over `batches` new batches at w - m rate u, for m in
         `multiples`; a m^2 + b m + c by least squares. If a > 0 > b, R^2 >= least_r2 and, if given,
         the optimum's standard error over the batches is at most `most_error` of it:
         rate <- (1 - damping) rate + damping rate clip(-b / (2 a), 1 / trust, trust);
         with `shrink` also if a > 0 <= b, where the clipped value is 1 / trust
     Reference:
-        Iyer et al. 2019, AutoLR, and its revision LRTuner, of which the abstracts are known; the
-        explore phase is that of their Knee, arXiv 2003.03977; fit, clipping and damping are as in
+        Iyer et al. 2019, AutoLR, and its revision LRTuner; only the abstracts are known. The
+        explore phase is that of their Knee, arXiv 2003.03977. Fit, clipping and damping are as in
         GeN, Bu & Xu 2024, arXiv 2407.02772
     Deviations:
-        unknown, as this is a reconstruction: probes, batches, period, R^2, damping and trust region
-        are our choices, to be varied before anything is said of AutoLR.
+        unknown, as this is a reconstruction. Probes, batches, period, R^2, damping and trust region
+        are our choices. Vary them before you draw a conclusion about AutoLR.
     Cost:
         `batches` x len(multiples) forward passes per `period` steps, in both phases: by default
         10 x 4 / (3 x 100) = 13 % of the run; without a seed rate, up to 100 steps more
 
-    Each fit is in the run's record: its R^2, whether it is accepted, its optimum with the error of
-    it, and its mean losses; those of the explore phase too, which the rate does not follow.
+    The run's record holds each fit: its R^2, whether it is accepted, its optimum with the standard
+    error, and its mean losses. It also holds the fits of the explore phase, which do not change
+    the learning rate.
 
-    On digits with wrong labels its rate rises in the exploit phase, and it loses to a Knee of the
-    same explore phase and to its seed rate, held (`docs/results`): the optimum of one step is
-    too high a rate for many, and few batches hardly know it.
+    On digits with wrong labels the learning rate rises in the exploit phase. The method then scores
+    below a Knee with the same explore phase, and below its constant seed learning rate
+    (`docs/results`). The optimum of one step is too high for many steps, and a few batches estimate
+    it poorly.
 
     Args:
-        seed_rate: Of the explore phase; None: a tenth of the rate at which the loss is least in a
-            sweep of 100 steps from 1e-5 to 10 on a copy, at the start of the run.
-        warmup: Part of the run in which the rate rises to it.
-        explore: Part of the run at it, after the warm-up.
-        period: Steps between fits, of which one is at the first step of the exploit phase.
-        batches: Over which the losses of a fit are averaged, the same for all multiples.
-        multiples: Of the present rate, at which the loss is measured; at least three, through which
-            there always is a quadratic, so R^2 says something from four on.
-        least_r2: Of a fit that is followed.
-        most_error: Standard error of its optimum over the batches, at most, as a share of it; None:
-            any. On a noisy quadratic all that 0.02 accepts are within 5 % of the minimiser, and on
-            digits 0.1 accepts next to nothing, which is better than to follow.
-        damping: Share of the way to the optimum that the rate goes, in (0, 1].
-        trust: The largest factor between a rate and the optimum that is believed.
-        shrink: Whether a fit with its minimum behind, by which any step raises the loss, lowers the
-            rate; false leaves it.
-        fresh: Whether the batches are drawn for the fit; false: the one that the direction is of,
-            for an ablation, since on it a larger rate seems better than it is.
+        seed_rate: Learning rate of the explore phase. None takes it from a sweep of 100 steps from
+            1e-5 to 10 on a copy, at the start of the run: a tenth of the learning rate with the
+            lowest loss.
+        warmup: Fraction of the run in which the learning rate rises to the seed.
+        explore: Fraction of the run at the seed learning rate, after the warm-up.
+        period: Steps between fits; one fit is at the first step of the exploit phase.
+        batches: Number of batches whose losses are averaged, the same for all multiples.
+        multiples: Multiples of the present learning rate at which the loss is measured, at least
+            three. A quadratic always fits three points, so R^2 is informative only from four on.
+        least_r2: Smallest R^2 of an accepted fit.
+        most_error: Largest standard error of the optimum over the batches, relative to the optimum;
+            None accepts any. On a noisy quadratic, all fits that 0.02 accepts are within 5 % of the
+            minimiser. On digits, 0.1 accepts almost no fit, and this is better than following them.
+        damping: Share of the distance to the optimum that the learning rate moves, in (0, 1].
+        trust: Largest factor between the present learning rate and an accepted optimum.
+        shrink: Whether a fit with its minimum at a negative multiple, where any step raises the
+            loss, lowers the learning rate. False keeps the learning rate.
+        fresh: Whether new batches are drawn for the fit. False uses the batch that the direction
+            was computed on; this is for an ablation, because on this batch large learning rates
+            look better than they are.
 
     Raises:
-        ValueError: An argument is out of range; in a run, if a sweep shows no seed rate.
+        ValueError: An argument is out of range. In a run: the sweep shows no seed learning rate.
 
     >>> method = AutoLR(seed_rate=0.2, warmup=0.2, explore=0.4, period=3)
     >>> [step for step in range(12) if method.is_due(step, total_steps=10)]
@@ -129,7 +135,7 @@ class AutoLR:
         return AutoLRState()
 
     def __call__(self, view: StepView, state: AutoLRState) -> tuple[float, AutoLRState]:
-        """Return the rate of this step, and the next state."""
+        """Return the learning rate of this step, and the next state."""
         if state.lr == 0.0:
             state = state._replace(lr=self._seed(view))
         if self.is_due(view.step, view.total_steps):
@@ -138,7 +144,7 @@ class AutoLR:
         return state.lr * rise(view.step, risen), state
 
     def is_due(self, step: int, total_steps: int) -> bool:
-        """Return whether a fit is made before this step: none in the warm-up."""
+        """Return whether a fit is made before this step; there is no fit in the warm-up."""
         risen, explored = phases(total_steps, self.warmup, self.explore)
         return step >= risen and (step - explored) % self.period == 0
 
@@ -150,7 +156,7 @@ class AutoLR:
         return found
 
     def _fitted(self, view: StepView, state: AutoLRState) -> AutoLRState:
-        """Return the state after a fit, with the rate that follows it in the exploit phase."""
+        """Return the state after a fit; in the exploit phase the fit sets the learning rate."""
         losses = self._losses(view, state.lr)
         found = fit(self.multiples, losses)
         accepted = found.is_trusted(self.least_r2, self.most_error, behind=self.shrink)
@@ -171,6 +177,6 @@ class AutoLR:
         return AutoLRState(lr, state.num_fits + 1, state.num_accepted + accepted)
 
     def _losses(self, view: StepView, lr: float) -> list[list[float]]:
-        """Return the losses where a step at each multiple of the rate leads, on each batch."""
+        """Return the losses after a step with each multiple of the learning rate, on each batch."""
         draws = range(self.batches) if self.fresh else (None,)
         return line(view).losses([multiple * lr for multiple in self.multiples], draws)

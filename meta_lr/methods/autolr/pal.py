@@ -1,4 +1,4 @@
-"""PAL: at each step a parabola along the direction, and a step to its minimum."""
+"""PAL: at each step, fit a parabola along the direction and step to its minimum."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from meta_lr.vectors import dot
 
 @dataclass(frozen=True)
 class PAL:
-    """Step to the minimum of a parabola that the loss, its slope and one more loss determine.
+    """Step to the minimum of a parabola, fitted to the loss, its slope and one more loss.
 
     Update:
         with u what the optimizer subtracts per unit of rate, g the gradient, L(s) the batch's loss
@@ -26,16 +26,16 @@ class PAL:
     Reference:
         Mutschler & Zell 2020, arXiv 1903.11991, and its published code
     Deviations:
-        1. u is the optimizer's: SGD with momentum=0.4 is the published direction;
-        2. if the loss at mu is not finite, the step is 0, where the code stays at mu;
-        3. where the run clips its gradient, b is the slope that the clipped one has.
+        1. u is the optimizer's direction: SGD with momentum=0.4 gives the published direction;
+        2. if the loss at mu is not finite, the step is 0; the code stays at mu;
+        3. if the run clips its gradient, b is the slope of the clipped gradient.
     Cost:
-        a forward pass, so a third of a step more
+        one forward pass per step, about a third of a training step
 
     Args:
-        mu: Length of the step that is tried; 0.1 to 1.
+        mu: Length of the trial step; 0.1 to 1.
         max_step: The longest step.
-        kappa: Factor on the step to the minimum, 1.2 to 1.7.
+        kappa: Factor of the step to the minimum, 1.2 to 1.7.
 
     Raises:
         ValueError: An argument is out of range.
@@ -59,7 +59,7 @@ class PAL:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         ahead = line(view)
         length = ahead.norm()
         if length == 0.0:
@@ -71,7 +71,7 @@ class PAL:
 
 
 def step_length(b: float, a: float, mu: float, max_step: float, kappa: float) -> float:
-    """Return how far to go along a unit direction, given the parabola a s^2 + b s."""
+    """Return the step length along a unit direction, given the parabola a s^2 + b s."""
     if not (b < 0 and math.isfinite(b) and math.isfinite(a)):
         return 0.0
     return min(kappa * -b / (2 * a) if a > 0 else mu, max_step)

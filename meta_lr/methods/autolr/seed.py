@@ -1,4 +1,4 @@
-"""AutoLR's seed rate where none is given: a short sweep of the rate on a copy of the run."""
+"""AutoLR's default seed learning rate: a short sweep of the learning rate on a copy of the run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 LOWEST, HIGHEST, STEPS = 1e-5, 10.0, 100
 SMOOTHING, SAFETY = 0.9, 10.0
-_START = start_of(STEPS)  # steps in which nothing should move yet
-_FALL = 0.01  # of the loss at the start: less is no fall
+_START = start_of(STEPS)  # steps in which the loss should not change yet
+_FALL = 0.01  # share of the first loss; a smaller fall does not count
 
 
 def sweep(sandbox: Sandbox) -> float:
-    """Return a tenth of the rate at which the smoothed loss of a sweep is least.
+    """Return a tenth of the learning rate with the lowest smoothed loss in a sweep.
 
-    The rate rises in equal ratios from 1e-5 to 10, on fresh batches, until the smoothed loss is
-    higher than its least by as much as the loss at the start. A tenth, because a loss shows late
-    that a rate is too high, the smoothed one nine steps later, and a run has to bear it for long.
+    The learning rate rises in equal ratios from 1e-5 to 10, on new batches. The sweep stops when
+    the smoothed loss exceeds its minimum by the loss at the start. The factor of one tenth has two
+    reasons: the loss shows late that a learning rate is too high (the smoothed loss nine steps
+    later), and a run uses the learning rate for many steps.
 
     Raises:
         ValueError: The loss does not fall clearly, or does not rise again.
@@ -42,7 +43,7 @@ def sweep(sandbox: Sandbox) -> float:
 
 
 def _least(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the rate of the least smoothed loss."""
+    """Return the learning rate with the lowest smoothed loss."""
     smoothed, start = smooth(np.array(losses), SMOOTHING), losses[:_START]
     least, begin = int(np.argmin(smoothed)), float(np.mean(start))
     none = f"AutoLR found no seed rate: in a sweep from {rates[0]:g} to {rates[-1]:g} the loss"

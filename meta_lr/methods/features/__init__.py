@@ -1,1 +1,1 @@
-"""What a scheduler network reads of the training history."""
+"""Features of the training history: the inputs of a scheduler network."""

@@ -1,4 +1,4 @@
-"""Formulas that are written once: for tensors, with gradients; for numbers and arrays, fast."""
+"""One implementation of each formula, for tensors with gradients and for fast plain numbers."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Number = Any  # a tensor, a float or a NumPy array: `+ - * /` mean the same for all
+Number = Any  # a tensor, a float or a NumPy array: `+ - * /` work on all
 
 
 class Arithmetic(NamedTuple):
-    """The functions, beyond `+ - * /`, of one kind of number; none looks at a value to branch."""
+    """The functions, beyond `+ - * /`, of one kind of number; none branches on a value."""
 
     log: Callable[[Number], Number]
     sqrt: Callable[[Number], Number]
     clip: Callable[[Number, float, float], Number]  # (x, low, high)
     pick: Callable[
         [Number, Number, Number], Number
-    ]  # the second where the first is > 0, else the third
+    ]  # the second if the first is > 0, else the third
     exp: Callable[[Number], Number]
     tanh: Callable[[Number], Number]
     least: Callable[[Number, Number], Number]  # the smaller of two
-    finite: Callable[[Number, float], Number]  # the first where it is finite, else the second
+    finite: Callable[[Number, float], Number]  # the first if it is finite, else the second
 
 
 def _clip(x: float, low: float, high: float) -> float:
@@ -33,7 +33,7 @@ def _clip(x: float, low: float, high: float) -> float:
 
 
 def _sqrt(x: Tensor) -> Tensor:
-    # The slope of the root is infinite at 0, where a variance begins; 0 is the useful value there.
+    # The slope of the square root is infinite at 0, where a variance begins. Use 0 there instead.
     if not x.requires_grad:
         return x.sqrt()
     positive = x > 0
@@ -60,7 +60,7 @@ FLOATS = Arithmetic(
     min,
     lambda x, other: x if math.isfinite(x) else other,
 )
-ARRAYS = Arithmetic(  # of copies side by side; several times faster than tensors of their size
+ARRAYS = Arithmetic(  # of parallel copies; several times faster than tensors of the same size
     np.log,
     np.sqrt,
     lambda x, low, high: np.minimum(np.maximum(x, low), high),
@@ -73,15 +73,15 @@ ARRAYS = Arithmetic(  # of copies side by side; several times faster than tensor
 
 
 class Columns(NamedTuple):
-    """How the numbers of copies side by side are computed with: each number is (copies,)."""
+    """The arithmetic for parallel copies: each number has the shape (copies,)."""
 
     ops: Arithmetic
     apart: Callable[[Tensor], Sequence[Number]]  # of (copies, numbers), float64
-    together: Callable[[Sequence[Number], int], Tensor]  # back; one number may stand for all copies
+    together: Callable[[Sequence[Number], int], Tensor]  # the inverse; copies may share a number
 
 
 def columns(*tensors: Tensor) -> Columns:
-    """Return the columns for these tensors: arrays, but tensors where a gradient is wanted."""
+    """Return the columns for these tensors: tensors if one requires a gradient, else arrays."""
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return _TENSORS if wanted or any(tensor.is_cuda for tensor in tensors) else _ARRAYS
 

@@ -1,4 +1,4 @@
-"""One feature of the training history: a number per step, and what it remembers."""
+"""One feature of the training history: a number per step, with its memory."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from meta_lr.methods.features.arithmetic import Arithmetic, Number
 from meta_lr.optim.signals import Signals
 from meta_lr.protocol import Need
 
-LEAST = 1e-8  # a loss, norm or ratio below it counts as this where its logarithm is taken
-SHARE = 20  # windows that are a share of the run: total_steps / SHARE steps,
-SHORTEST = 10  # but at least so many
+LEAST = 1e-8  # a loss, norm or ratio is at least this in a logarithm
+SHARE = 20  # a window that is a share of the run has total_steps / SHARE steps,
+SHORTEST = 10  # but at least this many
 
 
 class Moment(NamedTuple):
-    """What a feature is made from, besides what it remembers."""
+    """The inputs of a feature, besides its memory."""
 
     loss: Number
     step: int
-    total_steps: int  # 0 where no feature of the set needs it
-    signals: Signals | None = None  # None where no feature of the set needs them
+    total_steps: int  # 0 if no feature of the set needs it
+    signals: Signals | None = None  # None if no feature of the set needs them
 
 
-Values = Sequence[Number]  # what a feature remembers
+Values = Sequence[Number]  # the memory of a feature
 
 
 class Feature(NamedTuple):
-    """One number per step, of shape (), and what it remembers."""
+    """One number per step, of shape (), with its memory."""
 
     meaning: str  # one line
     unit: str
     update: Callable[[Arithmetic, Moment, Values], tuple[Number, Values]]
-    remembers: int = 0  # numbers, all 0 before the first step
+    remembers: int = 0  # size of the memory; all numbers are 0 before the first step
     needs: Need = Need.LOSS
 
 

@@ -1,4 +1,4 @@
-"""What a network reads of the training history: named numbers, each of about order one."""
+"""The inputs of a scheduler network: named features of the training history, of order one."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Features:
     ================= ====================================================== =================
     name              meaning, each of shape ()                              unit
     ================= ====================================================== =================
-    `loss`            L, the batch's mean loss: the paper's only one         nats
+    `loss`            L, the batch's mean loss: the paper's only feature     nats
     `log_loss`        ln L                                                   e-folds from 1 nat
     `relative_loss`   ln(L / mean of the run's first 10 losses)              e-folds
     `level`           the same for L smoothed over 10 steps                  e-folds
     `normalised_loss` (L - m) / d, running mean m and deviation d            deviations, |x| <= 5
     `noise`           log10(deviation of ln L over 10 steps / 0.1)           decades, >= -2
-    `change_10`       s - s', with s = ln of L smoothed over 10 steps, s'    e-folds
-                      the same smoothed again: the change in 10 steps
+    `change_10`       s - s', with s = ln of L smoothed over 10 steps, and   e-folds
+                      s' = s smoothed again: the change in 10 steps
     `change_3`        the same over 3 steps                                  e-folds
     `change_30`       the same over 30 steps                                 e-folds
     `change_100`      the same over 100 steps                                e-folds
@@ -54,37 +54,37 @@ class Features:
     `alignment_share` the same over a twentieth of the run, at least 10      -1 to 1
     `gradient_trend`  ln(G smoothed over 10 steps / first G), G being the    e-folds
                       gradient's size
-    `relative_update` log10(size of the last step / 0.001), 0 before there   decades
-                      is one
+    `relative_update` log10(size of the last step / 0.001), 0 before the     decades
+                      first step
     `spread`          log10(d / 0.1), from -2 to 4; d is the size of the     decades
                       weights minus their mean, smoothed over a twentieth
                       of the run, at least 10 steps
     ================= ====================================================== =================
 
-    The last six are made of `meta_lr.optim.signals`: they measure each tensor in units of its own
-    norm.
+    The last six are computed from `meta_lr.optim.signals`, which measures each tensor in units of
+    its own norm.
 
     Update:
-        smoothing over n steps: y <- y + (x - y) / W, W <- W n / (n + 1) + 1, from y = W = 0: the
-        mean with weights (n / (n + 1))^age, free of a bias at the start. On L = exp(-t / T),
-        `change_n` is -n / T. m and d are smoothed over 100 steps; d is at least m / 1000.
+        smoothing over n steps: y <- y + (x - y) / W, W <- W n / (n + 1) + 1, from y = W = 0. This
+        is the mean with weights (n / (n + 1))^age, without a bias at the start. On
+        L = exp(-t / T), `change_n` is -n / T. m and d are smoothed over 100 steps; d is at least
+        m / 1000.
     Reference:
-        of the normaliser with its cut: the learned optimizers of Metz et al. (2022), arXiv
-        2211.09760; of the running variance: West (1979).
+        normalisation with clipping: the learned optimizers of Metz et al. (2022), arXiv
+        2211.09760; running variance: West (1979).
     Deviations:
-        all but `loss` go beyond Shu et al. (2020), who read the raw loss alone.
+        Shu et al. (2020) use only `loss`; all other features are additions.
     Cost:
         a few operations on numbers per feature.
 
-    All but `loss` and `log_loss` stay the same when the losses and gradients are multiplied by a
-    constant. Those of the signals also stay the same when the tensors of the weights are stored in
-    other units, each in one of its own, and the function that they compute is not changed. None
-    depends on the optimizer but through the steps that it takes. Logarithms take a loss below 1e-8
-    as 1e-8. Every feature is differentiable in the present loss and, through its state, in all
-    losses before.
+    All features except `loss` and `log_loss` are invariant to a constant factor on the losses and
+    gradients. The features of the signals are also invariant to a rescaling of each weight tensor
+    that does not change the function of the network. The optimizer affects the features only
+    through its steps. In logarithms, a loss below 1e-8 is replaced with 1e-8. Every feature is
+    differentiable in the present loss and, through its state, in all earlier losses.
 
     Args:
-        names: Which, in the order in x.
+        names: The names of the features, in the order in x.
 
     >>> features = Features(("relative_loss", "progress"))
     >>> x, state = features(torch.tensor(2.0), features.init(), step=5, total_steps=20)
@@ -105,12 +105,12 @@ class Features:
 
     @property
     def inputs(self) -> int:
-        """How many: the size of x."""
+        """The number of features: the size of x."""
         return len(self.names)
 
     @property
     def needs(self) -> Need:
-        """The loss; the length of the run for `progress` and `run_length`."""
+        """The loss; for some features also the run length, or parameters and gradients."""
         needs = Need.LOSS
         for name in self.names:
             needs |= FEATURES[name].needs
@@ -118,11 +118,11 @@ class Features:
 
     @property
     def raw(self) -> bool:
-        """Whether x is the loss alone, as it is."""
+        """Whether x is only the unchanged loss."""
         return self.names == ("loss",)
 
     def init(self) -> Tensors:
-        """Return the state before the first step: one tensor of zeros, float64, or none."""
+        """Return the state before the first step: one float64 tensor of zeros, or ()."""
         size = sum(FEATURES[name].remembers for name in self.names)
         return (torch.zeros(size, dtype=torch.float64),) if size else ()
 
@@ -135,16 +135,16 @@ class Features:
         total_steps: int = 0,
         signals: Signals | None = None,
     ) -> tuple[Tensor, Tensors]:
-        """Return x (inputs,) and the next state; differentiable, and fit for `torch.func.vmap`.
+        """Return x (inputs,) and the next state; differentiable, usable in `torch.func.vmap`.
 
-        Runs side by side: with losses (runs,) and a state (runs, numbers), x is (runs, inputs).
+        For parallel runs, with losses (runs,) and a state (runs, numbers), x is (runs, inputs).
 
         Args:
-            loss: () of the present step, or (runs,).
-            state: As `init` or the step before gave it.
+            loss: Loss of the present step, () or (runs,).
+            state: The state from `init` or from the step before.
             step: Optimizer steps taken so far, from 0.
-            total_steps: Length of the run; only read where `needs` says HORIZON.
-            signals: Of the step, each () or (runs,); only read where `needs` says GRADS.
+            total_steps: Length of the run; read only if `needs` includes HORIZON.
+            signals: Signals of the step, each () or (runs,); read only if `needs` includes GRADS.
         """
         if self.raw:
             return loss.unsqueeze(-1), ()
@@ -157,13 +157,13 @@ class Features:
     def side_by_side(
         self, columns: Columns, now: Moment, state: Tensors, copies: int
     ) -> tuple[Tensor, Tensors]:
-        """Return x (copies, inputs) of copies side by side, and the next state.
+        """Return x (copies, inputs) of parallel copies, and the next state.
 
         Args:
-            columns: What is computed with.
-            now: Each of its numbers is (copies,).
-            state: A tensor (copies, numbers), or none.
-            copies: How many.
+            columns: The arithmetic.
+            now: The inputs of the step; each number is (copies,).
+            state: A tensor (copies, numbers), or ().
+            copies: Number of copies.
         """
         values = columns.apart(state[0]) if state else ()
         x, values = _update(self._parts, columns.ops, now, values)
@@ -173,7 +173,7 @@ class Features:
     def fold(self) -> Read:
         """Return the same function for plain numbers; it updates the state in place.
 
-        It gives a number where there is one feature, else a list.
+        It returns a number if there is one feature, else a list.
         """
         parts, single = self._parts, self.inputs == 1
         known, array = None, np.empty(0)  # the state of the last call, and a view of it
@@ -198,7 +198,7 @@ class Features:
 
     @property
     def _parts(self) -> list[Part]:
-        """Each feature's update, and its place in what all remember."""
+        """Return each feature's update, and its place in the common memory."""
         parts, start = list[Part](), 0
         for feature in (FEATURES[name] for name in self.names):
             end = start + feature.remembers
@@ -210,7 +210,7 @@ class Features:
 def _update(
     parts: Sequence[Part], ops: Arithmetic, now: Moment, values: Values
 ) -> tuple[list[Number], list[Number]]:
-    """Return each feature, and what all of them remember."""
+    """Return each feature's value, and the memory of all of them."""
     x, kept = [], []
     for update, place in parts:
         value, new = update(ops, now, values[place])

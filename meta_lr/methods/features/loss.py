@@ -9,12 +9,12 @@ from meta_lr.methods.features.feature import LEAST, Feature, Moment, Values, log
 from meta_lr.protocol import Need
 
 FIRST = 10  # losses that count as the first ones
-WINDOW = 100  # steps that the running mean and deviation look back on
-SCALES = (3, 10, 30, 100, 1000)  # steps, of the changes
+WINDOW = 100  # steps of the running mean and deviation
+SCALES = (3, 10, 30, 100, 1000)  # windows of the changes, in steps
 OPENING = 20  # steps that count as the start of a run
-_QUIET = 1e-3  # a deviation below this share of the mean is no noise
-_FAR = 5.0  # deviations beyond it count as this many
-_CALM = 1e-6  # a variance of the log loss below it is no noise
+_QUIET = 1e-3  # smallest deviation, as a share of the mean
+_FAR = 5.0  # larger deviations are clipped to this value
+_CALM = 1e-6  # smallest variance of the log loss
 _LEVEL = 10  # steps that the level and the noise are smoothed over
 
 

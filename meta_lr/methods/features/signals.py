@@ -1,4 +1,4 @@
-"""Features of the gradient and of the weights: how far and in which directions the steps go."""
+"""Features of the gradient and of the weights: the size and the direction of the steps."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _gradient_trend(ops: Arithmetic, now: Moment, values: Values) -> tuple[Numbe
     assert now.signals is not None
     weight, smooth, first = values
     level = _log_size(ops, now.signals.gradient)
-    first = first + ops.clip(1 - weight, 0, 1) * (level - first)  # the first step's
+    first = first + ops.clip(1 - weight, 0, 1) * (level - first)  # its value at the first step
     weight = weight * (_TREND / (_TREND + 1)) + 1
     smooth = smooth + (level - smooth) / weight
     return smooth - first, (weight, smooth, first)

@@ -1,1 +1,1 @@
-"""MLR-SNet: a network reads the loss and gives the learning rate."""
+"""MLR-SNet: a network that reads the loss and returns the learning rate."""

@@ -1,4 +1,4 @@
-"""The scale of a learned rate, from the loss at the start of training or of a stage of it."""
+"""The scale of a learned schedule, from the loss at the start of training or of a stage."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class InitialLossGamma:
     Reference:
         The published code of Shu et al. (2020), arXiv 2007.14546; it is not in the paper.
     Deviations:
-        1. The original has L for L': it is zero at L = 1/C and rises again below. The guard keeps
-        it positive and monotone.
-        2. The original takes L over the whole training set before the run and, in transfer, before
-        each stage. A controller cannot read that set: L is the loss of the first batch and, at a
-        later stage, the mean of the losses that were seen during the stage before.
+        1. The original uses L instead of L'. Its gamma is zero at L = 1/C and rises again below.
+        With L', gamma is positive and monotone.
+        2. The original computes L over the whole training set before the run and, in transfer,
+        before each stage. A controller cannot read that set. Here, L is the loss of the first batch
+        and, at a later stage, the mean of the losses during the stage before.
     Cost:
         none; the original evaluates the training set once per stage
 
     Args:
-        num_classes: C; for a language model the size of the vocabulary.
-        recomputed: In transfer, whether gamma is computed anew at the start of each stage, as
-            published, or frozen after the first.
+        num_classes: C; for a language model, the size of the vocabulary.
+        recomputed: In transfer, whether gamma is computed again at the start of each stage, as
+            published. False keeps the gamma of the first stage.
 
     >>> round(InitialLossGamma(num_classes=10)(math.log(10)), 3)
     0.669
@@ -54,19 +54,20 @@ class InitialLossGamma:
         return self._of(FLOATS, loss)
 
     def init(self) -> Tensors:
-        """Return the state before the first step: gamma (0.0: none yet), mean and number of losses.
+        """Return the state before the first step: gamma (0.0: not set), mean and number of losses.
 
-        The losses are those since the present stage began; one float64 tensor of shape (3,).
+        The losses are those since the start of the present stage. The state is one float64 tensor
+        of shape (3,).
         """
         return (torch.zeros(3, dtype=torch.float64),)
 
     def follow(self, loss: Tensor, state: Tensors, *, enters: bool) -> tuple[Tensor, Tensors]:
-        """Return the present gamma () and the next state; differentiable, fit for `vmap`.
+        """Return the present gamma () and the next state; differentiable, usable in `vmap`.
 
         Args:
-            loss: () of the present step.
-            state: As `init` or the step before gave it.
-            enters: Whether a stage but the first begins with this step.
+            loss: Loss () of the present step.
+            state: The state from `init` or from the step before.
+            enters: Whether a stage other than the first begins with this step.
         """
         values = self._next(TENSORS, loss.to(torch.float64), state[0].unbind(), enters)
         return values[0], (torch.stack(values),)
@@ -96,7 +97,7 @@ class InitialLossGamma:
 
 
 def refuse_useless(gamma: float | InitialLossGamma) -> None:
-    """Raise a ValueError unless gamma is a formula, or a rate above 0."""
+    """Raise a ValueError unless gamma is a formula, or a learning rate above 0."""
     if isinstance(gamma, InitialLossGamma):
         return
     if not is_number(gamma) or gamma <= 0.0:

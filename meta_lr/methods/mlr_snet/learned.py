@@ -1,4 +1,4 @@
-"""A learned network as a controller: it reads the training history and gives the rate."""
+"""A learned network as a controller: it maps the training history to the learning rate."""
 
 from __future__ import annotations
 
@@ -23,47 +23,48 @@ from meta_lr.protocol import Need, StepView
 from meta_lr.vectors import Tensors
 
 RAW = Features()
-_MADE = ("_folded", "_read")  # functions, made on first use; not to be pickled
+_MADE = ("_folded", "_read")  # functions, made on first use; they cannot be pickled
 
 
 class LearnedState(NamedTuple):
-    """All that is remembered, and whether it has warned of a loss that it never saw."""
+    """The memory, and whether a loss outside the range of meta-training was seen."""
 
-    memory: tuple[Tensor, ...]  # the network's, then the features', then that of gamma's formula
+    memory: tuple[Tensor, ...]  # of the network, the features, and gamma's formula
     warned: bool = False
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Learned:
-    """The rate of a network that reads features of the training history.
+    """The learning rate of a network that reads features of the training history.
 
     Update:
         x, state = features(loss, step, state);
         p, memory = net(weights of the stage, x, memory);  rate = gamma p.
-        Of n stages, each holds for the n-th part of the run; the memory is carried over.
+        With n stages, each is used for 1/n of the run; the memory is carried over.
         Annealed: rate = gamma p / p0 (1 + cos(pi t / T)) / 2 at step t of T, with p0 the output
-        where the network's head gives 0.
+        for a value of 0 at the network's head.
     Reference:
         Shu et al. (2020), arXiv 2007.14546: MLR-SNet, with three stages in transfer.
     Deviations:
-        1. gamma is a constant by default; the published transfer computes it anew at each stage
-        from the loss over the whole training set (`InitialLossGamma` does it from the losses of
-        the run). 2. Stages end at thirds of the run in steps, not in epochs. 3. Features other
-        than the raw loss are ours.
+        1. gamma is a constant by default. The published transfer computes it again at each stage
+        from the loss over the whole training set (`InitialLossGamma` uses the losses of the run).
+        2. Stages end at thirds of the run in steps, not in epochs. 3. Features other than the raw
+        loss are additions.
     Cost:
         one pass of the network, in NumPy when the loss is on the host; no forward passes.
 
     Args:
         net: The network.
         stages: One tuple of weights per stage.
-        gamma: The rate at full output, or a formula for it; annealed: the peak of the cosine that
-            the network corrects.
-        family: The optimizer family that gamma holds for; "" for any.
-        loss_range: Smallest and largest loss seen in meta-training; a loss outside, by more than a
-            tenth of the range, warns once. It is about the raw loss, whatever the features.
-        features: What the network reads.
-        anneal: Whether the rate follows a cosine, and the network says how it differs from it: by a
-            factor from 1/10 to 10 for a floor of 0.01, from 0 to 2 for a plain sigmoid.
+        gamma: The learning rate at full output, or a formula for it. Annealed: the peak of the
+            cosine that the network corrects.
+        family: The optimizer family that gamma is valid for; "" for any family.
+        loss_range: Smallest and largest loss seen in meta-training. The first loss that is outside
+            by more than a tenth of the range gives a warning. The range is that of the raw loss,
+            for any features.
+        features: The inputs of the network.
+        anneal: Whether the learning rate is a cosine times a factor from the network. The factor is
+            in [1/10, 10] for a floor of 0.01, and in [0, 2] for a plain sigmoid.
 
     >>> from meta_lr.methods.networks.lstm import LSTM
     >>> net = LSTM(hidden=4)
@@ -108,7 +109,7 @@ class Learned:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash that binds the weights to the network, its sizes, and what it remembers."""
+        """A hash of the weights, the network, its sizes, and its features."""
         kind: dict[str, Any] = {"net": type(self.net).__name__, **options(self.net)}
         if not self.features.raw:
             kind["features"] = self.features.names
@@ -125,8 +126,8 @@ class Learned:
 
     @property
     def needs(self) -> Need:
-        """The loss; the run's length too if there are stages, annealing, or features of it."""
-        return self._needs  # asked at every step
+        """The loss; also the run length if stages, annealing or features need it."""
+        return self._needs  # read at every step
 
     @cached_property
     def _needs(self) -> Need:
@@ -135,11 +136,11 @@ class Learned:
 
     @property
     def phi(self) -> Tensors:
-        """The weights of the first stage, as the meta-parameters that are learned."""
+        """The weights of the first stage: the meta-parameters."""
         return self.stages[0]
 
     def differentiable(self, phi: Tensors) -> Learned:
-        """Return it with these weights as its one stage; its rate has a gradient in them."""
+        """Return a copy with `phi` as its only stage; its learning rate depends on `phi`."""
         return replace(self, stages=(phi,))
 
     def init(self) -> LearnedState:
@@ -147,7 +148,7 @@ class Learned:
         return LearnedState(self.net.memory() + self.features.init() + self._formula_init())
 
     def __call__(self, view: StepView, state: LearnedState) -> tuple[float | Tensor, LearnedState]:
-        """Return the rate for this loss, and the next state."""
+        """Return the learning rate for this loss, and the next state."""
         total_steps = view.total_steps if self._horizon else 0
         stage = self._stage(view.step, total_steps)
         if torch.is_grad_enabled() and (self._learning or view.loss.requires_grad):
@@ -175,19 +176,19 @@ class Learned:
         step: int,
         total_steps: int = 0,
     ) -> tuple[Tensor, Tensors]:
-        """Return the rate () and the next memory: a pure function, fit for `torch.func`.
+        """Return the learning rate () and the next memory: a pure function for `torch.func`.
 
-        Runs side by side: each tensor has a first dimension for the run, the rate too.
+        For parallel runs, the first dimension of each tensor is the run, also in the result.
 
         Args:
-            weights: Of the present stage.
-            loss: () of the present step, or (runs,).
-            memory: That of the state.
+            weights: Weights of the present stage.
+            loss: Loss of the present step, () or (runs,).
+            memory: The memory in the state.
             step: Optimizer steps taken so far, from 0.
-            total_steps: Length of the run; only read where `needs` says HORIZON.
+            total_steps: Length of the run; read only if `needs` includes HORIZON.
         """
         own, seen, scale = self._parts(memory)
-        loss = loss.to(weights[0].device)  # that of phi and the memory; the model's may be another
+        loss = loss.to(weights[0].device)  # phi and the memory are there; the model may not be
         x, seen = self.features(loss, seen, step=step, total_steps=total_steps)
         net = vmap(self.net.__call__) if loss.ndim else self.net
         p, own = net(weights, x, own)
@@ -201,14 +202,14 @@ class Learned:
     def side_by_side(
         self, weights: Tensors, seen: Seen, state: LearnedState
     ) -> tuple[Tensor, LearnedState]:
-        """Return the learning rates (copies,) and the next state of copies side by side."""
+        """Return the learning rates (copies,) and the next state of parallel copies."""
         lr, memory = self.pure(
             weights, seen.losses, state.memory, step=seen.step, total_steps=seen.total_steps
         )
         return lr, LearnedState(memory)
 
     def _quick(self, loss: float, memory: Tensors, step: int, total_steps: int) -> float:
-        """Return the rate as a number; the memory is updated in place."""
+        """Return the learning rate as a number; the memory is updated in place."""
         own, seen, scale = self._parts(memory)
         x = self._read(loss, step, total_steps, seen)
         p = self._folded[self._stage(step, total_steps)](x, own)
@@ -225,7 +226,7 @@ class Learned:
         return memory[:first], memory[first:second], memory[second:]
 
     def _enters(self, step: int, total_steps: int) -> bool:
-        """Return whether a stage but the first begins with this step."""
+        """Return whether a stage other than the first begins with this step."""
         before = self._stage(max(step - 1, 0), total_steps)
         return self._stage(step, total_steps) != before
 
@@ -247,21 +248,21 @@ class Learned:
 
     @property
     def highest(self) -> float:
-        """The rate at full output, for a constant gamma."""
+        """The learning rate at full output, for a constant gamma."""
         if isinstance(self.gamma, InitialLossGamma):
             raise ValueError(f"{self!r} has no highest rate before its first loss")
         return self.gamma * self.swing
 
     @cached_property
     def swing(self) -> float:
-        """The rate at full output over gamma: 1, or 1 / p0 where it is annealed."""
+        """The learning rate at full output divided by gamma: 1, or 1 / p0 if annealed."""
         if not self.anneal:
             return 1.0
         return self.net.floor**-0.5 if self.net.floor else 2.0
 
     @cached_property
     def _constant(self) -> float | None:
-        """Gamma, if the rate is no more than that times the output for the raw loss, else None."""
+        """Gamma, if the learning rate is gamma times the output for the raw loss, else None."""
         plain = self.features.raw and not self.anneal
         return self.gamma if plain and not isinstance(self.gamma, InitialLossGamma) else None
 
@@ -278,7 +279,7 @@ class Learned:
         return self.features.fold()
 
     def _is_strange(self, loss: float, state: LearnedState) -> bool:
-        """Return whether to remember that this loss is the first one never seen; warn of it."""
+        """Return whether this is the first loss outside the known range; if so, warn."""
         if self.loss_range is None or state.warned:
             return False
         low, high = self.loss_range

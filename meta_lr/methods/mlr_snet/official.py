@@ -1,4 +1,4 @@
-"""The schedulers that the authors of MLR-SNet published: three pickles, read as data alone."""
+"""The schedulers that the authors of MLR-SNet published: three pickles, read only as data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CELL = LSTM(hidden=50, gates="ifgo", forget_offset=0.0)
 """The cell of their meta-test code. Their meta-training has another one (`LSTM()`), whose files
 have the same keys and shapes: read so, these weights mean something else."""
 
-_KEYS = {  # our names of the weights, and theirs
+_KEYS = {  # our name of each weight -> their name
     "x_down": "layer1.fc_i2h.0",
     "x_up": "layer1.fc_i2h.2",
     "h_down": "layer1.fc_h2h.0",
@@ -30,11 +30,11 @@ _KEYS = {  # our names of the weights, and theirs
 def read(path: Path) -> Tensors:
     """Return the weights in one of the authors' files, in the order of `CELL.names`.
 
-    Nothing but tensors is unpickled, and they come to the CPU wherever they were saved.
+    Only tensors are unpickled. They are loaded to the CPU, also if they were saved on a GPU.
 
     Raises:
         OSError: The file cannot be opened.
-        ValueError: It is damaged, holds more than tensors, or another network.
+        ValueError: The file is damaged, holds other objects than tensors, or another network.
     """
     found = _load(path)
     if not isinstance(found, dict):
@@ -50,7 +50,7 @@ def read(path: Path) -> Tensors:
 
 
 def settled(weights: Tensors, loss: float, *, steps: int = 60) -> float:
-    """Return the output p of the cell after some steps at a constant loss, from an empty memory."""
+    """Return the output p of the cell after `steps` steps at a constant loss, from zero memory."""
     cell, memory, p = CELL.fold(weights), CELL.memory(), 0.0
     for _ in range(steps):
         p = cell(loss, memory)  # its memory is updated in place
@@ -75,7 +75,7 @@ def _load(path: Path) -> Any:
                 f"{path} is damaged, or holds more than tensors, and such a pickle is not read: it "
                 f"may run code; {_NEEDED}"
             ) from None
-        except Exception as error:  # what a broken pickle leads to is not one kind of error
+        except Exception as error:  # a broken pickle can raise errors of many kinds
             reason = shorten(str(error), 80, placeholder=" ...") or type(error).__name__
             raise ValueError(f"{path} is damaged or cut short ({reason}); copy it again") from error
 
@@ -91,7 +91,7 @@ def _weight(path: Path, key: str, found: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _shape(found: Any) -> tuple[int, ...] | str:
-    """Return the shape of a tensor, or in words why it cannot be a weight."""
+    """Return the shape of a tensor, or a text that says why it cannot be a weight."""
     if not isinstance(found, Tensor):
         return "missing"
     dense = found.layout is torch.strided and not found.is_nested

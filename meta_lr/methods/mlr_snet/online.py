@@ -1,13 +1,11 @@
-"""MLR-SNet, online: the network learns along the one run that it steers."""
+"""Online MLR-SNet: the network is meta-trained during the one run that it controls."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,19 +19,17 @@ from meta_lr.methods.networks.network import Network, Start
 from meta_lr.optim import rules
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
-from meta_lr.tasks.base import Batch, Split
-from meta_lr.training.sandbox import Sandbox
 from meta_lr.vectors import Tensors
 
 
 class OnlineState(NamedTuple):
-    """All that the method changes: phi, Adam's moments, the memory, and what it has kept."""
+    """The state of the method: phi, Adam's moments, the memory, and the stored snapshots."""
 
     phi: Tensors
     means: Tensors  # Adam's first moments, shaped like phi
     squares: Tensors  # Adam's second moments
-    updates: Tensor  # () number of updates of phi
-    memory: Tensors  # the network's, then the features'
+    updates: Tensor  # number of updates of phi, ()
+    memory: Tensors  # of the network, then of the features
     gamma: float  # 0.0 before the first step
     snapshots: tuple[Tensors, ...]
     low: float  # smallest and largest loss seen
@@ -42,47 +38,36 @@ class OnlineState(NamedTuple):
 
 @dataclass(frozen=True)
 class OnlineMLRSNet:
-    """MLR-SNet: each T-th step, phi descends the meta loss after a look-ahead of K steps.
+    """MLR-SNet: every T steps, update phi with the hypergradient of a K-step unroll.
 
     Update:
-        every T steps: w_K(phi) = K training steps from w at the rates of the network;
+        every T steps: w_K(phi) = K training steps from w with the network's learning rates;
         phi <- Adam(phi, d L_meta(w_K(phi)) / d phi);
         each step: rate = gamma p(phi, features of the loss, memory).
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546; K = 1 there.
     Deviations:
-        1. K may exceed 1. 2. The memory advances once per step; the published code advances it
-        twice at an update (`double_tick`). 3. Weight decay on phi is coupled L2, as published.
-        4. Meta data are disjoint from the training data; as published they are nearly all of them
-        training data too (a task's `meta_overlap`). 5. Steps are counted over the whole run; the
-        published count starts anew each epoch (`counts`, `fires`). 6. Each update draws its meta
-        batch anew; the published image experiments read them pass by pass (`meta_batches`).
-        7. Features other than the raw loss are ours.
+        1. K may exceed 1. 2. The memory advances once per step. 3. Weight decay on phi is coupled
+        L2, as published. 4. Meta data and training data are disjoint. 5. Steps are counted over the
+        whole run. 6. Each update draws a new meta batch. 7. Features other than the raw loss are
+        additions. `PaperMLRSNet` removes deviations 2, 5 and 6; a task's `meta_overlap` removes 4.
     Cost:
-        per update that of the estimator: one step on a meta batch for K = 1, about 4 K steps for
-        K > 1; the network's pass each step.
+        per update the cost of the estimator: one step on a meta batch for K = 1, about 4 K steps
+        for K > 1; one pass of the network per step.
 
     Args:
         net: The network.
-        gamma: The rate at full output, or a formula for it.
+        gamma: The learning rate at full output, or a formula for it.
         period: T, in steps; the paper's 300 is about one epoch of CIFAR-10.
-        look_ahead: K, in steps.
-        meta_lr: Rate of Adam on phi.
+        look_ahead: K, the unroll length in steps.
+        meta_lr: Learning rate of Adam on phi.
         meta_weight_decay: L2 decay of phi.
-        seed: Of phi's first values.
+        seed: Seed of phi's initial values.
         snapshots: Fractions of the run after which phi is kept as a stage of the checkpoint; the
-            paper keeps those after epochs 1, 100 and 200 of 200.
-        estimator: Of the meta-gradient; None is `ClosedForm` for K = 1, `Unroll` for more.
-        double_tick: Whether an update first advances the memory on its own loss, with the old phi,
-            as the published code does: the memory then sees that loss twice.
-        counts: What the steps of a period are counted in: the whole "run", or each "epoch" anew,
-            as published; what an epoch has beyond its last whole period is then without an update.
-        fires: Whether the update is at the "end" of a period, its last step, as in the published
-            image experiments, or at its "start", as in those on language.
-        meta_batches: Whether each meta batch is "drawn" from the whole split, or they come in
-            "passes" over it, each in a new order, as published for images.
-        start: Of phi's first values, see `meta_lr.methods.networks.network.begin`.
-        features: What the network reads of the loss history; the paper's one is the loss itself.
+            paper keeps phi after epochs 1, 100 and 200 of 200.
+        estimator: Hypergradient estimator; None is `ClosedForm` for K = 1, `Unroll` for K > 1.
+        start: Initialisation of phi, see `meta_lr.methods.networks.network.begin`.
+        features: The inputs of the network; in the paper, only the loss.
 
     >>> from meta_lr.methods.networks.lstm import LSTM
     >>> OnlineMLRSNet(LSTM(hidden=4), gamma=1.0).init().updates
@@ -98,10 +83,6 @@ class OnlineMLRSNet:
     seed: int = 0
     snapshots: tuple[float, ...] = (0.1, 0.5, 1.0)
     estimator: Estimator | None = None
-    double_tick: bool = False
-    counts: Literal["run", "epoch"] = "run"
-    fires: Literal["end", "start"] = "end"
-    meta_batches: Literal["drawn", "passes"] = "drawn"
     start: Start = "linear"
     features: Features = RAW
 
@@ -125,24 +106,16 @@ class OnlineMLRSNet:
         refuse_useless(self.gamma)
         if not all(0.0 < f <= 1.0 for f in self.snapshots) or not self.snapshots:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
-        if self.counts not in ("run", "epoch") or self.fires not in ("end", "start"):
-            raise ValueError(
-                f"OnlineMLRSNet got counts={self.counts!r}, fires={self.fires!r}; "
-                "counts is 'run' or 'epoch', fires is 'end' or 'start'"
-            )
-        if self.meta_batches not in ("drawn", "passes"):
-            raise ValueError(f"meta_batches is {self.meta_batches!r}; it is 'drawn' or 'passes'")
-        _ = self._learner  # refuses another start, or features that are not what the network reads
+        _ = self._learner  # refuses an unknown start, or features that do not fit the network
 
     @property
     def needs(self) -> Need:
-        """The run's length, a sandbox, and what features, trigger and estimator read."""
-        return self._needs  # asked at every step
+        """The run length, a sandbox, and the needs of features and estimator."""
+        return self._needs  # read at every step
 
     @cached_property
     def _needs(self) -> Need:
-        trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
-        return Need.META | Need.HORIZON | trigger | self.features.needs | self._estimator.needs
+        return Need.META | Need.HORIZON | self.features.needs | self._estimator.needs
 
     @property
     def _estimator(self) -> Estimator:
@@ -150,11 +123,11 @@ class OnlineMLRSNet:
 
     @cached_property
     def _learner(self) -> Learned:
-        """The network behind its features, at a gamma of 1; the present phi is passed in."""
+        """The network with its features and gamma = 1; the present phi is passed in."""
         return Learned(self.net, (self.net.init(0, self.start),), 1.0, features=self.features)
 
     def init(self) -> OnlineState:
-        """Return fresh phi and zero moments."""
+        """Return an initial phi and zero moments."""
         phi = self.net.init(derive(self.seed, "phi"), self.start)
         memory = self._learner.init().memory
         zeros = tuple(torch.zeros_like(weight) for weight in phi)
@@ -163,7 +136,7 @@ class OnlineMLRSNet:
         )
 
     def __call__(self, view: StepView, state: OnlineState) -> tuple[float, OnlineState]:
-        """Update phi if it is due, then return the rate for this loss."""
+        """Update phi if an update is due, then return the learning rate for this loss."""
         loss = view.loss_item()
         state = state._replace(low=min(state.low, loss), high=max(state.high, loss))
         if state.gamma == 0.0:
@@ -177,13 +150,8 @@ class OnlineMLRSNet:
         return state.gamma * float(p), state._replace(memory=memory)
 
     def num_updates(self, steps: int, steps_per_epoch: int) -> int:
-        """Return how often phi is updated in a run of so many steps."""
-        ahead = self.period - 1 if self.fires == "start" else 0
-        if self.counts == "run":
-            return (steps + ahead) // self.period
-        epochs, rest = divmod(steps, steps_per_epoch)
-        each = (steps_per_epoch + ahead) // self.period
-        return epochs * each + (rest + ahead) // self.period
+        """Return the number of updates of phi in a run of `steps` steps."""
+        return steps // self.period
 
     def export(self, state: OnlineState, *, family: str = "") -> Learned:
         """Return the network that was learned, one stage per snapshot."""
@@ -200,33 +168,22 @@ class OnlineMLRSNet:
         )
 
     def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
-        """Fix gamma, and refuse now what a look-ahead would refuse later, or never be noticed."""
+        """Set gamma, and raise now for settings that an unroll would refuse later or not notice."""
         if self.look_ahead > 1:
             rules.refuse_unsupported(view.sandbox.optimizer)
         if self._estimator.second_order:
             refuse_cudnn(view.sandbox.model)
-        if (self.counts, self.fires) == ("epoch", "end") and view.steps_per_epoch < self.period:
-            raise ValueError(
-                f"the network would never be updated: period={self.period} is longer than an epoch "
-                f"of {view.steps_per_epoch} steps, and counts='epoch' begins anew in each; make "
-                "period smaller, or choose counts='run'"
-            )
         gamma = self.gamma(loss) if isinstance(self.gamma, InitialLossGamma) else self.gamma
         return state._replace(gamma=gamma)
 
     def _is_due(self, view: StepView) -> bool:
-        step = view.step % view.steps_per_epoch if self.counts == "epoch" else view.step
-        return step % self.period == (self.period - 1 if self.fires == "end" else 0)
+        return view.step % self.period == self.period - 1
 
     def _learn(self, view: StepView, state: OnlineState) -> OnlineState:
         phi = tuple(weight.detach().requires_grad_() for weight in state.phi)
         learner = replace(self._learner, stages=(phi,), gamma=state.gamma)
-        batch = None if self.meta_batches == "drawn" else int(state.updates)
-        with _meta_batch(view.sandbox, batch):
-            weights = Final()(0, self.look_ahead)
-            estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
-        if self.double_tick:  # with the old phi, which `state` still has
-            state = state._replace(memory=self._output(view, state)[1])
+        weights = Final()(0, self.look_ahead)
+        estimate = self._estimator(learner, LearnedState(state.memory), view, weights)
         return self._adam(state, estimate.grads)
 
     def _adam(self, state: OnlineState, grads: Tensors) -> OnlineState:
@@ -239,21 +196,3 @@ class OnlineMLRSNet:
         return state._replace(
             phi=tuple(phi), means=means, squares=squares, updates=state.updates + 1
         )
-
-
-@contextmanager
-def _meta_batch(sandbox: Sandbox, index: int | None) -> Iterator[None]:
-    """Let meta losses read the index-th batch of passes over the split; None draws one, as ever."""
-    if index is None:
-        yield
-        return
-    own = sandbox.batch
-
-    def batch(split: Split, step: int, draw: int | None) -> Batch:
-        return own(split, index, None) if split == "meta" else own(split, step, draw)
-
-    sandbox.batch = batch
-    try:
-        yield
-    finally:
-        sandbox.batch = own

@@ -30,19 +30,19 @@ from meta_lr.vectors import Tensors
 
 @dataclass(frozen=True)
 class LSTM:
-    """One recurrent step on the features `x` (in the paper the loss alone), then a sigmoid head.
+    """One recurrent step on the features `x` (in the paper only the loss), then a sigmoid head.
 
     Update:
         z = B_x relu(A_x x + a_x) + b_x + B_h relu(A_h h + a_h) + b_h, of size 4 hidden;
-        i, f, o = sigmoid of their parts of z (f's shifted by `forget_offset`), g = tanh of its;
+        i, f, o = sigmoid of their parts of z (f's shifted by `forget_offset`), g = tanh of g's;
         c' = f c + i g;  h' = o tanh(c');  p = sigmoid(w h' + b);
         with a floor above 0, p = floor^(1 - sigmoid(w h' + b)).
     Reference:
         Shu, Zhu, Zhao, Meng & Xu (2020), arXiv 2007.14546.
     Deviations:
         none by default: sizes, gate order and the forget offset of -1 are those of the published
-        image experiments. (The published transfer code reads the gates as `ifgo`, offset 0.) More
-        than one input and a floor are ours.
+        image experiments. (The published transfer code uses the gate order `ifgo` and offset 0.)
+        More than one input and a floor are additions.
     Cost:
         11,776 weights at the default sizes; about 12,000 multiplications per step.
 
@@ -52,9 +52,10 @@ class LSTM:
         gates: Order of the four gates in z.
         forget_offset: Added to the forget gate's part of z.
         inputs: Number of features.
-        floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
-            of the head are even steps of the rate's logarithm, from `floor` to 1.
-        outputs: Numbers that `scores` returns; a learned schedule of the loss has 1.
+        floor: Smallest output. With 0.0 the output is the plain sigmoid, which reaches small
+            learning rates slowly. Above 0, the logarithm of the output is linear in the sigmoid,
+            from `floor` to 1.
+        outputs: Number of outputs of `scores`; a learned schedule of the loss has 1.
 
     >>> net = LSTM(hidden=4)
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
@@ -96,7 +97,7 @@ class LSTM:
         return shapes_of(self._layers)
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        """Return initial weights, by default U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
         return begin(self._layers, generator(seed, "lstm"), start)
 
     @property
@@ -115,7 +116,7 @@ class LSTM:
         return output(z, self.floor).squeeze(), memory
 
     def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return what the head gives (outputs,) for the features (inputs,), and the next memory."""
+        """Return the head's values (outputs,) for the features (inputs,), and the next memory."""
         x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias, head, head_bias = weights
         h, c = memory[0].to(head)
         z = x_up @ torch.relu(x_down @ x.reshape(self.inputs).to(head) + x_shift) + x_bias
@@ -145,7 +146,7 @@ class LSTM:
         return lambda x, memory: head @ advance(x, memory) + bias
 
     def _fold_cell(self, weights: Tensors) -> FoldedScores:
-        """Return the cell in NumPy, whatever the order of the gates and the offset: it gives h."""
+        """Return the cell in NumPy, for any order of the gates and any offset; it returns h."""
         down, up = self._canonical(weights)
         size, gates, dtype = self.hidden, 3 * self.hidden, down.dtype
         zero, half = np.zeros((), dtype), np.full((), 0.5, dtype)
@@ -154,7 +155,7 @@ class LSTM:
             np.ones(len(down) + 1, dtype),
             up[:, 0].copy(),
         )
-        seen_h, relu, s = seen[:size], narrow[:-1], z[:gates]  # views: slices cost as much as sums
+        seen_h, relu, s = seen[:size], narrow[:-1], z[:gates]  # views, as slicing costs time
         i, f, o, g = np.split(z, 4)
         place = size if self.inputs == 1 else slice(size, size + self.inputs)
         known, h, c = None, seen_h, seen_h  # the memory of the last call, and views of it
@@ -182,10 +183,10 @@ class LSTM:
         return advance
 
     def _canonical(self, weights: Tensors) -> tuple[np.ndarray, np.ndarray]:
-        """Return both maps as one each, with biases as a last column.
+        """Return each of the two maps as one matrix, with the biases as the last column.
 
-        The gates are in the order i, f, o, g, and the sigmoid ones are halved: since
-        sigmoid(z) = (1 + tanh(z / 2)) / 2, one tanh serves all four.
+        The gates are in the order i, f, o, g. The weights of the sigmoid gates are halved: because
+        sigmoid(z) = (1 + tanh(z / 2)) / 2, one tanh is enough for all four gates.
         """
         w = [weight.detach().cpu().numpy() for weight in weights[:-2]]
         x_down, x_shift, x_up, x_bias, h_down, h_shift, h_up, h_bias = w

@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from meta_lr.methods.networks.feed_forward import FeedForward
 from meta_lr.methods.networks.network import (
-    Folded,
     FoldedScores,
     Layers,
     Shapes,
     Start,
     begin,
     is_whole,
-    output,
-    raised,
     refuse_options,
     shapes_of,
 )
@@ -28,19 +26,20 @@ from meta_lr.vectors import Tensors
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(FeedForward):
     """ReLU layers on the features x, then a sigmoid: p = sigmoid(W_n relu(... relu(W_1 x + b_1))).
 
-    With a floor above 0, p = floor^(1 - sigmoid(...)). On the loss alone it is the control for the
-    recurrent network: what it can do, a function of the present loss can do.
+    With a floor above 0, p = floor^(1 - sigmoid(...)). With the loss as its only input it is the
+    control for the recurrent network: it is a function of the present loss only.
 
     Args:
-        hidden: Size of each hidden layer; without any, z is linear in the features.
+        hidden: Size of each hidden layer; without hidden layers, z is linear in the features.
         inputs: Number of features.
-        floor: Least output. 0.0: the plain sigmoid, slow to reach small rates; above: even steps
-            of the last layer are even steps of the rate's logarithm, from `floor` to 1.
-        outputs: Numbers that `scores` returns; a learned schedule of the loss has 1.
-        activation: Of the hidden layers, "relu" or "tanh".
+        floor: Smallest output. With 0.0 the output is the plain sigmoid, which reaches small
+            learning rates slowly. Above 0, the logarithm of the output is linear in the sigmoid,
+            from `floor` to 1.
+        outputs: Number of outputs of `scores`; a learned schedule of the loss has 1.
+        activation: Activation of the hidden layers, "relu" or "tanh".
 
     >>> net = MLP(hidden=(8,))
     >>> p, memory = net(net.init(0), torch.tensor(2.3), net.memory())
@@ -77,38 +76,20 @@ class MLP:
         return shapes_of(self._layers)
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return fresh weights: by default from U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
+        """Return initial weights, by default U(-1/sqrt(fan_in), 1/sqrt(fan_in)); see `begin`."""
         return begin(self._layers, generator(seed, "mlp"), start)
 
     @property
     def _layers(self) -> Layers:
         return list(zip((*self.hidden, self.outputs), (self.inputs, *self.hidden), strict=True))
 
-    def memory(self) -> Tensors:
-        """Return (): there is none."""
-        return ()
-
-    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return the output () for the features (inputs,), and ()."""
-        z, memory = self.scores(weights, x, memory)
-        return output(z, self.floor).squeeze(), memory
-
     def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return what the last layer gives (outputs,) for the features (inputs,), and ()."""
+        """Return the values of the last layer (outputs,) for the features (inputs,), and ()."""
         act = torch.relu if self.activation == "relu" else torch.tanh
         x = x.reshape(self.inputs).to(weights[0])
         for layer in range(len(self.hidden)):
             x = act(weights[2 * layer] @ x + weights[2 * layer + 1])
         return weights[-2] @ x + weights[-1], memory
-
-    def fold(self, weights: Tensors) -> Folded:
-        """Return the same function in NumPy."""
-        scores = self.fold_scores(weights)
-
-        def perceptron(x: Any, memory: Tensors) -> float:
-            return float(1 / (1 + np.exp(-scores(x, memory)))[0])
-
-        return raised(perceptron, self.floor)
 
     def fold_scores(self, weights: Tensors) -> FoldedScores:
         """Return `scores` in NumPy."""

@@ -1,23 +1,23 @@
-"""What a scheduler network is: a pure function of its weights, the features and its memory."""
+"""Scheduler networks: pure functions of their weights, the features and their memory."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meta_lr.vectors import Tensors
 
-Layers = Sequence[tuple[int, int]]  # rows and columns of each
+Layers = Sequence[tuple[int, int]]  # rows and columns of each layer
 Shapes = tuple[tuple[int, ...], ...]
-Folded = Callable[[Any, Tensors], float]  # of a number for one input, of a list for more
-FoldedScores = Callable[[Any, Tensors], Any]  # the same, to what the last layer gives (outputs,)
-Start = Literal["linear", "narrow", "small", "high", "zero"]  # how weights begin, see `begin`
+Folded = Callable[[Any, Tensors], float]  # takes a number for one input, a list for several
+FoldedScores = Callable[[Any, Tensors], Any]  # the same, but returns the last layer (outputs,)
+Start = Literal["linear", "narrow", "small", "high", "zero"]  # initial weights, see `begin`
 
 
 class Network(Protocol):
@@ -27,17 +27,17 @@ class Network(Protocol):
 
     @property
     def inputs(self) -> int:
-        """Number of features that it reads."""
+        """Number of features that the network reads."""
         ...
 
     @property
     def outputs(self) -> int:
-        """Numbers that `scores` returns; a learned schedule of the loss has 1."""
+        """Number of outputs of `scores`; a learned schedule of the loss has 1."""
         ...
 
     @property
     def floor(self) -> float:
-        """Least output; 0.0 for a plain sigmoid."""
+        """Smallest output; 0.0 for a plain sigmoid."""
         ...
 
     @property
@@ -51,7 +51,7 @@ class Network(Protocol):
         ...
 
     def init(self, seed: int, start: Start = "linear") -> Tensors:
-        """Return fresh weights, a pure function of the arguments; see `begin`."""
+        """Return initial weights, a pure function of the arguments; see `begin`."""
         ...
 
     def memory(self) -> Tensors:
@@ -61,12 +61,12 @@ class Network(Protocol):
     def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
         """Return the output () in (floor, 1) and the next memory; differentiable in everything.
 
-        x has the shape (inputs,); () will do for one.
+        x has the shape (inputs,); for one input () is also accepted.
         """
         ...
 
     def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
-        """Return what the last layer gives (outputs,) for the features, and the next memory."""
+        """Return the values of the last layer (outputs,) for the features, and the next memory."""
         ...
 
     def fold(self, weights: Tensors) -> Folded:
@@ -74,7 +74,7 @@ class Network(Protocol):
         ...
 
     def fold_scores(self, weights: Tensors) -> FoldedScores:
-        """Return `scores` in NumPy, likewise."""
+        """Return `scores` in NumPy, for fast inference; it updates the memory in place."""
         ...
 
 
@@ -88,21 +88,21 @@ def shapes_of(layers: Layers) -> Shapes:
 
 
 def begin(layers: Layers, draw: torch.Generator, start: Start = "linear") -> Tensors:
-    """Return the first weights (rows, columns) and biases (rows,) of layers, the head's last.
+    """Return the initial weights (rows, columns) and biases (rows,) of layers, the head's last.
 
     Args:
-        layers: Rows and columns of each.
-        draw: Where the numbers come from.
+        layers: Rows and columns of each layer.
+        draw: The generator of the random numbers.
         start: "linear": all are from U(-b, b) with b = 1 / sqrt(columns), as in torch's Linear and
             in the image experiments that MLR-SNet's authors published. "narrow": the weights of all
-            layers but the head are from U(-0.1, 0.1), as in those on language. "small": a
-            fifth of "linear". "high": the head's
-            weights are from U(-0.1, 0.1) and its bias is 1, as in the schedulers they published,
-            so that the first outputs are near sigmoid(1) = 0.73, not 0.5. "zero": the head is 0, so
-            that the first outputs are those of z = 0 whatever the network reads.
+            layers except the head are from U(-0.1, 0.1), as in their language experiments. "small":
+            a fifth of "linear". "high": the head's weights are from U(-0.1, 0.1) and its bias is 1,
+            as in the schedulers that they published; the first outputs are then near
+            sigmoid(1) = 0.73, not 0.5. "zero": the head is 0; the first outputs are then those of
+            z = 0 for any input.
 
     Raises:
-        ValueError: There is no such start.
+        ValueError: `start` is unknown.
     """
     if start not in get_args(Start):
         raise ValueError(f"start is {start!r}; it is one of {', '.join(get_args(Start))}")
@@ -121,20 +121,20 @@ def begin(layers: Layers, draw: torch.Generator, start: Start = "linear") -> Ten
 
 
 def output(z: Tensor, floor: float) -> Tensor:
-    """Return the output for the head's value z: sigmoid(z), or evenly in decades above `floor`."""
+    """Return the output for the head's value z: sigmoid(z), or with a floor its log-scale form."""
     p = torch.sigmoid(z)
     return floor ** (1 - p) if floor else p
 
 
 def raised(cell: Folded, floor: float) -> Folded:
-    """Return `cell`, whose output is a sigmoid, with its output above `floor`."""
+    """Return `cell` with a floor: its sigmoid output p becomes floor^(1 - p)."""
     if not floor:
         return cell
     return lambda x, memory: floor ** (1 - cell(x, memory))
 
 
 def refuse_options(net: Network) -> None:
-    """Raise a ValueError if the options that all networks have are of no use."""
+    """Raise a ValueError if an option that all networks have is out of range."""
     if not (is_whole(net.inputs, 1) and is_number(net.floor) and 0.0 <= net.floor < 1.0):
         raise ValueError(
             f"{type(net).__name__} got inputs={net.inputs}, floor={net.floor}; "
@@ -143,7 +143,7 @@ def refuse_options(net: Network) -> None:
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether it is a real number that fits into a float; True and False are none.
+    """Return whether `value` is a real number that fits into a float; bools do not count.
 
     >>> [is_number(value) for value in (1, 0.5, 10**400, float("nan"), True, "1")]
     [True, True, False, False, False, False]
@@ -157,16 +157,17 @@ def is_number(value: object) -> TypeGuard[float]:
 
 
 def is_whole(value: object, least: int) -> TypeGuard[int]:
-    """Return whether it is a whole number >= `least`; True and False are none."""
+    """Return whether `value` is a whole number >= `least`; bools do not count."""
     return type(value) is int and value >= least
 
 
 def options(net: Network) -> dict[str, Any]:
-    """Return what `net` was built with, as its fingerprint and its file name it.
+    """Return the arguments of `net`, in the form for its fingerprint and its file.
 
-    Options that came later are left out at the values that mean what was before them, so that old
-    files and fingerprints stay as they are.
+    Options that were added later are left out if they have their default value. Old files and
+    fingerprints therefore do not change.
     """
     later = {"inputs": 1, "floor": 0.0, "outputs": 1, "activation": "relu"}
-    kept = asdict(net)
+    kept = {field.name: getattr(net, field.name) for field in fields(net)}
+    kept = {name: str(v) if isinstance(v, nn.Module) else v for name, v in kept.items()}
     return {name: value for name, value in kept.items() if later.get(name, ...) != value}

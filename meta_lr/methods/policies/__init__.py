@@ -1,1 +1,1 @@
-"""LRBench's 34 policies: one formula, their text form, and lists that change at plateaus."""
+"""LRBench's 34 policies: one formula, their text form, and policy changes at plateaus."""

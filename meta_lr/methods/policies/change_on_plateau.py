@@ -1,4 +1,4 @@
-"""ChangeLROnPlateau: a plateau moves on in a list of policies, to higher rates or to lower ones."""
+"""ChangeLROnPlateau: at a plateau, change to a policy with higher or lower learning rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from meta_lr.protocol import Need, StepView
 
 
 class ChangeState(NamedTuple):
-    """Which policy steers, what was measured, and for how many checks it stays."""
+    """The active policy, the measured losses, and the remaining cooldown in checks."""
 
     policy: int
     values: tuple[float, ...] = ()
@@ -24,31 +24,32 @@ class ChangeState(NamedTuple):
 
 @dataclass(frozen=True)
 class ChangeOnPlateau:
-    """At a plateau the policy changes: up to higher rates, and near the end of the run down.
+    """Change the policy at a plateau: to higher learning rates, or to lower ones late in the run.
 
     Update:
         rate(t) = policy(t + 1), where a change does not restart a policy's count;
         after every `check_every` steps v, the loss on `val`, is measured. It is at a plateau if
-        none of the last `window` steps of v has lowered it by `threshold`. Then, unless there was a
-        change in the last `cooldown` checks, the policy becomes the one before in the list (higher
-        rates) at t < `switch` T, else the one after; the ends of the list hold
+        none of the last `window` changes of v is a fall by `threshold`. If there was also no change
+        in the last `cooldown` checks, the policy becomes the previous one in the list (higher
+        learning rates) at t < `switch` T, else the next one; at an end of the list it does not
+        change
     Reference:
         Wu & Liu 2022, arXiv 2210.12936: ChangeLROnPlateau in their code LRBench
     Deviations:
-        1. the value is the loss on `val`, where the code's default is the training loss;
-        2. `switch` is an argument, in the code 0.8.
+        1. the value is the loss on `val`; the code's default is the training loss;
+        2. `switch` is an argument; in the code it is 0.8.
     Cost:
         a forward pass on `val_batches` batches of `val` per check
 
     Args:
-        policies: From high rates to low, as policies or as text in LRBench's form.
-        start: Index of the one that begins.
-        check_every: Steps between checks; 0 is an epoch.
-        window: Steps of the value that a plateau takes.
-        threshold: Of the loss.
-        cooldown: Checks without a change after one.
-        switch: Share of the run's steps T.
-        val_batches: Batches of `val` per check; no more than there are.
+        policies: Policies from high to low learning rates, as objects or as text in LRBench's form.
+        start: Index of the first active policy.
+        check_every: Steps between checks; 0 means one epoch.
+        window: Number of successive changes of the value that make a plateau.
+        threshold: Smallest fall of the loss that counts.
+        cooldown: Number of checks after a change without another change.
+        switch: Share of the run's steps T after which plateaus lower the learning rate.
+        val_batches: Batches of `val` per check; at most all of them.
 
     Raises:
         ValueError: An argument is out of range.
@@ -78,7 +79,7 @@ class ChangeOnPlateau:
 
     @property
     def needs(self) -> Need:
-        """Trials, to measure on `val`; the run's length, and an epoch's if it is the period."""
+        """Trials, to measure on `val`; the run length, and that of an epoch if it is the period."""
         return plateaus.needs_of(self.check_every)
 
     def init(self) -> ChangeState:
@@ -86,7 +87,7 @@ class ChangeOnPlateau:
         return ChangeState(self.start)
 
     def __call__(self, view: StepView, state: ChangeState) -> tuple[float, ChangeState]:
-        """Return the rate of this step, and the next state."""
+        """Return the learning rate of this step, and the next state."""
         if plateaus.is_check(view, self.check_every):
             state = self._checked(view, state)
         return self._policy(state.policy).at(view.step + 1), state
@@ -103,5 +104,5 @@ class ChangeOnPlateau:
 
     def _policy(self, index: int) -> Policy:
         policy = self.policies[index]
-        assert isinstance(policy, Policy)  # made so at construction
+        assert isinstance(policy, Policy)  # ensured at construction
         return policy

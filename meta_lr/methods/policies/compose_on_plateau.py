@@ -1,4 +1,4 @@
-"""A composite policy that is built along the run: at each plateau the best of a trial each."""
+"""A composite policy that is built during the run: at each plateau, trials choose the next part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from meta_lr.protocol import Need, StepView
 
 
 class ComposeState(NamedTuple):
-    """The composite so far, and what `val` has said of its last part."""
+    """The composite so far, and the losses on `val` in its last part."""
 
     starts: tuple[int, ...] = ()  # of each part, in steps; the first is 0
     parts: tuple[int, ...] = ()  # indices of candidates
@@ -27,15 +27,15 @@ class ComposeState(NamedTuple):
 
 @dataclass(frozen=True)
 class ComposeOnPlateau:
-    """At the start and at each plateau, the candidate that does best in a trial takes over.
+    """Run a trial of each candidate at the start and at each plateau; use the best candidate.
 
     Update:
-        rate(t) = candidate_i(t - s_i), for s_i <= t < s_(i+1), as of a composite;
-        after every `check_every` steps v, the loss on `val`, is measured. It has fallen where it is
-        below (1 - threshold) times the last one that had, in this part. There is a plateau where
-        the last `patience` have not. There, and at t = 0, each candidate and the present policy (as
-        it goes on) steer a copy of the run for `trial_steps` steps, all from the same point and on
-        the same batches; the one with the lowest loss on `val` steers from then on
+        rate(t) = candidate_i(t - s_i), for s_i <= t < s_(i+1), as in a composite;
+        after every `check_every` steps v, the loss on `val`, is measured. v is a new best if it is
+        below (1 - threshold) times the best v of this part. It is a plateau if the last `patience`
+        checks gave no new best. At a plateau, and at t = 0, each candidate and the present policy
+        (continued) train a copy of the run for `trial_steps` steps, all from the same point and on
+        the same batches; the one with the lowest loss on `val` is used from then on
     Reference:
         Wu & Liu 2022, arXiv 2210.12936, composes policies by dynamic tuning; their code has no
         search
@@ -46,12 +46,12 @@ class ComposeOnPlateau:
         `trial_steps` steps and such a pass
 
     Args:
-        candidates: As policies or as text in LRBench's form.
-        trial_steps: Length of a trial.
-        check_every: Steps between checks; 0 is an epoch.
-        patience: Checks without a new lowest loss that make a plateau.
-        threshold: Share of the loss by which it has to fall.
-        val_batches: Batches of `val` per measurement; no more than there are.
+        candidates: Policies, as objects or as text in LRBench's form.
+        trial_steps: Length of a trial, in steps.
+        check_every: Steps between checks; 0 means one epoch.
+        patience: Number of checks without a new lowest loss that make a plateau.
+        threshold: Smallest relative fall of the loss that counts.
+        val_batches: Batches of `val` per measurement; at most all of them.
 
     Raises:
         ValueError: An argument is out of range.
@@ -79,7 +79,7 @@ class ComposeOnPlateau:
 
     @property
     def needs(self) -> Need:
-        """Trials; the run's length, and that of an epoch if it is the period."""
+        """Trials; the run length, and that of an epoch if it is the period."""
         return plateaus.needs_of(self.check_every)
 
     def init(self) -> ComposeState:
@@ -87,7 +87,7 @@ class ComposeOnPlateau:
         return ComposeState()
 
     def __call__(self, view: StepView, state: ComposeState) -> tuple[float, ComposeState]:
-        """Return the rate of this step, and the next state."""
+        """Return the learning rate of this step, and the next state."""
         if view.step == 0:
             state = self._searched(view, state)
         elif plateaus.is_check(view, self.check_every):
@@ -95,7 +95,7 @@ class ComposeOnPlateau:
         return self._policy(state.parts[-1]).at(view.step - state.starts[-1]), state
 
     def composite(self, state: ComposeState) -> Policy | Composite:
-        """Return the policy that a run's last state stands for: its rates, without the search."""
+        """Return the policy of a run's last state: its learning rates, without the search."""
         parts = [self._policy(index) for index in state.parts]
         return parts[0] if len(parts) == 1 else Composite(state.starts[1:], parts)
 
@@ -107,7 +107,7 @@ class ComposeOnPlateau:
         return self._searched(view, state) if state.stale >= self.patience else state
 
     def _searched(self, view: StepView, state: ComposeState) -> ComposeState:
-        """Return the state with the best candidate from here on; it may be the present one."""
+        """Return the state with the best candidate as the next part; it may be the present one."""
         state = state._replace(best=math.inf, stale=0, num_searches=state.num_searches + 1)
         losses = [self._trial(view, index, view.step) for index in range(len(self.candidates))]
         best = min(range(len(losses)), key=losses.__getitem__)
@@ -118,7 +118,7 @@ class ComposeOnPlateau:
         return state._replace(starts=(*state.starts, view.step), parts=(*state.parts, best))
 
     def _trial(self, view: StepView, index: int, start: int) -> float:
-        """Return the loss on `val` after a trial of a candidate whose count began at `start`."""
+        """Return the loss on `val` after a trial of a candidate that counts steps from `start`."""
         policy, steps = self._policy(index), min(self.trial_steps, view.total_steps - view.step)
         with view.sandbox.trial() as trial:
             origin, loss = trial.fingerprint(), math.inf

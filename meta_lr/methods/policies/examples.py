@@ -1,4 +1,4 @@
-"""Each of LRBench's 34 policies with numbers to begin with: the one table of their options."""
+"""Each of LRBench's 34 policies with initial values: the one table of their options."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Option(NamedTuple):
     """An option of a policy.
 
     Attributes:
-        value: To begin with.
-        comment: What it is.
+        value: The initial value.
+        comment: The meaning of the option.
     """
 
     value: Any
@@ -23,12 +23,12 @@ class Option(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A policy with numbers to begin with.
+    """A policy with initial values.
 
     Attributes:
-        summary: What it does.
-        options: By name, k0 first.
-        note: What else should be known; "" if nothing.
+        summary: What the policy does.
+        options: The options by name, k0 first.
+        note: A further remark; "" if there is none.
     """
 
     summary: str
@@ -90,7 +90,7 @@ _ONCE = {
 }
 _UP, _DOWN = "Up from k0 to k1 and down again", "Down from k1 to k0 and up again"
 _TOOTH = "A saw-tooth: down from k1 to k0"
-# Wave -> what it does, and steps of half a cycle; of a saw-tooth, steps of a tooth.
+# Wave -> what it does, and the steps of half a cycle (for a saw-tooth, the steps of a tooth).
 _WAVES = {
     "tri": (f"{_UP}, in straight lines", 40),
     "sin": (f"{_UP}, in arches of a sine", 40),

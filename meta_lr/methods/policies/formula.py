@@ -16,10 +16,10 @@ from meta_lr.protocol import Need, NoState, StepView
 
 @dataclass(frozen=True)
 class Policy:
-    """A policy of LRBench: a rate between two ends, that follows a shape.
+    """A policy of LRBench: the learning rate follows a shape between two values.
 
     Update:
-        rate(t) = k0 + (k1 - k0) g(t), or k0 g(t) where there is no k1; g by the `kind`:
+        rate(t) = k0 + (k1 - k0) g(t), or k0 g(t) without k1; g depends on the `kind`:
 
             fix          1
             step         gamma^floor(t / l)
@@ -27,40 +27,42 @@ class Policy:
             exp          gamma^t
             inv          (1 + gamma t)^-p
             poly         (1 - t / l)^p: from k1 to k0
-            sig          1 / (1 + e^(-gamma (t - l))): falls where gamma < 0
+            sig          1 / (1 + e^(-gamma (t - l))): falls if gamma < 0
             tri, sin     up from k0 to k1 in l and down again, straight or as |sine|
-            dtri, dsin   the same, l later: from k1 down to k0 first
+            dtri, dsin   the same, shifted by l: from k1 down to k0 first
             upcos, cos   as tri and dtri, along a cosine
             rsw          (l - (t mod l)) / l: a saw-tooth from k1 to k0
             sinrsw       sin(pi/2 rsw)
             cosrsw       (1 - cos(pi rsw)) / 2
-            ...2         these nine, halved after each cycle: dtri2, dsin2 and cos2 after l, 3l, ...
-            ...exp       these nine, times gamma^t
+            ...2         these waves, halved after each cycle: dtri2, dsin2, cos2 after l, 3l, ...
+            ...exp       these waves, times gamma^t
     Reference:
         Wu & Liu 2022, arXiv 2210.12936; Wu et al. 2019, arXiv 1908.06477; the code LRBench
     Deviations:
-        1. as in LRBench's code, k1 < k0 turns the shape over; eq. 2 of the 2019 paper takes the
-           smaller of the two for the lower end;
+        1. as in LRBench's code, k1 < k0 inverts the shape; eq. 2 of the 2019 paper always uses the
+           smaller of the two as the lower end;
         2. as in the code, a cycle of cos is 2l; `period="l"` is that of the paper's table;
-        3. as in the code, the saw-tooths stand at k0, not k1, at t = 0 and each multiple of l;
-        4. poly stays at k0 from t = l on, where the code goes up again, or becomes complex;
-        5. nstep counts the boundaries afresh at each step; the code keeps a counter.
+        3. as in the code, the saw-tooths are k0, not k1, at t = 0 and each multiple of l;
+        4. poly stays at k0 from t = l on; the code rises again, or becomes complex;
+        5. nstep counts the boundaries again at each step; the code keeps a counter.
     Cost:
         none
 
     Args:
         kind: The shape, one of `meta_lr.methods.policies.shapes.SHAPES`.
-        k0: A rate, at one end.
-        k1: The rate at the other end, for the kinds that have two.
-        l: Half a cycle; a cycle of the saw-tooths; the length of a step, of poly, the middle of
-            sig; for nstep the rising boundaries. In steps or epochs, as `per` says.
-        gamma: Of the value-update: a factor > 0, but for sig a slope of any sign.
+        k0: The learning rate at one end.
+        k1: The learning rate at the other end, for the kinds with two ends.
+        l: For waves, half a cycle; for saw-tooths, a cycle; for step, the length of a step; for
+            poly, its length; for sig, its middle; for nstep, the increasing boundaries. The unit
+            is steps or epochs, see `per`.
+        gamma: The factor of the decay, > 0; for sig a slope of any sign.
         p: An exponent > 0.
-        per: What t, l and gamma count: optimizer steps, or whole epochs.
-        period: Of cos: "2l", or "l".
+        per: The unit of t, l and gamma: optimizer steps, or whole epochs.
+        period: The cycle of cos: "2l", or "l".
 
     Raises:
-        ValueError: The kind is unknown, or lacks a number, or does not take it, or not this one.
+        ValueError: The kind is unknown; or a number is missing, not allowed for this kind, or out
+            of range.
 
     >>> policy = Policy("tri", 0.1, k1=1.0, l=100)
     >>> [round(policy.at(t), 3) for t in (0, 50, 99, 100, 150, 200)]
@@ -86,11 +88,11 @@ class Policy:
 
     @property
     def needs(self) -> Need:
-        """The length of an epoch, where it counts epochs; else nothing."""
+        """The length of an epoch, if the policy counts epochs; else nothing."""
         return Need.EPOCHS if self.per == "epoch" else Need.NOTHING
 
     def at(self, t: float) -> float:
-        """Return the rate after `t` steps, or epochs where it counts them."""
+        """Return the learning rate after `t` steps, or `t` epochs if the policy counts epochs."""
         height = SHAPES[self.kind].height(t, *self._inner)
         return self.k0 * height if self.k1 is None else self.k0 + (self.k1 - self.k0) * height
 
@@ -99,13 +101,13 @@ class Policy:
         return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
-        """Return the rate of this step, and the state."""
+        """Return the learning rate of this step, and the state."""
         t = view.step // view.steps_per_epoch if self.per == "epoch" else view.step
         return self.at(t), state
 
     @cached_property
     def _inner(self) -> tuple[Any, ...]:
-        """What the shape takes beside the ends."""
+        """The arguments of the shape besides the ends."""
         values = {name: getattr(self, name) for name in SHAPES[self.kind].takes}
         if self.period == "l":
             values["l"] /= 2
@@ -122,7 +124,7 @@ class Policy:
             )
 
     def _refuse(self, name: str, value: object) -> None:
-        """Raise a ValueError if this policy does not take the number `name`, or not this one."""
+        """Raise a ValueError if this policy does not accept the number `name` or its value."""
         takes, kind = SHAPES[self.kind].takes, self.kind
         if name not in takes:
             if value is not None:
@@ -136,7 +138,7 @@ class Policy:
 
 
 def _plain(value: object) -> object:
-    """Return a number as an int or a float, a list as a tuple of such; else the value itself."""
+    """Return a number as an int or a float, a list as a tuple of them; else the value itself."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
     if isinstance(value, bool) or not isinstance(value, Real):
@@ -165,7 +167,7 @@ def _rises(value: object) -> bool:
 
 
 def _needed(kind: str, name: str) -> tuple[Callable[[object], bool], str]:
-    """Return what the number `name` of a policy has to be: as a test, and in words."""
+    """Return the requirement for the number `name` of a policy: as a test, and in words."""
     if name in ("k0", "k1"):
         return _is_rate, "a finite rate >= 0"
     if (kind, name) == ("nstep", "l"):

@@ -1,4 +1,4 @@
-"""What policies that change at plateaus have in common: a list, checks of `val`, counts."""
+"""Common parts of the policies that change at plateaus: the list, and the checks on `val`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from meta_lr.protocol import Need, StepView
 
 
 def as_policies(given: Sequence[Policy | str]) -> tuple[Policy, ...]:
-    """Return policies, of which some may be given as text in LRBench's form.
+    """Return a tuple of policies; policies given as text in LRBench's form are parsed.
 
     Raises:
-        ValueError: There is none, or one is no single policy.
+        ValueError: There are no policies, or one is not a single policy.
     """
     if isinstance(given, str) or not given:
         raise ValueError(f"policies are {given!r}; a list of at least one is needed")
@@ -26,17 +26,17 @@ def as_policies(given: Sequence[Policy | str]) -> tuple[Policy, ...]:
 
 
 def needs_of(check_every: int) -> Need:
-    """Return what is read: trials, the run's length, and that of an epoch if it is the period."""
+    """Return the needs: trials, the run length, and that of an epoch if it is the period."""
     return Need.TRIALS | Need.HORIZON | (Need.NOTHING if check_every else Need.EPOCHS)
 
 
 def is_check(view: StepView, check_every: int) -> bool:
-    """Return whether `val` is measured before this step: after each period, 0 being an epoch."""
+    """Return whether `val` is measured before this step: after each period; 0 means one epoch."""
     return view.step > 0 and view.step % (check_every or view.steps_per_epoch) == 0
 
 
 def stalls(values: Sequence[float], window: int, threshold: float) -> bool:
-    """Return whether none of the last `window` steps of a series lowers it by the threshold."""
+    """Return whether none of the last `window` changes of a series is a fall by `threshold`."""
     if len(values) <= window:
         return False
     return not any(a - b >= threshold for a, b in pairwise(values[-window - 1 :]))

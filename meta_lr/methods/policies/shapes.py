@@ -1,6 +1,6 @@
-"""The shapes of LRBench's 34 policies: how high the rate stands between its ends after a count.
+"""The shapes of LRBench's 34 policies: the position of the learning rate between its two ends.
 
-Seven fall or rise once. The other 27 are a wave, of nine, under an envelope, of three.
+Seven shapes fall or rise once. The other 27 are one of nine waves times one of three envelopes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Shape(NamedTuple):
 
     Attributes:
         takes: Names of the numbers that the policy takes, k0 first.
-        height: Maps a count and, in this order, those of `takes` that are not ends (k0, k1) to the
-            height: 0 is the one end, 1 the other.
+        height: Maps a count, and the numbers in `takes` without the ends k0 and k1 (in this order),
+            to the height: 0 is one end, 1 is the other.
     """
 
     takes: tuple[str, ...]
@@ -46,7 +46,7 @@ def _hump(x: float) -> float:
 
 
 def _saw(x: float) -> float:
-    # As published: it falls from 1, but stands at 0 where each tooth begins, t = 0 included.
+    # As published: it falls from 1, but it is 0 where each tooth begins, including t = 0.
     return 1.0 - x if x else 0.0
 
 
@@ -64,7 +64,7 @@ WAVES = {
 
 
 def _place(wave: Wave, t: float, length: float) -> tuple[float, float]:
-    """Return how many cycles are over, and the height in the present one."""
+    """Return the number of finished cycles, and the height in the present cycle."""
     cycles, rest = divmod(t + wave.start * length, wave.length * length)
     return cycles, wave.height(rest / length)
 

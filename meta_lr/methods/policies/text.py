@@ -1,4 +1,4 @@
-"""LRBench's policies as text: in its own form, which is also a file's name, and as JSON."""
+"""LRBench's policies as text: in LRBench's form, which is also a file name, and as JSON."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _EXAMPLE = "lrPolicy_SINEXP+k0_0.01+k1_0.1+l_50+gamma_0.99"
 
 
 def to_text(policy: Policy | Composite) -> str:
-    """Return a policy, or a composite of such, in LRBench's form; it will do as a file's name.
+    """Return a policy, or a composite of policies, in LRBench's form, usable as a file name.
 
-    What the policy counts, steps or epochs, is not in it.
+    The form does not include the unit of the policy (steps or epochs).
 
     Raises:
-        TypeError: It is no policy of LRBench.
-        ValueError: The form has no way to write it: a number below 0, the paper's period of cos,
-            parts that do not count as their composite does.
+        TypeError: The argument is no policy of LRBench.
+        ValueError: The form cannot express the policy: it has a number below 0, the paper's period
+            of cos, or parts with another unit than their composite.
 
     >>> to_text(Policy("sinexp", 1.0, k1=3.0, l=5, gamma=0.94))
     'lrPolicy_SINEXP+k0_1.0+k1_3.0+l_5+gamma_0.94'
@@ -45,9 +45,10 @@ def from_text(policy: str, *, per: Literal["step", "epoch"] = "step") -> Policy 
     """Return the policy that a text in LRBench's form describes.
 
     Args:
-        policy: One policy, such as "lrPolicy_TRI+k0_0.01+k1_0.1+l_50"; or several joined by "-",
-            then "-AT-" and, joined by "+", the boundaries at which the next one takes over.
-        per: What it counts: optimizer steps, or epochs.
+        policy: One policy, such as "lrPolicy_TRI+k0_0.01+k1_0.1+l_50". Or several policies joined
+            by "-", then "-AT-", then the boundaries joined by "+"; the next policy begins at each
+            boundary.
+        per: The unit of the policy: optimizer steps, or epochs.
 
     Raises:
         ValueError: The text is of another form, or describes no policy.
@@ -64,10 +65,10 @@ def from_text(policy: str, *, per: Literal["step", "epoch"] = "step") -> Policy 
 
 
 def label(controller: Controller) -> str:
-    """Return the text by which records and results know what chose the rates.
+    """Return the text that identifies a controller in records and results.
 
-    It is LRBench's form where there is one, with what it counts unless that is steps; else, for a
-    policy of LRBench, its JSON; else the controller's repr.
+    For a policy of LRBench, it is LRBench's form, followed by the unit if that is not steps. If
+    there is no such form, it is the policy's JSON. For any other controller, it is the repr.
 
     >>> label(Policy("fix", 0.1, per="epoch"))
     'lrPolicy_FIX+k0_0.1 per epoch'
@@ -81,7 +82,7 @@ def label(controller: Controller) -> str:
 
 
 def from_label(text: str) -> Policy | Composite | None:
-    """Return the policy that `label` gave this text to; None if it was no policy of LRBench."""
+    """Return the policy with this label; None if the label is not that of a policy of LRBench."""
     written = text.removesuffix(_PER_EPOCH)
     with suppress(ValueError):
         return from_text(written, per="step" if written == text else "epoch")
@@ -91,7 +92,7 @@ def from_label(text: str) -> Policy | Composite | None:
 
 
 def overrides(text: str) -> str:
-    """Return what chooses a policy on the command line, by its label; "" if nothing does."""
+    """Return the command-line overrides for the policy with this label; "" if there are none."""
     policy = from_label(text)
     if policy is None:
         return ""
@@ -102,11 +103,11 @@ def overrides(text: str) -> str:
 
 
 def to_json(policy: Policy | Composite) -> str:
-    """Return a policy, or a composite of such, as JSON.
+    """Return a policy, or a composite of policies, as JSON.
 
     Raises:
-        TypeError: It is no policy of LRBench.
-        ValueError: Parts do not count as their composite does.
+        TypeError: The argument is no policy of LRBench.
+        ValueError: A part has another unit than its composite.
 
     >>> to_json(Policy("fix", 0.1))
     '{"format": 1, "per": "step", "kind": "fix", "k0": 0.1}'
@@ -123,7 +124,7 @@ def from_json(text: str) -> Policy | Composite:
     """Return the policy that `to_json` wrote.
 
     Raises:
-        ValueError: It is no JSON, or that of no policy, or of a newer format.
+        ValueError: The text is no JSON, describes no policy, or has a newer format.
     """
     try:
         content = parse_json(text)
@@ -155,7 +156,7 @@ def _by_number(policy: Policy) -> str:
 
 
 def _parts(policy: Policy | Composite) -> Sequence[Policy]:
-    """Return the policies of a composite, or the one; raise where there is no form for them."""
+    """Return the policies of a composite, or the single policy; raise if they have no text form."""
     parts = []
     for part in policy.parts if isinstance(policy, Composite) else [policy]:
         if not isinstance(part, Policy):
@@ -167,7 +168,7 @@ def _parts(policy: Policy | Composite) -> Sequence[Policy]:
 
 
 def _fields(policy: Policy) -> dict[str, Any]:
-    """Return the kind and the numbers that are set, and the period if it is the paper's."""
+    """Return the kind and the given numbers, and the period if it is the paper's."""
     values = {"kind": policy.kind} | {name: getattr(policy, name) for name in _NAMES}
     if policy.period != "2l":
         values["period"] = policy.period

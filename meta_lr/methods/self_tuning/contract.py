@@ -1,4 +1,4 @@
-"""The contract of a self-tuning schedule: what its checkpoint says beside the weights."""
+"""The contract of a self-tuning schedule: the entries of its checkpoint besides the weights."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def described(schedule: SelfTuning) -> dict[str, Any]:
 def made(
     contract: dict[str, Any], net: Network, features: Features, stages: list[Tensors]
 ) -> SelfTuning:
-    """Return the schedule of a contract that `checked` let pass.
+    """Return the schedule of a contract that `checked` returned.
 
     Raises:
-        ValueError: The bounds are unknown or no numbers, or features have other factors.
+        ValueError: The bounds are unknown or no numbers, or the features have other factors.
     """
     schedule = SelfTuning(stages[0], net, _integrator(contract["integrator"]), features)
     factors = [*schedule.inputs.values()]

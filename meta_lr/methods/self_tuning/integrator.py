@@ -1,4 +1,4 @@
-"""The scale of a learning rate, found along the run: it grows slowly, and falls at once."""
+"""The scale of a learning rate, adapted during the run: it grows slowly and falls quickly."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from meta_lr.methods.features.arithmetic import Arithmetic, Number
 from meta_lr.methods.features.feature import Moment, share_of_run
 from meta_lr.methods.networks.network import is_number
 
-_LEAST, _LARGEST = 1e-12, 1e12  # of sizes whose logarithm or ratio is taken
-_TINY = 1e-30  # of learning rates that are divided by
+_LEAST, _LARGEST = 1e-12, 1e12  # bounds of sizes in logarithms and ratios
+_TINY = 1e-30  # smallest learning rate in a denominator
 _WORST = 50.0  # logarithm of a loss that is not finite
 _SMOOTH = 0.1  # share of a new loss in the smoothed one
-_LOWEST, _HIGHEST = -30.0, 20.0  # logarithms of the scale
-_NOISE = 1.5  # deviations of a loss that a rise of the smoothed one must exceed
-_JUMP = 1e3  # largest growth of a gradient in a step that is believed
-_FOLLOW = 0.3  # share of what the clamp takes away that the scale falls by; also its most
+_LOWEST, _HIGHEST = -30.0, 20.0  # bounds of the scale's logarithm
+_NOISE = 1.5  # smallest rise of the smoothed loss that counts, in deviations of a loss
+_JUMP = 1e3  # largest growth of a gradient per step; larger growth is clipped
+_FOLLOW = 0.3  # the scale falls by this share of the clamp's reduction; also its largest fall
 
 
 class Scale(NamedTuple):
-    """What the integrator remembers, each number of shape () or (copies,)."""
+    """The state of the integrator; each number has shape () or (copies,)."""
 
     scale: Number  # logarithm of the learning rate before annealing
-    cap: Number  # largest value of it
+    cap: Number  # largest value of the scale
     hold: Number  # steps until a retreat is possible again, and the cap rises
     rest: Number  # steps until an alarm is possible again
     first: Number  # logarithm of the first loss
     level: Number  # smoothed logarithm of the loss
     latest: Number  # logarithm of the last loss
-    variance: Number  # half of the mean squared change of it in a step
-    best: Number  # least level so far, or that of the last retreat
-    size: Number  # of the last update per unit of learning rate, in units of the weights
-    way: Number  # sum of the learning rates, smoothed as the weights are
-    reach: Number  # logarithm of the spread of the weights that the learning rate leads to
+    variance: Number  # half of the mean squared change per step
+    best: Number  # lowest level so far, or the level at the last retreat
+    size: Number  # last update per unit of learning rate, in units of the weights
+    way: Number  # sum of the learning rates, smoothed like the weights
+    reach: Number  # logarithm of the spread of the weights that results from the learning rate
     pace: Number  # logarithm of the relative update, smoothed over a share of the run
-    grads: Number  # size of the gradient, a step ago
+    grads: Number  # size of the gradient one step ago
     lr: Number  # of the last step
     lr_before: Number  # of the step before
     num_retreats: Number
@@ -46,26 +46,27 @@ class Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Integrator:
-    """Adds up what a network says, within bounds that do not depend on the network.
+    """Integrates the outputs of a network, within bounds that do not depend on the network.
 
     Update:
         s_0: the first update is `start / sqrt(T)` in units of the weights (`optim.signals`);
         s <- min(s + kappa tanh(increment + ln(target (1 - t / T)^power) - r), cap), where r is the
-        logarithm of the spread that the weights have, or that the present learning rate leads to if
-        that is larger: the spread over the sum of the learning rates in the window of the average,
-        times the present learning rate and the length of that window;
+        logarithm of the larger of two spreads: the present spread of the weights, and the spread
+        expected at the present learning rate. The latter is the present spread, divided by the sum
+        of the learning rates in the window of the average, times the present learning rate and the
+        length of that window;
         kappa = min(most, ln 10 / (decade T));
         lr = (1 - t / T) exp(s + tanh(direct)).
         Spread: distance of the weights from their average over a twentieth of the run.
         Relative update: size of an update in units of the weights; it is smoothed over the same
         window.
-        Clamp: no update is above `clamp` of the weights, or above `surge` times the smoothed
-        relative update; s falls with it.
-        Retreat: where the smoothed logarithm of the loss is above its best by
-        max(margin, 1.5 deviations of a single one), s falls by ln 2 and is capped there; the cap
-        waits for `hold T` steps, then rises by kappa / 2 per step.
-        Alarm: where the loss is above three times the first one, or not finite, s falls by ln 4,
-        once in `hold T` steps.
+        Clamp: an update is at most `clamp` times the weights, and at most `surge` times the
+        smoothed relative update; s falls as well.
+        Retreat: if the smoothed logarithm of the loss exceeds its best value by
+        max(margin, 1.5 deviations of a single value), s falls by ln 2 and the cap is set there; the
+        cap is constant for `hold T` steps, then rises by kappa / 2 per step.
+        Alarm: if the loss exceeds three times the first loss, or is not finite, s falls by ln 4, at
+        most once in `hold T` steps.
     Reference:
         none
     Cost:
@@ -73,15 +74,15 @@ class Integrator:
 
     Args:
         start: First relative update, times sqrt(T).
-        target: Spread that s leads to at the start of the run where the network says nothing, in
-            units of the weights.
-        power: The spread that s leads to falls as 1 - t / T to this power.
-        decade: Share of the run in which the learning rate can grow tenfold.
+        target: Target spread at the start of the run, if the network's output is zero, in units of
+            the weights.
+        power: The target spread falls as 1 - t / T to this power.
+        decade: Share of the run in which the learning rate can grow by a factor of ten.
         most: Largest growth per step, e-folds.
         clamp: Largest relative update.
         surge: Largest relative update, as a multiple of the smoothed one.
-        margin: Least rise of the smoothed loss that counts as a deterioration, e-folds.
-        hold: Share of the run for which a retreat holds.
+        margin: Smallest rise of the smoothed loss that counts as a deterioration, e-folds.
+        hold: Share of the run in which the cap of a retreat is constant.
     """
 
     start: float = 0.03
@@ -105,9 +106,9 @@ class Integrator:
         """Return the first learning rate and the state.
 
         Args:
-            ops: For numbers or tensors.
-            loss: Of the first step.
-            size: Of the first update per unit of learning rate, in units of the weights.
+            ops: The arithmetic, for numbers or tensors.
+            loss: Loss of the first step.
+            size: Size of the first update per unit of learning rate, in units of the weights.
             total_steps: Length of the run.
         """
         size = ops.clip(size, _LEAST, _LARGEST)
@@ -159,7 +160,7 @@ class Integrator:
         pace = ops.log(ops.clip(update, _LEAST, 1.0))
         way = (1 - share) * (at.way + at.lr_before)
         spread = ops.clip(ops.finite(last.signals.spread, _LARGEST), _LEAST, _LARGEST)
-        ahead = at.lr / (share * ops.clip(way, _TINY, math.inf))  # of this spread, in its window
+        ahead = at.lr / (share * ops.clip(way, _TINY, math.inf))  # expected / present spread
         reach = ops.log(spread * ops.clip(ahead, 1.0, _LARGEST))
         return at._replace(
             level=level,
@@ -176,7 +177,7 @@ class Integrator:
         """Return the state with half of the learning rate, if the smoothed loss has risen."""
         bar = ops.clip(_NOISE * ops.sqrt(at.variance), self.margin, math.inf)
         worse = at.level - at.best - bar if last.step > 4 else 0.0 * at.level
-        worse = ops.pick(0.5 - at.hold, worse, 0.0 * worse)  # not while a retreat holds
+        worse = ops.pick(0.5 - at.hold, worse, 0.0 * worse)  # not during the hold of a retreat
         cap = at.cap + ops.pick(0.5 - at.hold, 0.0 * at.cap + kappa / 2, 0.0 * at.cap)
         cap = ops.pick(worse, at.scale - math.log(2), cap)
         steps = 0.0 * at.hold + self._held(last)
@@ -189,11 +190,11 @@ class Integrator:
         )
 
     def _held(self, last: Moment) -> float:
-        """Return the number of steps from a retreat or an alarm to the next that is possible."""
+        """Return the smallest number of steps between two retreats or two alarms."""
         return max(8.0, self.hold * last.total_steps)
 
     def _alarm(self, ops: Arithmetic, at: Scale, last: Moment) -> Scale:
-        """Return the state with a quarter of the learning rate, if the loss is far too large."""
+        """Return the state with a quarter of the learning rate, if the loss is much too large."""
         hot = _log_loss(ops, last.loss) - at.first - math.log(3)
         hot = ops.pick(0.5 - at.rest, hot, 0.0 * hot)
         one = 0.0 * hot + 1.0
@@ -208,7 +209,7 @@ class Integrator:
     def _limit(
         self, ops: Arithmetic, at: Scale, last: Moment, direct: Number
     ) -> tuple[Number, Scale]:
-        """Return the learning rate, no update being too large, and the next state."""
+        """Return the learning rate, limited so that no update is too large, and the next state."""
         assert last.signals is not None
         grads = ops.clip(ops.finite(last.signals.gradient, _LARGEST), _LEAST, _LARGEST)
         jump = ops.clip(grads / ops.clip(at.grads, _LEAST, _LARGEST), 1.0, _JUMP)

@@ -1,4 +1,4 @@
-"""A self-tuning schedule as a controller whose learning rate has a gradient in its weights, phi."""
+"""A self-tuning schedule as a controller that is differentiable in its meta-parameters, phi."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OneCopy:
-    """A self-tuning schedule as one copy of `side_by_side`: tensors throughout, no plain numbers.
+    """A self-tuning schedule as one copy of `side_by_side`, computed only with tensors.
 
     The gradient flows through the losses, the signals, the features, the network and the
-    integrator, and through all that they remember.
+    integrator, and through their states.
 
     Args:
-        schedule: Its own weights are not used.
-        phi: The weights that take their place.
+        schedule: The schedule; its own weights are not used.
+        phi: The weights that replace them.
     """
 
     schedule: SelfTuning
@@ -35,11 +35,11 @@ class OneCopy:
 
     @property
     def needs(self) -> Need:
-        """What the schedule reads of the view."""
+        """The fields of the view that the schedule reads."""
         return self.schedule.needs
 
     def init(self) -> Any:
-        """Return the state before the first step; each tensor has a first dimension of size 1."""
+        """Return the state before the first step; the first dimension of each tensor has size 1."""
         return mapped(self.schedule.init(), _alone)
 
     def __call__(self, view: StepView, state: Any) -> tuple[Tensor, Any]:

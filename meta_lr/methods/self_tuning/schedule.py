@@ -1,4 +1,4 @@
-"""A learned schedule that finds its own scale: it needs no peak, and takes any optimizer."""
+"""A learned schedule that finds its own scale: it needs no peak and works with any optimizer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from meta_lr.optim.signals import (
 from meta_lr.protocol import Need, StepView
 from meta_lr.vectors import Tensors
 
-# What the network reads, and the factor that brings each feature to about order one.
+# The features that the network reads -> the factor that scales each one to about order one.
 INPUTS: dict[str, float] = {
     "progress": 1.0,
     "remaining": 1.0,
@@ -62,7 +62,7 @@ FEATURES = Features(tuple(INPUTS))
 NETWORK = MLP(hidden=(8,), inputs=len(INPUTS), outputs=2, activation="tanh")
 _BOUNDS = Integrator()
 _LR = Scale._fields.index("lr")
-_HUGE = 1e12  # what a loss or a signal that is not finite counts as
+_HUGE = 1e12  # replaces a loss or a signal that is not finite
 _NEGATIVE = (
     "the loss became negative ({:.4g}), and the schedule reads its logarithm: from here on it "
     "follows the gradients and the weights alone; if the loss has a lower bound, observe the loss "
@@ -71,32 +71,32 @@ _NEGATIVE = (
 
 
 class SelfTuningState(NamedTuple):
-    """All that is remembered; for copies side by side each tensor has a dimension for them."""
+    """The state; for parallel copies, the first dimension of each tensor is the copy."""
 
     scale: Any  # the integrator's numbers: a plain tuple, or for copies (copies, numbers), float64
     last: Any  # loss and sums of the last step: numbers, or a tensor where the weights are
     memory: Tensors  # of the features, then of the network
-    path: Tensors = ()  # the measured weights one step ago and smoothed, each as one tensor
-    places: tuple[int, ...] = ()  # of the measured weights among all parameters
-    least: Any = 0.0  # what the norm of each measured tensor counts as, at least: (tensors,)
+    path: Tensors = ()  # measured weights: one step ago, and smoothed; one tensor each
+    places: tuple[int, ...] = ()  # indices of the measured weights in all parameters
+    least: Any = 0.0  # lower bound of the norm of each measured tensor: (tensors,)
     num_retreats: int = 0
     num_clamped: int = 0
     num_alarms: int = 0
-    num_negative: int = 0  # steps since the first negative loss, from which on none is read
+    num_negative: int = 0  # steps since the first negative loss; losses are not read after it
 
 
 @dataclass(frozen=True, repr=False, eq=False)
 class SelfTuning:
-    """A network reads the training and says how the learning rate should grow or fall.
+    """A network reads features of the run; its outputs raise or lower the learning rate.
 
     Update:
         x = features of the losses and signals up to the step before;
         direct, increment = net(weights, x);
-        lr, s = integrator(s, direct, increment): s adds up the increments, in the logarithm of the
-        learning rate, within bounds that do not depend on the network.
+        lr, s = integrator(s, direct, increment): s is the sum of the increments, in the logarithm
+        of the learning rate, within bounds that do not depend on the network.
     Reference:
-        none; the signals are those of learned optimizers (Metz et al. 2022, arXiv 2211.09760), the
-        network's size and inputs those of MLR-SNet (Shu et al. 2020, arXiv 2007.14546) widened.
+        none; the signals are those of learned optimizers (Metz et al. 2022, arXiv 2211.09760). The
+        network has more units and inputs than MLR-SNet (Shu et al. 2020, arXiv 2007.14546).
     Deviations:
         none
     Cost:
@@ -104,27 +104,27 @@ class SelfTuning:
         product and one average of the size of all weights
 
     The learning rate of the optimizer itself is not used: the first step is a fixed small fraction
-    of the weights. Only the ratio of the parameter groups to each other is kept. The network reads
-    each step one step late, so that an accelerator need not be waited for.
+    of the weights. Only the ratios between the parameter groups are kept. The network reads each
+    step one step later, so that it never waits for an accelerator.
 
-    A loss of zero has no logarithm: the smoothed loss stands in for it. From the first negative
-    loss on it does so for good, and the schedule follows the gradients and the weights alone.
-    Parameters that are frozen at the first step are not measured, nor are groups that are added
-    later. A trained tensor without a gradient counts as one that does not move. A tensor that
-    begins at zero counts as large as torch would initialise it, and a first update of zero counts
-    as large as the weights.
+    A loss of zero has no logarithm, so the smoothed loss replaces it. From the first negative loss
+    on, the smoothed loss always replaces it, and the schedule depends only on the gradients and the
+    weights. Parameters that are frozen at the first step are not measured. Groups that are added
+    later are not measured either. A trained tensor without a gradient is treated as constant. For a
+    tensor that begins at zero, the size of torch's usual initial values is used. For a first update
+    of zero, the size of the weights is used.
 
-    Beyond the end of the run the learning rate is 0 and the state stays as it is, so that a longer
-    run can go on from it.
+    After the end of the run, the learning rate is 0 and the state does not change. A longer run can
+    therefore continue from it.
 
     Args:
-        weights: Of the network.
-        net: With two outputs.
+        weights: Weights of the network.
+        net: A network with two outputs.
         integrator: The bounds.
-        features: What the network reads, each times its factor in `INPUTS`, or 1.
+        features: The inputs of the network, each times its factor in `INPUTS`, or 1.
 
     Raises:
-        ValueError: The network does not fit the features, or has not two outputs.
+        ValueError: The network does not fit the features, or does not have two outputs.
     """
 
     weights: Tensors
@@ -167,21 +167,21 @@ class SelfTuning:
 
     @property
     def stages(self) -> tuple[Tensors, ...]:
-        """The weights, as the one stage of a checkpoint."""
+        """The weights, as the only stage of a checkpoint."""
         return (self.weights,)
 
     @property
     def phi(self) -> Tensors:
-        """The weights, as the meta-parameters that are learned."""
+        """The weights: the meta-parameters."""
         return self.weights
 
     def differentiable(self, phi: Tensors) -> OneCopy:
-        """Return it as a controller with these weights, differentiable in them."""
+        """Return the schedule as a controller with weights `phi`, differentiable in `phi`."""
         return OneCopy(self, phi)
 
     @property
     def inputs(self) -> dict[str, float]:
-        """The features by name, each with its factor."""
+        """Name of each feature -> its factor."""
         return {name: INPUTS.get(name, 1.0) for name in self.features.names}
 
     @property
@@ -221,15 +221,15 @@ class SelfTuning:
     def side_by_side(
         self, weights: Tensors, seen: Seen, state: SelfTuningState
     ) -> tuple[Tensor, SelfTuningState]:
-        """Return the learning rates (copies,) and the next state of copies side by side.
+        """Return the learning rates (copies,) and the next state of parallel copies.
 
-        Their losses are not negative.
+        The losses must not be negative.
 
         Args:
-            weights: Of the network, each with a first dimension for the copy.
+            weights: Weights of the network; the first dimension of each is the copy.
             seen: The step.
-            state: That of `init`, each tensor with a first dimension for the copy, or of the step
-                before.
+            state: The state from `init` or from the step before; the first dimension of each
+                tensor is the copy.
         """
         if state.path and seen.step >= seen.total_steps:
             return torch.zeros_like(seen.losses), state
@@ -271,7 +271,7 @@ class SelfTuning:
     def _last(
         self, state: SelfTuningState, step: int, total_steps: int
     ) -> tuple[SelfTuningState, Moment]:
-        """Return the state and the last step, whose loss is positive and whose signals finite."""
+        """Return the state and the last step, with a positive loss and finite signals."""
         loss, *signals = _finite_numbers(host.receive(state.last))
         if loss < 0 and not state.num_negative:
             callers.warn(_NEGATIVE.format(loss))
@@ -291,7 +291,7 @@ class SelfTuning:
         return self.integrator.step(FLOATS, Scale(*state.scale), last, direct, increment)
 
     def _first_of_copies(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Return the integrator's numbers, and what the norms of tensors count as at least."""
+        """Return the integrator's numbers, and the lower bounds of the norms of the tensors."""
         lengths, usual = seen.pieces
         norm, size = (squares(t, lengths).sqrt() for t in (seen.params, seen.direction()))
         least = least_norms(norm, usual)
@@ -325,7 +325,7 @@ class SelfTuning:
 
     @cached_property
     def _own(self) -> int:
-        return len(self.features.init())  # tensors of the memory; the others are the network's
+        return len(self.features.init())  # tensors of the memory; the others belong to the network
 
     @cached_property
     def _factors(self) -> tuple[float, ...]:
@@ -342,7 +342,7 @@ class SelfTuning:
 
 
 def _seen(view: StepView, found: Tensor) -> Any:
-    """Return the loss and the totals: numbers, or a tensor whose copy to the host has begun."""
+    """Return the loss and the totals: numbers, or a tensor whose copy to the host has started."""
     if host.is_near(found):
         return (view.loss_item(), *found.tolist())
     loss = view.loss.reshape(1).to(found, non_blocking=True)

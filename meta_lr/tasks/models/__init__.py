@@ -1,7 +1,7 @@
 """Small networks, for images and for text.
 
-Those for images are called with `in_channels, image_size, num_classes`, the language model with
-`num_classes` alone.
+Networks for images are called with `in_channels, image_size, num_classes`; the language model is
+called with only `num_classes`.
 """
 
 from meta_lr.tasks.models.convnets import CNN3, LeNet

@@ -10,7 +10,7 @@ class LeNet(nn.Module):
 
     Reference: LeCun, Bottou, Bengio, Haffner, 1998, "Gradient-based learning applied to document
     recognition". The original's partial connections, scaled tanh and trained pooling are replaced
-    by what became usual.
+    by the layers that are usual today.
 
     Raises:
         ValueError: The images are smaller than 12 pixels.
@@ -50,8 +50,8 @@ class CNN3(nn.Module):
     """Three convolutions and a linear layer: Caffe's `cifar10_full` without its two LRN layers.
 
     Reference: Caffe's `examples/cifar10/cifar10_full_train_test.prototxt`, after Krizhevsky's
-    cuda-convnet. Pooling rounds sizes up, as Caffe does. Weights start from torch's defaults, not
-    from Caffe's narrow Gaussians, which need LRN and a rate of 0.001.
+    cuda-convnet. Pooling rounds sizes up, as in Caffe. The initial weights are torch's defaults,
+    not Caffe's narrow Gaussians, which need LRN and a learning rate of 0.001.
 
     Raises:
         ValueError: The images are smaller than 8 pixels.

@@ -1,4 +1,4 @@
-"""Whether a network can be made for a task: images and text give their networks different facts."""
+"""Check that a network fits a task: image tasks and text tasks pass different arguments to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def refuse_other_kind(
     Args:
         task: The task's name.
         network: A class of networks, or a partial of one.
-        facts: Names of what the task tells of its data.
+        facts: Names of the arguments that the task passes.
         advice: What to choose instead.
     """
     try:

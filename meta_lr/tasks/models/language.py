@@ -1,4 +1,4 @@
-"""A recurrent language model whose input and output matrix are one."""
+"""A recurrent language model with a shared input and output matrix."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from torch import Tensor, nn
 class LSTMLanguageModel(nn.Module):
     """Embedding, LSTM layers and a linear map to a score per entry of the vocabulary.
 
-    Dropout acts in three places: on the embedded tokens, between layers and on the last layer's
-    output. Embedding and output matrix start uniform in +-0.1, the output's bias at zero; the LSTM
-    keeps torch's own start. This is the network of the word language model in PyTorch's examples
-    and, at a width of 512, of MLR-SNet's text experiments (Shu et al. 2020, arXiv 2007.14546).
+    Dropout is applied in three places: on the embedded tokens, between layers and on the last
+    layer's output. The initial embedding and output matrix are uniform in +-0.1, and the output's
+    bias is zero; the LSTM has torch's usual initial weights. This is the network of the word
+    language model in PyTorch's examples and, with a width of 512, of MLR-SNet's text experiments
+    (Shu et al. 2020, arXiv 2007.14546).
 
-    The tie (Press and Wolf 2017, arXiv 1608.05859) is one parameter that is read twice, not two
-    names for one tensor: whatever replaces a parameter, for a virtual step or a look-ahead,
-    replaces it in both places.
+    Weight tying (Press and Wolf 2017, arXiv 1608.05859) uses one parameter that is read twice, not
+    two names for one tensor. If a parameter is replaced, for a virtual step or an unroll, it is
+    therefore replaced in both places.
 
-    On a CUDA device torch runs the layers in cuDNN, which has no second derivative. Of the ways to
-    the meta-gradient, `closed_form` and `first_order` need none; `unroll` and `adjoint` do and
-    refuse the model, unless all of the training, forward passes included, is inside
-    `with torch.backends.cudnn.flags(enabled=False):`, where torch's own, slower layers serve.
+    On a CUDA device torch runs the layers in cuDNN, which has no second derivative. Of the
+    hypergradient estimators, `closed_form` and `first_order` do not need it. `unroll` and `adjoint`
+    need it and refuse the model, unless the whole training, including forward passes, is inside
+    `with torch.backends.cudnn.flags(enabled=False):`. torch then uses its own, slower layers.
 
     Args:
         num_classes: Entries in the vocabulary.
-        width: Of the embedding and of each layer; one number, so that the tie fits.
+        width: Width of the embedding and of each layer; weight tying needs equal widths.
         layers: LSTM layers.
         dropout: Probability that a number is dropped in train mode, in all three places.
         tied: Whether the output matrix is the embedding.
@@ -51,7 +52,7 @@ class LSTMLanguageModel(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"LSTMLanguageModel got dropout={dropout}; it must be in [0, 1)")
         self.embedding = nn.Embedding(num_classes, width)
-        between = dropout if layers > 1 else 0.0  # torch warns where there is no between
+        between = dropout if layers > 1 else 0.0  # torch warns about dropout with one layer
         self.lstm = nn.LSTM(width, width, layers, dropout=between, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.output = None if tied else nn.Parameter(torch.empty(num_classes, width))
@@ -64,7 +65,7 @@ class LSTMLanguageModel(nn.Module):
         """Map tokens, int64 (batch, time), to logits (batch, num_scored, num_classes).
 
         The state starts from zeros. The logits are those after each of the last `num_scored`
-        tokens; the tokens before only warm the state, without gradient.
+        tokens. The tokens before them only warm up the state, without gradient.
         """
         warm, state = tokens.shape[1] - num_scored, None
         if warm:

@@ -14,10 +14,10 @@ _WITH_AUXILIARY_OUTPUTS = ("googlenet", "inception_v3")
 def torchvision_model(
     *, name: str, in_channels: int, image_size: int, num_classes: int
 ) -> nn.Module:
-    """Return torchvision's classification network of this name, without pretrained weights.
+    """Return torchvision's classification network with this name, without pretrained weights.
 
-    Most of them halve the image five times and are meant for 224 pixels; which sizes work is the
-    network's business. Auxiliary outputs are switched off.
+    Most of these networks halve the image five times and are made for 224 pixels. The allowed sizes
+    depend on the network. Auxiliary outputs are switched off.
 
     Args:
         name: As in `torchvision.models.list_models()`, such as `resnet18` or `mobilenet_v2`.

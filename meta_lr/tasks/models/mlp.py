@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them and, if asked for, dropout after each ReLU.
+    """Linear layers with ReLU between them and optional dropout after each ReLU.
 
     A subclass may have another `activation`.
 

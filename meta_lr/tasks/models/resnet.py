@@ -57,7 +57,7 @@ def _stem(in_channels: int, width: int) -> list[nn.Module]:
 
 
 def _stages(widths: Sequence[int], depth: int, shortcut: Shortcut) -> list[nn.Module]:
-    """Return `depth` blocks per width; each stage but the first halves the image."""
+    """Return `depth` blocks per width; each stage except the first halves the image."""
     blocks: list[nn.Module] = []
     in_width = widths[0]
     for stage, width in enumerate(widths):
@@ -80,8 +80,8 @@ def _he_normal(module: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
 class ResNet(nn.Module):
     """The CIFAR ResNet of 6n+2 layers with parameter-free shortcuts (option A).
 
-    Reference: He, Zhang, Ren, Sun, 2015, section 4.2, arXiv:1512.03385. Convolutions start as in
-    He et al., arXiv:1502.01852 (normal, by fan in).
+    Reference: He, Zhang, Ren, Sun, 2015, section 4.2, arXiv:1512.03385. Convolutions are
+    initialised as in He et al., arXiv:1502.01852 (normal, by fan in).
 
     Args:
         in_channels: Channels of an image.
@@ -115,7 +115,7 @@ class ResNet18(nn.Module):
     """ResNet-18 for small images: a 3x3 stem of stride 1 and no pooling before the first stage.
 
     Reference: He, Zhang, Ren, Sun, 2015, arXiv:1512.03385, with the stem that CIFAR studies use.
-    Convolutions start as torchvision's do (normal, by fan out).
+    Convolutions are initialised as in torchvision (normal, by fan out).
     """
 
     def __init__(self, *, in_channels: int, image_size: int, num_classes: int) -> None:

@@ -1,4 +1,4 @@
-"""Small networks for the inner problems of a meta-training: no buffers."""
+"""Small networks without buffers, for the inner problems of a meta-training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Activation = Callable[[], nn.Module]
 
 
 class GELUMLP(MLP):
-    """The MLP with GELU in place of ReLU."""
+    """The MLP with GELU instead of ReLU."""
 
     activation = nn.GELU
 
 
 class TanhMLP(MLP):
-    """The MLP with tanh in place of ReLU."""
+    """The MLP with tanh instead of ReLU."""
 
     activation = nn.Tanh
 
@@ -32,9 +32,9 @@ class SmallConv(nn.Module):
         in_channels: Channels of an image.
         image_size: Height and width of an image in pixels.
         num_classes: Number of outputs.
-        channels: Of each convolution; multiples of 4 if `normalised`.
-        normalised: Whether GroupNorm of four groups follows each convolution.
-        activation: Makes what follows each convolution.
+        channels: Output channels of each convolution; multiples of 4 if `normalised`.
+        normalised: Whether GroupNorm with four groups follows each convolution.
+        activation: Makes the activation after each convolution.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class RowAttention(nn.Module):
         in_channels: Channels of an image.
         image_size: Height and width of an image in pixels.
         num_classes: Number of outputs.
-        width: Of the residual stream; a multiple of `heads`.
-        heads: Of the attention.
-        activation: Makes that of the feed-forward part.
+        width: Width of the residual stream; a multiple of `heads`.
+        heads: Number of attention heads.
+        activation: Makes the activation of the feed-forward part.
     """
 
     def __init__(

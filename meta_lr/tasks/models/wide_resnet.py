@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class WideBlock(nn.Module):
-    """Normalise, rectify and convolve, twice, with dropout between; added to the input."""
+    """Twice batch norm, ReLU and convolution, with dropout between; added to the input."""
 
     def __init__(self, in_width: int, width: int, stride: int, dropout: float) -> None:
         super().__init__()
