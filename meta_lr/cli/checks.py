@@ -9,6 +9,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object
@@ -142,10 +143,11 @@ def _shown(value: object) -> str:
 
 
 def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except (NameError, TypeError):  # names that only a type checker imports; what is no function
-        return {}
+    """Return annotations by name; a class inherits fields whose names only its base imports."""
+    for annotated in (target.__init__, target) if inspect.isclass(target) else (target,):
+        with suppress(NameError, TypeError):  # what only a type checker imports; what is C
+            return get_type_hints(annotated)
+    return {}
 
 
 def _name(config: DictConfig, key: str) -> str:
