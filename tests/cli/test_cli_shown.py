@@ -167,4 +167,5 @@ def test_a_terminal_gets_a_bar_with_loss_rate_speed_and_time_left(tmp_path):
         r"loss 0\.\d{4}  rate 0\.1  val loss 0\.\d{4}  [\d,]+ steps/s \d:\d\d:\d\d",
         text,
     ), text[-3000:]
-    assert "constant on quadratic, seed 0: test loss" in text
+    assert text.startswith("meta-lr train: starting ...")
+    assert "constant on quadratic, seed 0:\r\n  test loss" in text
