@@ -9,10 +9,11 @@ import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from hydra import version
 from hydra._internal.hydra import Hydra
@@ -26,6 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from meta_lr.cli import sweep
 from meta_lr.cli.checks import refuse_wrong_values
 from meta_lr.cli.conf_files import ConfFiles, conf_dir, merged
 from meta_lr.cli.errors import is_no_memory, is_too_large, of_hydra, one_line
@@ -34,7 +36,6 @@ from meta_lr.cli.options import comments
 from meta_lr.cli.overrides import readable
 from meta_lr.cli.places import fingerprint
 from meta_lr.cli.second_folder import refuse_shared
-from meta_lr.cli.sweep import Job, num_jobs, refuse_unsuited
 from meta_lr.visible import visible
 
 Command = Callable[[DictConfig, Path], JobResult]
@@ -42,16 +43,16 @@ Command = Callable[[DictConfig, Path], JobResult]
 
 @dataclass
 class _Jobs:
-    """Runs the job or jobs of one call."""
+    """Runs the job or jobs of one call; a job of a sweep may run in another process."""
 
     command: str
     overrides: list[str]
     files: ConfFiles
     result: JobResult | None = None  # of a single run
     error: Exception | None = None
-    ended: list[Job] = field(default_factory=list)  # those of a sweep
+    process: str = field(default_factory=sweep.this_process)
 
-    def __call__(self, cfg: DictConfig) -> float | None:
+    def __call__(self, cfg: DictConfig) -> Any:
         """Run one job; return its score, which a sweeper may ask for."""
         conf = HydraConfig.get()
         folder = _short(Path(conf.runtime.output_dir))
@@ -63,21 +64,22 @@ class _Jobs:
             self.error = error  # raised, Hydra would print lines of its own
         return None
 
-    def one_of_many(self, cfg: DictConfig, conf: HydraConf, folder: Path) -> float | None:
+    def one_of_many(self, cfg: DictConfig, conf: HydraConf, folder: Path) -> Any:
         """Run a job of a sweep; if it fails, say why, and let the sweep go on."""
-        refuse_unsuited(conf)
         number, asked, result = conf.job.num + 1, conf.overrides.task, None
+        direction = sweep.direction(conf)
         if _speaks():
-            total = num_jobs(conf, self.overrides)
+            total = sweep.num_jobs(conf, self.overrides)
             of_all = f" of {total}" if total else ""
             print(f"job {number}{of_all}: {visible(' '.join(asked))}", flush=True)
-        try:
-            result = self.run(cfg, conf, folder)
-        except (ValueError, TypeError, OSError) as error:
-            print(f"meta-lr: job {number}: {one_line(error)}", file=sys.stderr)
-        job = Job(number, tuple(asked), _short(Path(conf.sweep.dir)), folder, result)
-        self.ended.append(job)
-        return job.score
+        elsewhere = sweep.this_process() != self.process
+        with sweep.numbered(number) if elsewhere else nullcontext():
+            try:
+                result = self.run(cfg, conf, folder)
+            except (ValueError, TypeError, OSError) as error:
+                print(f"meta-lr: job {number}: {one_line(error)}", file=sys.stderr)
+        job = sweep.Job(number, tuple(asked), _short(Path(conf.sweep.dir)), folder, result)
+        return sweep.note(job, direction, self.process)
 
     def run(self, cfg: DictConfig, conf: HydraConf, folder: Path) -> JobResult:
         """Run a job in its folder; its values are checked before torch is imported."""
@@ -108,6 +110,7 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
         ValueError: An override is wrong, or the run itself refused something.
     """
     name, overrides = command.replace("-", "_"), readable(asked.overrides)
+    sweep.begin()
     jobs = _Jobs(command, overrides, files)
     try:
         with _quiet(), _told_in_one_line(), _hydra(files) as hydra:
@@ -118,21 +121,21 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
             elif asked.multirun or "hydra.mode=MULTIRUN" in overrides:
                 refuse_shared(command, overrides)
                 hydra.multirun(name, jobs, [*overrides, "hydra.mode=MULTIRUN"])
-                if not jobs.ended:
+                if not sweep.ended():
                     raise ValueError("the sweep has no job; name at least one value")
             else:
                 hydra.run(name, jobs, overrides)
     except (ValueError, TypeError, OSError) as error:  # such as Optuna's, if no job has a score
-        if not jobs.ended:
+        if not sweep.ended():
             raise
         print(f"meta-lr: the sweep ended early: {one_line(error)}", file=sys.stderr)
-        return max(1, _tell(command, jobs.ended))
+        return max(1, _tell(command, sweep.ended()))
     if jobs.error is not None:
         raise jobs.error
-    return _tell(command, jobs.ended) if jobs.result is None else jobs.result.code
+    return _tell(command, sweep.ended()) if jobs.result is None else jobs.result.code
 
 
-def _tell(command: str, jobs: Sequence[Job]) -> int:
+def _tell(command: str, jobs: Sequence[sweep.Job]) -> int:
     """Print the table of a sweep's jobs; return 1 if one failed, 0 also if one diverged."""
     failed = sum(job.result is None for job in jobs)
     if len(jobs) > 1 and _speaks():

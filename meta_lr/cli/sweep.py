@@ -1,15 +1,22 @@
-"""The jobs of a sweep: their number, how they ended, and the score that a sweeper gets."""
+"""The jobs of a sweep: their number, and how they ended, wherever they ran."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Sequence
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import ListConfig
 
 from meta_lr.cli.job_result import JobResult
 
@@ -32,21 +39,79 @@ class Job:
     folder: Path
     result: JobResult | None
 
-    @property
-    def score(self) -> float | None:
-        """What the sweeper is given: lower is better; infinite where it is no number."""
+    def value(self, direction: str) -> float | None:
+        """Return what the sweeper is given: lower is better, unless it asks to maximise.
+
+        Args:
+            direction: Of the sweeper, such as "minimize"; anything but "maximize" counts as that.
+        """
         score = None if self.result is None else self.result.score
-        return math.inf if score is not None and math.isnan(score) else score
+        if score is None:
+            return None
+        score = math.inf if math.isnan(score) else score  # a sweeper orders numbers
+        return -score if direction == "maximize" else score
 
 
-def refuse_unsuited(conf: HydraConf) -> None:
-    """Raise a ValueError for a sweep whose jobs run elsewhere, or whose score is to be large."""
-    launcher = conf.runtime.choices["hydra/launcher"]
-    if launcher != "basic":
-        raise ValueError(f"hydra/launcher={launcher}: jobs run here, one after the other; drop it")
+_ENDED: dict[int, Job] = {}  # the jobs of this process's sweep, by number
+
+
+def begin() -> None:
+    """Forget the jobs of an earlier sweep."""
+    _ENDED.clear()
+
+
+def ended() -> list[Job]:
+    """Return the jobs that have ended, in their order."""
+    return [_ENDED[number] for number in sorted(_ENDED)]
+
+
+def this_process() -> str:
+    """Return a name of this process that no process on another machine has."""
+    return f"{platform.node()} {os.getpid()}"
+
+
+def note(job: Job, direction: str, home: str) -> Any:
+    """Note how a job ended in the process where the sweep began, and return its value.
+
+    A job that runs in another process returns an object instead, which a launcher sends home like
+    any value that a job returns. It becomes the value there, and the job is noted.
+
+    Args:
+        job: The job.
+        direction: See `Job.value`.
+        home: The process in which the sweep began, see `this_process`.
+    """
+    if this_process() != home:
+        return _Sent(job, direction, home)
+    _ENDED[job.number] = job
+    return job.value(direction)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A job on its way home: what is unpickled there is what `note` returns."""
+
+    job: Job
+    direction: str
+    home: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return note, (self.job, self.direction, self.home)
+
+
+def direction(conf: HydraConf) -> str:
+    """Return the direction that the sweeper is set to; "minimize" if it knows none.
+
+    Raises:
+        ValueError: It is set to several.
+    """
     found = conf.sweeper.get("direction", "minimize")
-    if getattr(found, "name", found) != "minimize":
-        raise ValueError(f"hydra.sweeper.direction={found}; a lower score is better: minimize")
+    if isinstance(found, ListConfig):
+        raise ValueError(
+            "hydra.sweeper.direction is a list; a job returns one score, so it needs minimize or "
+            "maximize"
+        )
+    return str(getattr(found, "name", found))
 
 
 def num_jobs(conf: HydraConf, overrides: Sequence[str]) -> int | None:
@@ -67,3 +132,33 @@ def num_jobs(conf: HydraConf, overrides: Sequence[str]) -> int | None:
     }
     swept = [override for override in last.values() if override.is_sweep_override()]
     return math.prod(len(list(override.sweep_string_iterator())) for override in swept)
+
+
+@contextmanager
+def numbered(number: int) -> Iterator[None]:
+    """Begin each line that is printed with the number of its job: other jobs print too."""
+    outputs = [_Numbered(stream, f"[{number}] ") for stream in (sys.stdout, sys.stderr)]
+    try:
+        with redirect_stdout(outputs[0]), redirect_stderr(outputs[1]):
+            yield
+    finally:
+        for output in outputs:
+            output.finish()
+
+
+class _Numbered(io.TextIOBase):
+    """Writes whole lines to another stream; it is no terminal, so it gets no progress bar."""
+
+    def __init__(self, stream: TextIO, begin: str) -> None:
+        self.stream, self.begin, self.rest = stream, begin, ""
+
+    def write(self, text: str) -> int:
+        *lines, self.rest = (self.rest + text).split("\n")
+        if lines:
+            self.stream.write("".join(f"{self.begin}{line}\n" for line in lines))
+            self.stream.flush()
+        return len(text)
+
+    def finish(self) -> None:
+        if self.rest:
+            self.write("\n")

@@ -3,6 +3,9 @@
 import contextlib
 import io
 import math
+import multiprocessing
+import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
+from meta_lr.cli import sweep
 from meta_lr.cli.job_result import JobResult, mean
 from meta_lr.cli.sweep import Job
 from meta_lr.cli.sweep_table import table
@@ -84,26 +88,31 @@ def test_of_a_classifier_a_sweeper_gets_the_error(place, capsys):
     assert values == [1 - max(row["accuracy"] for row in rows)]
 
 
-@pytest.mark.parametrize(
-    ("asked", "line"),
-    [
-        ("hydra.sweeper.direction=maximize", "hydra.sweeper.direction=maximize; a lower score is"),
-        ("hydra.sweeper.direction=[minimize,maximize]", "hydra.sweeper.direction=['minimize', "),
-        ("hydra/launcher=threads", "hydra/launcher=threads: jobs run here, one after the other"),
-    ],
-)
-def test_what_a_sweep_cannot_do_is_refused(place, capsys, asked, line):
-    node = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
-    ConfigStore.instance().store(group="hydra/launcher", name="threads", node=node)
-    code, _, _, err = searched(capsys, "train", *SMALL, asked)
+def test_a_sweeper_that_maximises_gets_the_negated_score(place, capsys):
+    sweeps = ["train", *SMALL, "lr.peak=0.1,0.3"]
+    values = searched(capsys, *sweeps)[1]
+    maximised = searched(capsys, *sweeps, "hydra.sweeper.direction=maximize")[1]
+    assert maximised == [-value for value in values]
+
+
+def test_several_directions_are_refused(place, capsys):
+    several = "hydra.sweeper.direction=[minimize,maximize]"
+    code, _, _, err = searched(capsys, "train", *SMALL, several)
     assert code == 2 and not runs(place)
-    assert err.splitlines()[-1].startswith(f"meta-lr: {line}")
+    assert err.splitlines()[-1] == (
+        "meta-lr: hydra.sweeper.direction is a list; a job returns one score, so it needs "
+        "minimize or maximize"
+    )
 
 
 def test_a_job_that_diverged_is_infinitely_bad_and_one_that_failed_has_no_score(place, capsys):
     code, values, _, err = searched(capsys, "train", *SMALL, "lr.peak=1e30,-1,0.1")
     assert code == 1 and err.splitlines()[-1] == "meta-lr: 1 of 3 jobs failed"
     assert values[0] == math.inf and values[1] < 1 and len(values) == 2
+    _, values, _, _ = searched(
+        capsys, "train", *SMALL, "lr.peak=1e30", "hydra.sweeper.direction=maximize"
+    )
+    assert values == [-math.inf]
 
 
 def test_a_sweeper_that_gives_up_still_ends_with_the_table(place, capsys):
@@ -178,7 +187,7 @@ def test_a_score_that_is_no_number_comes_after_the_numbers():
     jobs = [job(1, math.nan, "a=1", status="finished"), job(2, 9.0, "a=2"), job(3, -2e9, "a=3")]
     first = [line.split()[0] for line in drawn(jobs)[2:]]
     assert first == ["3", "2", "1"]
-    assert jobs[0].score == math.inf
+    assert jobs[0].value("minimize") == math.inf and jobs[0].value("maximize") == -math.inf
 
 
 def test_a_narrow_table_folds_long_values_and_loses_none():
@@ -207,9 +216,66 @@ def test_a_sweep_prints_its_table(place, capsys):
     assert " job  " not in outcome(capsys, "train", "-m", *SMALL, "lr.peak=0.1")[1], "one job"
 
 
+# ------------------------------------------------------------------------- processes and threads
+
+
+def send(connection, home):
+    value = sweep.note(job(2, 0.5, "seed=2"), "maximize", home)
+    connection.send_bytes(pickle.dumps({"returned": value}))
+
+
+def test_the_job_of_another_process_comes_home_with_its_value():
+    sweep.begin()
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=send, args=(theirs, sweep.this_process())
+    )
+    process.start()
+    assert ours.poll(60)
+    sent = ours.recv_bytes()
+    process.join()
+    assert sweep.ended() == []
+    assert pickle.loads(sent) == {"returned": -0.5}
+    assert sweep.ended() == [job(2, 0.5, "seed=2")]
+    sweep.begin()
+
+
+def test_jobs_in_threads_keep_their_own_results():
+    sweep.begin()
+    here = sweep.this_process()
+    jobs = [job(number, number / 64, f"seed={number}") for number in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        values = list(pool.map(lambda one: sweep.note(one, "minimize", here), jobs))
+    assert values == [number / 64 for number in range(64)]
+    assert sweep.ended() == jobs
+    sweep.begin()
+    assert sweep.ended() == []
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+def test_the_lines_of_a_job_in_another_process_begin_with_its_number():
+    with contextlib.redirect_stdout(Terminal()) as screen, sweep.numbered(3):
+        print("a")
+        print("b", end="")
+        print("c\nd", end="")
+    assert screen.getvalue() == "[3] a\n[3] bc\n[3] d\n"
+
+
+def test_a_job_in_another_process_draws_no_bar(place, capsys, monkeypatch):
+    from meta_lr.cli import jobs
+
+    home = "elsewhere 1"
+    real = jobs._Jobs
+    monkeypatch.setattr(jobs, "_Jobs", lambda *arguments: real(*arguments, process=home))
+    with contextlib.redirect_stdout(Terminal()) as screen:
+        outcome(capsys, "train", "-m", *SMALL, "seed=0,1")
+    shown = screen.getvalue()
+    assert "\x1b" not in shown and "[1] constant seed 0  begins, 30 steps\n" in shown
+    assert "[2] constant seed 1  begins, 30 steps\n" in shown
 
 
 def test_a_run_in_a_thread_draws_no_bar(monkeypatch):
@@ -222,3 +288,10 @@ def test_a_run_in_a_thread_draws_no_bar(monkeypatch):
     with contextlib.redirect_stdout(Terminal()) as screen, ThreadPoolExecutor(1) as pool:
         pool.submit(watch).result()
     assert screen.getvalue() == "cosine  begins, 4 steps\n"
+
+
+def test_a_process_has_another_name_on_another_machine(monkeypatch):
+    here = sweep.this_process()
+    assert here.split()[-1] == str(os.getpid())
+    monkeypatch.setattr("platform.node", lambda: "another")
+    assert sweep.this_process() != here
