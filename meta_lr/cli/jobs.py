@@ -36,9 +36,11 @@ from meta_lr.cli.options import comments
 from meta_lr.cli.overrides import readable
 from meta_lr.cli.places import fingerprint
 from meta_lr.cli.second_folder import refuse_shared
+from meta_lr.extras import MissingPackageError
 from meta_lr.visible import visible
 
 Command = Callable[[DictConfig, Path], JobResult]
+MISTAKES = (ValueError, TypeError, OSError, MissingPackageError)  # what a job says in one line
 
 
 @dataclass
@@ -76,7 +78,7 @@ class _Jobs:
         with sweep.numbered(number) if elsewhere else nullcontext():
             try:
                 result = self.run(cfg, conf, folder)
-            except (ValueError, TypeError, OSError) as error:
+            except MISTAKES as error:
                 print(f"meta-lr: job {number}: {one_line(error)}", file=sys.stderr)
         job = sweep.Job(number, tuple(asked), _short(Path(conf.sweep.dir)), folder, result)
         return sweep.note(job, direction, self.process)
@@ -89,7 +91,7 @@ class _Jobs:
                 defaults = {k: v for k, v in merged(parts).items() if k != "hydra"}
                 refuse_wrong_values(cfg, defaults, comments(parts))
                 return _command(self.command)(cfg, folder)
-        except (ValueError, TypeError, OSError) as error:
+        except MISTAKES as error:
             if isinstance(error, OSError) and error.errno and not error.filename:
                 error.filename = str(folder)  # a write that failed does not say where
             with suppress(OSError):  # a folder in which nothing came about
@@ -125,7 +127,7 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
                     raise ValueError("the sweep has no job; name at least one value")
             else:
                 hydra.run(name, jobs, overrides)
-    except (ValueError, TypeError, OSError) as error:  # such as Optuna's, if no job has a score
+    except MISTAKES as error:  # such as Optuna's, if no job has a score
         if not sweep.ended():
             raise
         print(f"meta-lr: the sweep ended early: {one_line(error)}", file=sys.stderr)
