@@ -179,38 +179,29 @@ class _Session:
         """Take an update, record it, and evaluate on the held-out problems if it is time."""
         training, plan = self.training, self.training.plan
         score = training.one_update()
-        row = rows.update(
-            training.update,
-            score,
-            best=training.best_score,
-            diverged=training.num_diverged,
-            spent=self.spent(),
-        )
-        self.recorder.add(row)
-        self.recorder.flush()
+        best, diverged = training.best_score, training.num_diverged
+        spent = self.spent()
+        self.tell(rows.update(training.update, score, best=best, diverged=diverged, spent=spent))
         if training.update % plan.evaluate_every == 0 or training.update == plan.updates:
             self.look()
 
     def look(self) -> None:
         """Evaluate phi on the held-out problems."""
         training, score = self.training, self.training.evaluate()
-        row = rows.held_out(
-            training.update,
-            score,
-            best=training.best_score,
-            families=training.scores,
-            spent=self.spent(),
-        )
-        self.recorder.add(row)
-        self.recorder.flush()
+        best, families, spent = training.best_score, training.scores, self.spent()
+        self.tell(rows.held_out(training.update, score, best=best, families=families, spent=spent))
 
     def end(self) -> None:
         """End the record."""
         training = self.training
         facts = {"best": training.best_score}, self.spent()
-        self.recorder.add(rows.end("finished", "updates", training.update, *facts))
-        self.recorder.flush()
+        self.tell(rows.end("finished", "updates", training.update, *facts))
         self.recorder.sync()
+
+    def tell(self, row: rows.Row) -> None:
+        """Write a row at once."""
+        self.recorder.add(row)
+        self.recorder.flush()
 
     def spent(self) -> dict[str, Any]:
         """Return the record's fields for the total cost so far."""

@@ -31,10 +31,7 @@ META_TRAINING = "plan"  # a field that only an episodic meta-training's header h
 
 def header(*facts: Facts) -> Row:
     """Return the first row; later facts replace earlier ones with the same name."""
-    row: Row = {"kind": "header"}
-    for some in facts:
-        row.update(some)
-    return row
+    return _joined({"kind": "header"}, *facts)
 
 
 def step(at: int, loss: float | Tensor, lr: float, spent: Facts) -> Row:
@@ -89,12 +86,15 @@ def held_out(
 
 def end(status: str, unit: Literal["steps", "updates"], taken: int, *facts: Facts) -> Row:
     """Return the last row: how the run ended, after how many steps or updates, and other facts."""
-    row: Row = {"kind": "end", "status": status, unit: taken}
-    for some in facts:
-        row.update(some)
-    return row
+    return _joined({"kind": "end", "status": status, unit: taken}, *facts)
 
 
 def is_on_curve(row: Row) -> bool:
     """Return whether a row is an evaluation on "val" during training."""
     return row.get("split") == "val" and row.get("weights", "current") == "current"
+
+
+def _joined(row: Row, *facts: Facts) -> Row:
+    for some in facts:
+        row.update(some)
+    return row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import torch
@@ -41,10 +41,8 @@ class LoaderBatches:
             raise ValueError(
                 f"the loaders are for {sorted(loaders)}; needed is train, and maybe val and meta"
             )
-        for split, loader in loaders.items():
-            if not (hasattr(loader.dataset, "__len__") and len(loader.dataset)):  # pyright: ignore[reportArgumentType]
-                raise ValueError(f"the loader of {split} needs a data set with a length above 0")
         self.loaders, self.device, self.seed = dict(loaders), device, seed
+        self.sizes = {split: _size(split, loader) for split, loader in loaders.items()}
 
     def __call__(self, split: Split, step: int, draw: int | None) -> Batch:
         """Return the draw-th experiment batch of a step; with draw None the step-th of "val".
@@ -62,15 +60,15 @@ class LoaderBatches:
     def num_batches(self, split: Split) -> int | None:
         """Return the number of batches in one pass over a split; the last one may be small."""
         loader = self.loaders.get(split)
-        return None if loader is None else -(-self._size(split) // self._batch_size(split))
+        return None if loader is None else -(-self.sizes[split] // self._batch_size(split))
 
     def _in_order(self, index: int) -> list[int]:
-        size, batch = self._size("val"), self._batch_size("val")
+        size, batch = self.sizes["val"], self._batch_size("val")
         return list(range(index * batch, min((index + 1) * batch, size)))
 
     def _drawn(self, split: Split, step: int, draw: int) -> list[int]:
         g = generator(self.seed, "experiment", split, step, draw)
-        size, batch = self._size(split), self._batch_size(split)
+        size, batch = self.sizes[split], self._batch_size(split)
         return torch.randint(size, (min(batch, size),), generator=g).tolist()
 
     def _made(self, split: Split, places: list[int]) -> Batch:
@@ -81,9 +79,14 @@ class LoaderBatches:
     def _moved(self, value: Any) -> Any:
         return value.to(self.device) if isinstance(value, torch.Tensor) else value
 
-    def _size(self, split: Split) -> int:
-        return len(self.loaders[split].dataset)  # pyright: ignore[reportArgumentType]
-
     def _batch_size(self, split: Split) -> int:
         loader = self.loaders[split]
         return loader.batch_size or getattr(loader.batch_sampler, "batch_size", None) or 1
+
+
+def _size(split: Split, loader: DataLoader[Any]) -> int:
+    """Return the number of examples; raise a ValueError if it is 0 or not known."""
+    data = loader.dataset
+    if not isinstance(data, Sized) or not len(data):
+        raise ValueError(f"the loader of {split} needs a data set with a length above 0")
+    return len(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -159,25 +159,28 @@ class Sandbox:
 
     def val_loss(self, num_batches: int) -> float:
         """Return the mean loss of the run's model on the first batches of "val", in eval mode."""
-        num_batches = min(num_batches, self.val_batches or num_batches)
         with self._forked():
-            return self.measure(self.model, range(num_batches))
+            return self.measure(self.model, num_batches)
 
-    def measure(self, model: nn.Module, places: Iterable[int], *, drawn: bool = False) -> float:
+    def measure(
+        self, model: nn.Module, num_batches: int, *, drawn: bool = False, first: int = 0
+    ) -> float:
         """Return the mean loss of a model over batches of "val", in eval mode.
 
         Args:
             model: The run's model, or a copy; the mode of each module is restored afterwards.
-            places: Indices of the batches.
-            drawn: Whether the indices are those of random batches of this step, not of batches in
-                order.
+            num_batches: Number of batches; in order, there are no more than `val_batches`.
+            drawn: Whether they are random batches of this step, not batches in order.
+            first: Index of the first one.
         """
+        if not drawn:
+            num_batches = min(num_batches, self.val_batches or num_batches)
         total, examples = 0.0, 0
         training = [module for module in model.modules() if module.training]
         model.eval()
         try:
             with torch.no_grad():
-                for index in places:
+                for index in range(first, first + num_batches):
                     batch = self.batch("val", *((self.step, index) if drawn else (index, None)))
                     self.charge(FORWARD, batch)
                     total += float(self.loss_fn(model, batch)) * len(batch[0])
@@ -285,10 +288,7 @@ class Trial:
         they are random batches of this step, starting with number `first`. Use random batches if
         the data set is sorted by class, because its first batches are then not representative.
         """
-        if not drawn:
-            num_batches = min(num_batches, self.sandbox.val_batches or num_batches)
-        places = range(first, first + num_batches)
-        return self.sandbox.measure(self.model, places, drawn=drawn)
+        return self.sandbox.measure(self.model, num_batches, drawn=drawn, first=first)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -25,7 +25,8 @@ _TIRED = 20  # times that a model may insist on a rate which it knows
 def next_place(told: Sequence[Told], kappa: float, seed: int) -> float:
     """Return the place of the least lower bound, mean - kappa * deviation; the first is random.
 
-    A rate that was tried already is told once more, until the model asks for another one.
+    If the model asks for a learning rate that was tried already, its result is added again, until
+    the model asks for another one.
     """
     told, before = list(told), {point.place: point for point in told}
     rng = np.random.RandomState(seed % 2**32)

@@ -56,10 +56,10 @@ class Grid(Round):
     def _annealed(self, rate: float) -> list[float]:
         """Return the rates of a trial's steps, which fall to zero.
 
-        Weights that a large rate has shaken take longer to come to rest than a trial lasts, so
-        that near them the smallest rate always seems the best. Therefore all trials of a stage
-        fall from the smallest rate that it may try; where any may be tried, as in the first stage,
-        each falls from its own.
+        A trial is too short for the loss to recover after a large learning rate, so the smallest
+        one would always seem the best. Therefore all trials of a stage fall from the smallest
+        learning rate that it may try. In the first stage, where any may be tried, each falls from
+        its own.
         """
         method, num_steps = self.method, self.plan.trial
         least = rate if self._near is None else method.rate_at(self._within[0])
