@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from meta_lr.processes import any_of, from_first, rank
 from meta_lr.protocol import Controller
 from meta_lr.records import rows
 from meta_lr.records.lock import locked
@@ -50,6 +51,7 @@ def train(
     angle_every: int = 0,
     average: bool = False,
     clip: float | None = None,
+    parts: int = 1,
     device: str = "cpu",
     header: Mapping[str, object] | None = None,
     listener: Listener | None = None,
@@ -58,6 +60,11 @@ def train(
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train the task's model with learning rates from `controller`; resume the run in `folder`.
+
+    In a group of processes, all processes make the same call. They share the parts of each step and
+    the evaluations, and follow the learning rate of the first process, which alone writes to
+    `folder` and calls the listener. If one process is asked to stop, all processes stop. Any number
+    of processes that divides `parts` can resume.
 
     Args:
         task: Gives the model, the batches and the loss.
@@ -75,6 +82,9 @@ def train(
         average: Whether to keep an average of the last weights (see `training.average`). It is then
             also measured on "val" and "test" when "test" is measured. The training does not change.
         clip: Largest norm of the gradient; None does not clip.
+        parts: Number of equal parts of each training batch; their gradients are averaged. One
+            process computes them one after the other, which needs less memory; several processes,
+            as started by `torchrun`, share them. It divides the batch size.
         device: Device of model and batches.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order. It is also called with a row of kind
@@ -89,17 +99,21 @@ def train(
 
     Raises:
         ValueError: The controller needs what the run cannot provide, or returned an invalid
-            learning rate; or the folder holds another run or a damaged one.
+            learning rate; the folder holds another run or a damaged one; or the processes cannot
+            share the parts, or the controller's experiments.
         LockedError: Another process works in `folder`.
-        StoppedError: `stop` returned true.
+        StoppedError: `stop` returned true, in this or in another process.
+        ElsewhereError: The first process could not read or write `folder`; raised in the others.
     """
     if total_steps < 1:
         raise ValueError(f"total_steps is {total_steps}; a run takes at least one step")
     refuse_empty(task)
     epoch = task.num_batches("train")
-    with nullcontext() if folder is None else locked(folder):
+    with ExitStack() as held:
+        if folder is not None:
+            from_first(lambda: held.enter_context(locked(folder)))
         stop = stop or (lambda: False)
-        tell = listener or (lambda row: None)
+        tell = listener if listener is not None and rank() == 0 else lambda row: None
         stepper = Stepper(
             task,
             optimizer,
@@ -107,6 +121,7 @@ def train(
             total_steps=total_steps,
             seed=seed,
             clip=clip,
+            parts=parts,
             device=torch.device(device),
             stop=stop,
             listener=lambda note: tell(rows.searching(note)),
@@ -164,7 +179,8 @@ class _Run:
         """Load the saved state; return the outcome if the run has ended."""
         if self.folder is None:
             return None
-        found = found_in(self.folder, self.saved())
+        folder, like = self.folder, self.saved()
+        found = from_first(lambda: found_in(folder, like))
         if found.saved is not None:
             with fitting(self.folder / STATE):
                 self.load(found.saved)
@@ -178,18 +194,24 @@ class _Run:
     def open(self, header: Mapping[str, object]) -> None:
         """Open the record: truncate it to the saved state, or begin it with its header."""
         if self.folder is not None:
-            self.recorder.open(self.folder, self.offset, self.record)
-            self.curve = read_record(self.folder).curve
+            self.curve = from_first(self.reopen)
             self.enough = self.until(self.curve) if self.curve else None
         if self.step == 0 and self.offset == 0:
             facts = self.stepper.facts(), self.average.identity()
             self.recorder.add(rows.header(*facts, provenance(self.stepper.device), header))
             self.recorder.flush()  # so that a listener gets it first
 
+    def reopen(self) -> list[Row]:
+        """Open the record in the folder at the saved state; return its evaluations on "val"."""
+        assert self.folder is not None
+        self.recorder.open(self.folder, self.offset, self.record)
+        return read_record(self.folder).curve
+
     def steps(self) -> Outcome:
         """Take the remaining steps."""
         while self.step < self.stepper.total_steps and self.enough is None:
-            if self.stop():
+            stopping, late = any_of(self.stop(), self.is_late())
+            if stopping:
                 self.save_and_stop()
             if not self.one_step():
                 return self.diverge(self.step)
@@ -198,7 +220,7 @@ class _Run:
                 self.evaluate()
             last = self.step == self.stepper.total_steps or self.enough is not None
             due = self.step % self.save_every == 0 or last
-            if due or time.perf_counter() - self.flushed > _FLUSH_SECONDS:
+            if due or late:
                 bad = self.flush()
                 if bad is not None:
                     return self.diverge(bad)
@@ -209,6 +231,10 @@ class _Run:
         if self.test and self.enough is None:
             return self.finish()
         return self.end(self.enough or "finished", [])
+
+    def is_late(self) -> bool:
+        """Return whether the pending rows have waited long enough."""
+        return time.perf_counter() - self.flushed > _FLUSH_SECONDS
 
     def one_step(self) -> bool:
         """Take one optimizer step; return False before the step if the loss is not finite."""
@@ -323,8 +349,10 @@ class _Run:
     def save(self) -> None:
         """Save everything that the rest of the run depends on; the record is flushed already."""
         if self.folder is not None:
-            saved = {**self.saved(), **self.recorder.sync()}
-            saving.save_atomically(saved, self.folder / STATE)
+            path = self.folder / STATE
+            from_first(
+                lambda: saving.save_atomically({**self.saved(), **self.recorder.sync()}, path)
+            )
 
     def saved(self) -> dict[str, Any]:
         """Return everything that the rest of the run depends on, except its record."""

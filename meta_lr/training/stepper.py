@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,12 +13,15 @@ from torch.optim import Optimizer
 from meta_lr import protocol
 from meta_lr.optim import rules
 from meta_lr.optim.groups import refuse_complex, separate
+from meta_lr.processes import mean_over_processes, num_ranks, numbers
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.rows import COUNTED
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split, Task
 from meta_lr.tasks.fingerprint import fingerprint_of
-from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
+from meta_lr.tasks.parts import part_of_batch
+from meta_lr.training.parts import Parts, averaged_at, parallel
+from meta_lr.training.sandbox import InterruptedExperimentError, LossModule, Sandbox
 from meta_lr.training.step import ask, gradient, update
 
 
@@ -32,6 +35,7 @@ class Stepper:
         total_steps: Length of the run in optimizer steps.
         seed: Seed of the model's random numbers.
         clip: Largest norm of the gradient; None does not clip.
+        parts: Number of equal parts of each batch; see `training.parts`.
         device: Device of model and batches.
         stop: Called during long experiments; if it returns true, the experiment is interrupted.
         listener: Called immediately with the controller's reports of its experiments.
@@ -55,6 +59,7 @@ class Stepper:
         total_steps: int,
         seed: int,
         clip: float | None,
+        parts: int = 1,
         device: torch.device,
         stop: Callable[[], bool],
         listener: Callable[[dict[str, Any]], None] = lambda note: None,
@@ -62,6 +67,8 @@ class Stepper:
         self.task, self.controller, self.total_steps = task, controller, total_steps
         self.data = fingerprint_of(task)
         self.seed, self.clip, self.device = seed, clip, device
+        self.parts = Parts(parts)
+        _refuse_unshared(controller)
         self.model = task.model().to(device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
         rules.refuse_other_family(controller, self.optimizer)
@@ -78,12 +85,14 @@ class Stepper:
             task.loss,
             self.batch,
             clip=clip,
+            parts=self.parts,
             seed=seed,
             stop=stop,
             val_batches=task.num_batches("val"),
             listener=self._note,
         )
         self._listener = listener
+        self._forward = parallel(LossModule(self.model, task.loss))
         self.state: Any = controller.init()
         self.lr = 0.0
 
@@ -124,7 +133,9 @@ class Stepper:
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return the task's batch on the run's device."""
-        batch = self.task.batch(split, index, draw)
+        return self._moved(self.task.batch(split, index, draw))
+
+    def _moved(self, batch: Batch) -> Batch:
         if self.device.type == "cpu":
             return batch
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
@@ -158,6 +169,7 @@ class Stepper:
             "task": self.task.name,
             "optimizer": f"{type(self.optimizer).__name__}({self.optimizer.defaults})",
             "clip": self.clip,
+            **({} if self.parts.count == 1 else {"parts": self.parts.count}),
             "data": self.data,
         }
 
@@ -180,9 +192,16 @@ class Stepper:
         self.sandbox.seconds = saved["search_seconds"]
 
     def _gradient(self, step: int) -> Tensor:
-        batch = self.batch("train", step)
-        seed_model(self.seed, "model", step, device=self.device)
-        return gradient(self.optimizer, self.task.loss(self.model, batch), self.clip)
+        return mean_over_processes(gradient(self.optimizer, self._losses(step), self.clip))
+
+    def _losses(self, step: int) -> Iterator[Tensor]:
+        """Yield the loss () of each part of this process, divided by their number."""
+        mine, count = self.parts.mine, self.parts.count
+        for part in self.parts.each(list(self.model.buffers())):
+            batch = self._moved(part_of_batch(self.task, "train", step, part, count))
+            seed_model(self.seed, "model", step, *self.parts.names(part), device=self.device)
+            with averaged_at(self._forward, last=part == mine[-1]):
+                yield self._forward(batch) / len(mine)
 
     def _undo(self) -> Callable[[], None]:
         """Return a function that undoes this step, for a search that is interrupted."""
@@ -199,19 +218,46 @@ class Stepper:
         return restore
 
     def _ask(self, step: int, loss: Tensor) -> protocol.Average | None:
-        self.lr, average, self.state = ask(
-            self.controller,
-            self.state,
-            self.optimizer,
-            step,
-            scales=self.scales,
-            loss=loss,
-            params=self.params,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.task.num_batches("train"),
-            sandbox=self.sandbox,
-        )
+        try:
+            lr, average, self.state = ask(
+                self.controller,
+                self.state,
+                self.optimizer,
+                step,
+                scales=self.scales,
+                loss=loss,
+                params=self.params,
+                total_steps=self.total_steps,
+                steps_per_epoch=self.task.num_batches("train"),
+                sandbox=self.sandbox,
+            )
+        except protocol.DivergedError:
+            self._agree(math.nan)
+            raise
+        self._agree(lr)
         return average
+
+    def _agree(self, lr: float) -> None:
+        """Set the learning rate of the first process in all of them; NaN is a divergence.
+
+        Raises:
+            DivergedError: In all processes, if it is NaN in one of them.
+        """
+        given = numbers(lr)
+        if any(map(math.isnan, given)):
+            raise protocol.DivergedError("a process diverged")
+        self.lr = given[0]
+        if lr != self.lr:
+            protocol.set_rate(self.optimizer, self.lr, self.scales)
+
+
+def _refuse_unshared(controller: Controller) -> None:
+    """Raise a ValueError if several processes cannot do the controller's experiments together."""
+    if controller.needs & Need.TRIALS and num_ranks() > 1:
+        raise ValueError(
+            f"{type(controller).__name__} trains copies of the model, which "
+            f"{num_ranks()} processes cannot share; run it in one process"
+        )
 
 
 def _is_known_bad(loss: Tensor) -> bool:
