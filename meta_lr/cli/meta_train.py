@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.checks import target_of
 from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.job_result import JobResult
+from meta_lr.cli.processes import process_group
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
+from meta_lr.processes import from_first, rank
 from meta_lr.records.reader import read_record
 from meta_lr.training.outcome import Outcome
 
@@ -35,18 +38,21 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
     header = parts.header(cfg, "meta-train", method)
-    with graceful_stop() as stop:
+    with process_group(), graceful_stop(speaks=rank() == 0) as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
-    places = _kept(cfg, outcome, controller, folder)  # before all that is shown
-    print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {pages.page_of(folder)}")
-    if not places:
-        print("no checkpoint is written of a run that diverged")
-        return parts.result(outcome)
-    for place, fingerprint in places.items():
-        print(f"checkpoint: {place} ({fingerprint})")
-    print(_advice(outcome, controller, [*places][-1]))
+        places = from_first(lambda: _kept(cfg, outcome, controller, folder))  # before all else
+        print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
+        print(f"report: {pages.page_of(folder)}")
+        print(from_first(lambda: _told(outcome, controller, places)))
     return parts.result(outcome)
+
+
+def _told(outcome: Outcome, controller: OnlineMLRSNet, places: Mapping[Path, str]) -> str:
+    """Return where the checkpoint is, and how to use it."""
+    if not places:
+        return "no checkpoint is written of a run that diverged"
+    lines = [f"checkpoint: {place} ({fingerprint})" for place, fingerprint in places.items()]
+    return "\n".join([*lines, _advice(outcome, controller, [*places][-1])])
 
 
 def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:

@@ -20,6 +20,7 @@ from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.progress import watched
 from meta_lr.methods.policies.text import label
+from meta_lr.processes import rank
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.lock import LockedError
 from meta_lr.records.reader import finished
@@ -152,6 +153,9 @@ def listening(
     Raises:
         ValueError: Another process works there.
     """
+    if rank():  # the first process shows and logs for all
+        yield lambda row: None
+        return
     ended_before = finished(folder)
     with build(cfg.logger)(folder) as forward, shown as show:
 
@@ -222,6 +226,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "record_every": whole(cfg, "record.every", least=1),
         "angle_every": _angle_every(cfg, task),
         "average": cfg.average,
+        "parts": whole(cfg, "parts", least=1),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }
