@@ -37,7 +37,7 @@ _NEEDED = {
     "net": ("init", "inputs"),
     "features": ("names", "inputs"),
 }
-_MOST_THREADS = 1024  # with more of them, a CPU is slower or fails to start them
+_MOST_THREADS = 1024  # with more threads or workers, a CPU is slower or fails to start them
 
 # Commands of many runs, each of which is shown in short.
 _OF_MANY = ("transfer", "verify", "recommend", "compose")
@@ -227,6 +227,7 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "angle_every": _angle_every(cfg, task),
         "average": cfg.average,
         "parts": whole(cfg, "parts", least=1),
+        "workers": whole(cfg, "workers", least=0, most=_MOST_THREADS),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -34,7 +34,10 @@ class _Measured(NamedTuple):
 
 
 def measure(
-    task: Task, model: nn.Module, split: Split, batch: Callable[[Split, int], Batch]
+    task: Task,
+    model: nn.Module,
+    split: Split,
+    batches: Callable[[Split, range], Iterable[Batch]],
 ) -> dict[str, float]:
     """Return the means of the task's metrics over one pass of `split`, in eval mode.
 
@@ -46,13 +49,12 @@ def measure(
         task: Gives the number of batches and the metrics.
         model: The model; it is in eval mode during the measurement.
         split: Name of the split, such as "val".
-        batch: `(split, index) -> batch`, on the model's device.
+        batches: `(split, indices) -> batches`, in order, on the model's device.
     """
     measured: list[_Measured] = []
     model.eval()
     with torch.no_grad():
-        for index in range(rank(), task.num_batches(split), num_ranks()):
-            data = batch(split, index)
+        for data in batches(split, range(rank(), task.num_batches(split), num_ranks())):
             measured.append(_Measured(len(data[0]), task.metrics(model, data)))
     model.train()
     means = _means(_of_all_processes(measured))

@@ -52,6 +52,7 @@ def train(
     average: bool = False,
     clip: float | None = None,
     parts: int = 1,
+    workers: int = 0,
     device: str = "cpu",
     header: Mapping[str, object] | None = None,
     listener: Listener | None = None,
@@ -85,6 +86,8 @@ def train(
         parts: Number of equal parts of each training batch; their gradients are averaged. One
             process computes them one after the other, which needs less memory; several processes,
             as started by `torchrun`, share them. It divides the batch size.
+        workers: Number of processes that read batches ahead; the run is the same with any number.
+            0 reads each batch when it is needed, which is enough for data in memory.
         device: Device of model and batches.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order. It is also called with a row of kind
@@ -102,6 +105,7 @@ def train(
             learning rate; the folder holds another run or a damaged one; or the processes cannot
             share the parts, or the controller's experiments.
         LockedError: Another process works in `folder`.
+        OSError: A worker was lost, or the folder cannot be written.
         StoppedError: `stop` returned true, in this or in another process.
         ElsewhereError: The first process could not read or write `folder`; raised in the others.
     """
@@ -122,6 +126,7 @@ def train(
             seed=seed,
             clip=clip,
             parts=parts,
+            workers=workers,
             device=torch.device(device),
             stop=stop,
             listener=lambda note: tell(rows.searching(note)),
@@ -139,7 +144,7 @@ def train(
             test=test,
             stop=stop,
         )
-        with closing(recorder):
+        with closing(recorder), stepper.feed:
             ended = run.resume()
             if ended is not None:
                 return ended
@@ -209,6 +214,8 @@ class _Run:
 
     def steps(self) -> Outcome:
         """Take the remaining steps."""
+        rest = range(self.step, self.stepper.total_steps)
+        self.stepper.feed.plan(rest, self.stepper.parts.mine, self.stepper.parts.count)
         while self.step < self.stepper.total_steps and self.enough is None:
             stopping, late = any_of(self.stop(), self.is_late())
             if stopping:
@@ -246,7 +253,7 @@ class _Run:
             self.recorder.add(rows.search(note))
         if loss is None:
             return False
-        spent = self.spent(self.step + 1)
+        spent = {"wait": round(self.stepper.waited, 4), **self.spent(self.step + 1)}
         self.recorder.add(rows.step(self.step, loss, self.stepper.lr, spent))
         self.average.after_step(self.step + 1)
         angle = self.angle.after_step(self.stepper.params)
@@ -269,7 +276,7 @@ class _Run:
 
     def evaluate(self) -> None:
         """Measure and record on "val", keep the weights if they are the best, and call `until`."""
-        self.val = measure(self.stepper.task, self.stepper.model, "val", self.stepper.batch)
+        self.val = measure(self.stepper.task, self.stepper.model, "val", self.stepper.feed.batches)
         self.curve.append(self.add_evaluation("val", "current", self.val))
         self.enough = self.until(self.curve)
         score = self.val.get("accuracy", -self.val["loss"])
@@ -298,7 +305,7 @@ class _Run:
 
     def measure_at(self, weights: str, model: nn.Module, split: Split) -> Row:
         """Measure a model whose weights are not the current ones; return the row."""
-        metrics = measure(self.stepper.task, model, split, self.stepper.batch)
+        metrics = measure(self.stepper.task, model, split, self.stepper.feed.batches)
         return self.add_evaluation(split, weights, metrics)
 
     def diverge(self, step: int) -> Outcome:

@@ -17,9 +17,9 @@ from meta_lr.processes import mean_over_processes, num_ranks, numbers
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.rows import COUNTED
 from meta_lr.seeds import seed_model
-from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.tasks.base import Task
 from meta_lr.tasks.fingerprint import fingerprint_of
-from meta_lr.tasks.parts import part_of_batch
+from meta_lr.training.feed import Feed
 from meta_lr.training.parts import Parts, averaged_at, parallel
 from meta_lr.training.sandbox import InterruptedExperimentError, LossModule, Sandbox
 from meta_lr.training.step import ask, gradient, update
@@ -36,6 +36,7 @@ class Stepper:
         seed: Seed of the model's random numbers.
         clip: Largest norm of the gradient; None does not clip.
         parts: Number of equal parts of each batch; see `training.parts`.
+        workers: Number of processes that read batches ahead.
         device: Device of model and batches.
         stop: Called during long experiments; if it returns true, the experiment is interrupted.
         listener: Called immediately with the controller's reports of its experiments.
@@ -48,6 +49,8 @@ class Stepper:
         notes: The controller's reports of its experiments in the last step.
         state: The controller's state.
         lr: Learning rate of the last step.
+        feed: The batches.
+        waited: Seconds that the last step waited for its batch.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Stepper:
         seed: int,
         clip: float | None,
         parts: int = 1,
+        workers: int = 0,
         device: torch.device,
         stop: Callable[[], bool],
         listener: Callable[[dict[str, Any]], None] = lambda note: None,
@@ -67,7 +71,7 @@ class Stepper:
         self.task, self.controller, self.total_steps = task, controller, total_steps
         self.data = fingerprint_of(task)
         self.seed, self.clip, self.device = seed, clip, device
-        self.parts = Parts(parts)
+        self.parts, self.feed = Parts(parts), Feed(task, device, workers)
         _refuse_unshared(controller)
         self.model = task.model().to(device).train()
         self.optimizer = make_optimizer(list(self.model.parameters()))
@@ -83,7 +87,7 @@ class Stepper:
             self.model,
             self.optimizer,
             task.loss,
-            self.batch,
+            self.feed.batch,
             clip=clip,
             parts=self.parts,
             seed=seed,
@@ -94,7 +98,7 @@ class Stepper:
         self._listener = listener
         self._forward = parallel(LossModule(self.model, task.loss))
         self.state: Any = controller.init()
-        self.lr = 0.0
+        self.lr, self.waited = 0.0, 0.0
 
     def take(self, step: int) -> Tensor | None:
         """Take one optimizer step; return its loss (), or None before it if the run has diverged.
@@ -130,15 +134,6 @@ class Stepper:
     def _note(self, note: dict[str, Any]) -> None:
         self.notes.append(note)
         self._listener(note)
-
-    def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
-        """Return the task's batch on the run's device."""
-        return self._moved(self.task.batch(split, index, draw))
-
-    def _moved(self, batch: Batch) -> Batch:
-        if self.device.type == "cpu":
-            return batch
-        return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of the run for the record's header."""
@@ -196,9 +191,10 @@ class Stepper:
 
     def _losses(self, step: int) -> Iterator[Tensor]:
         """Yield the loss () of each part of this process, divided by their number."""
-        mine, count = self.parts.mine, self.parts.count
+        mine, count, self.waited = self.parts.mine, self.parts.count, 0.0
         for part in self.parts.each(list(self.model.buffers())):
-            batch = self._moved(part_of_batch(self.task, "train", step, part, count))
+            batch = self.feed.part(step, part, count)
+            self.waited += self.feed.waited
             seed_model(self.seed, "model", step, *self.parts.names(part), device=self.device)
             with averaged_at(self._forward, last=part == mine[-1]):
                 yield self._forward(batch) / len(mine)

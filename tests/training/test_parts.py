@@ -19,7 +19,7 @@ from meta_lr.training.parts import Parts
 from meta_lr.training.stepper import Stepper
 from tests.controllers import Says
 from tests.ranks import on_ranks
-from tests.short_runs import ADAM, SGD, ends, online, record_of, stop_when
+from tests.short_runs import ADAM, SGD, batches_of, ends, online, record_of, stop_when
 from tests.toys import Toy
 
 CONTROLLERS = {
@@ -195,8 +195,8 @@ class Uneven(Toy):
 def test_an_evaluation_is_the_same_on_any_number_of_processes(processes):
     task = Uneven()
     model = task.model()
-    expected = measure(task, model, "val", task.batch)
-    came = on_ranks(processes, lambda rank: measure(task, model, "val", task.batch))
+    expected = measure(task, model, "val", batches_of(task))
+    came = on_ranks(processes, lambda rank: measure(task, model, "val", batches_of(task)))
     assert came == [expected] * processes
 
 
