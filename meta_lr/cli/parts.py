@@ -26,6 +26,7 @@ from meta_lr.records.lock import LockedError
 from meta_lr.records.reader import finished
 from meta_lr.records.writer import Listener
 from meta_lr.tasks.base import Task
+from meta_lr.training.compute import Compute
 from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
 
@@ -226,11 +227,22 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "record_every": whole(cfg, "record.every", least=1),
         "angle_every": _angle_every(cfg, task),
         "average": cfg.average,
-        "parts": whole(cfg, "parts", least=1),
-        "workers": whole(cfg, "workers", least=0, most=_MOST_THREADS),
+        "ema": cfg.ema,
+        "norm_decay": cfg.norm_decay,
+        "compute": _compute(cfg),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }
+
+
+def _compute(cfg: DictConfig) -> Compute:
+    return Compute(
+        parts=whole(cfg, "parts", least=1),
+        workers=whole(cfg, "workers", least=0, most=_MOST_THREADS),
+        precision=cfg.precision,
+        channels_last=cfg.channels_last,
+        compile=cfg.compile,
+    )
 
 
 def _angle_every(cfg: DictConfig, task: Task) -> int:

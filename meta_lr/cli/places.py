@@ -14,7 +14,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from meta_lr.cli.conf_files import conf_dir, policy
 from meta_lr.methods.policies.examples import EXAMPLES
 
-_NEWER = {"average": False, "parts": 1}  # options that were added later, with their defaults
+_NEWER = {  # options that were added later, with their defaults
+    "average": False,
+    "parts": 1,
+    "precision": "fp32",
+    "channels_last": False,
+    "compile": None,
+    "norm_decay": None,
+    "ema": None,
+}
 _OWN = "meta_lr."  # begins the path of each class and function of this package
 
 
@@ -41,7 +49,7 @@ def fingerprint(*, _root_: DictConfig) -> str:
     only where it is set, so that runs without it keep their names from before there was one.
     """
     excluded = OmegaConf.select(_root_, "hydra.job.config.override_dirname.exclude_keys")
-    unset = [key for key, default in _NEWER.items() if _root_.get(key) == default]
+    unset = [key for key, default in _NEWER.items() if _root_.get(key, default) == default]
     keys = [str(key) for key in _root_ if key not in ("hydra", *excluded, *unset)]
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys))
     text = json.dumps(_content(config), sort_keys=True, default=str)

@@ -47,7 +47,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by process {owner}; wait for it, stop it, or run elsewhere"
             )
         if free is None:
-            warnings.warn(NO_LOCKS, stacklevel=4)  # the caller of `train`
+            warnings.warn(NO_LOCKS, stacklevel=7)  # the caller of `train`
         _note_owner(handle)
         yield
     finally:

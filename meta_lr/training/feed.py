@@ -6,10 +6,13 @@ same with any number of them, and it resumes at any step with another number.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from itertools import product
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -43,18 +46,9 @@ class Feed:
         """Return the feed; its workers end at the end of the block."""
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        """End the workers.
-
-        Raises:
-            OSError: A worker was lost; torch may raise this anywhere in the block.
-        """
+    def __exit__(self, *_: object) -> None:
+        """End the workers."""
         self._ahead.close()
-        if isinstance(error, RuntimeError) and "DataLoader worker" in str(error):
-            raise OSError(
-                "a process that reads data was lost, perhaps because the memory was full; choose "
-                f"fewer than workers={self.workers}"
-            ) from error
 
     def plan(self, steps: range, parts: range, count: int) -> None:
         """Let workers read parts of the training batches of these steps, in order."""
@@ -90,7 +84,11 @@ class Feed:
         return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
 
     def _read(self, places: Iterable[Place]) -> Generator[Batch, None, None]:
-        """Yield what workers read at these places, in order."""
+        """Yield what workers read at these places, in order.
+
+        Raises:
+            OSError: A worker was lost.
+        """
         loader = DataLoader(
             _Places(self.task),
             batch_size=None,
@@ -100,10 +98,21 @@ class Feed:
             worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # the loader draws from it, not from the global one
         )
-        for batch in loader:
+        batches = _begun(loader)
+        while (batch := self._received(batches)) is not None:
             if isinstance(batch, Exception):
                 raise batch
             yield self.moved(batch)
+
+    def _received(self, batches: Iterator[Any]) -> Any:
+        """Return what a worker sends next; None at the end."""
+        try:
+            return next(batches, None)
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            raise OSError(
+                "a process that reads data was lost, perhaps because the memory was full; choose "
+                f"fewer than workers={self.workers}"
+            ) from error
 
 
 class _Places(Dataset["Batch | Exception"]):
@@ -121,6 +130,20 @@ class _Places(Dataset["Batch | Exception"]):
 
 def _places(steps: range, parts: range, count: int) -> Iterator[Place]:
     return (("train", step, part, count) for step, part in product(steps, parts))
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the workers.
+
+    torch's signal handler, which raises wherever the run happens to be if a worker is lost, is
+    removed: the loader itself also notices within seconds, when the next batch is needed.
+    """
+    if threading.current_thread() is not threading.main_thread() or os.name != "posix":
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    signal.signal(signal.SIGCHLD, before)
+    return batches
 
 
 def _leave_signals_to_the_run(_worker: int) -> None:

@@ -27,6 +27,7 @@ from meta_lr.tasks.base import Split, Task
 from meta_lr.training import saving
 from meta_lr.training.angle import RunningAngle
 from meta_lr.training.average import RunningAverage
+from meta_lr.training.compute import Compute
 from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
@@ -50,10 +51,11 @@ def train(
     record_every: int = 1,
     angle_every: int = 0,
     average: bool = False,
+    ema: float | None = None,
     clip: float | None = None,
-    parts: int = 1,
-    workers: int = 0,
     device: str = "cpu",
+    compute: Compute = Compute(),  # noqa: B008
+    norm_decay: float | None = None,
     header: Mapping[str, object] | None = None,
     listener: Listener | None = None,
     until: Until | None = None,
@@ -65,7 +67,7 @@ def train(
     In a group of processes, all processes make the same call. They share the parts of each step and
     the evaluations, and follow the learning rate of the first process, which alone writes to
     `folder` and calls the listener. If one process is asked to stop, all processes stop. Any number
-    of processes that divides `parts` can resume.
+    of processes that divides `compute.parts` can resume.
 
     Args:
         task: Gives the model, the batches and the loss.
@@ -82,13 +84,13 @@ def train(
             parameters' mean over blocks; 0 records no angles.
         average: Whether to keep an average of the last weights (see `training.average`). It is then
             also measured on "val" and "test" when "test" is measured. The training does not change.
+        ema: Decay of an exponential moving average of the weights, such as 0.9999, in place of
+            `average`.
         clip: Largest norm of the gradient; None does not clip.
-        parts: Number of equal parts of each training batch; their gradients are averaged. One
-            process computes them one after the other, which needs less memory; several processes,
-            as started by `torchrun`, share them. It divides the batch size.
-        workers: Number of processes that read batches ahead; the run is the same with any number.
-            0 reads each batch when it is needed, which is enough for data in memory.
         device: Device of model and batches.
+        compute: How the steps are computed: parts, workers, number format, compilation.
+        norm_decay: Weight decay of parameters with at most one dimension, such as biases and the
+            weights of normalisation layers; None gives them the decay of the others.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order. It is also called with a row of kind
             "searching" as soon as a controller reports an experiment for the record.
@@ -125,8 +127,8 @@ def train(
             total_steps=total_steps,
             seed=seed,
             clip=clip,
-            parts=parts,
-            workers=workers,
+            compute=compute,
+            norm_decay=norm_decay,
             device=torch.device(device),
             stop=stop,
             listener=lambda note: tell(rows.searching(note)),
@@ -136,7 +138,7 @@ def train(
             stepper,
             recorder,
             RunningAngle(angle_every),
-            RunningAverage(stepper.model, on=average),
+            RunningAverage(stepper.model, on=average, ema=ema),
             folder,
             eval_every=eval_every or epoch,
             save_every=save_every or epoch,
@@ -254,8 +256,12 @@ class _Run:
         if loss is None:
             return False
         spent = {"wait": round(self.stepper.waited, 4), **self.spent(self.step + 1)}
+        if self.stepper.skipped:
+            spent["skipped"] = True
         self.recorder.add(rows.step(self.step, loss, self.stepper.lr, spent))
-        self.average.after_step(self.step + 1)
+        if self.stepper.skipped:
+            return True
+        self.average.after_step(self.step + 1 - self.stepper.num_skipped)
         angle = self.angle.after_step(self.stepper.params)
         if angle is not None:
             self.recorder.add(rows.angle(self.angle.steps, angle))
@@ -276,7 +282,7 @@ class _Run:
 
     def evaluate(self) -> None:
         """Measure and record on "val", keep the weights if they are the best, and call `until`."""
-        self.val = measure(self.stepper.task, self.stepper.model, "val", self.stepper.feed.batches)
+        self.val = self.measured(self.stepper.model, "val")
         self.curve.append(self.add_evaluation("val", "current", self.val))
         self.enough = self.until(self.curve)
         score = self.val.get("accuracy", -self.val["loss"])
@@ -305,8 +311,13 @@ class _Run:
 
     def measure_at(self, weights: str, model: nn.Module, split: Split) -> Row:
         """Measure a model whose weights are not the current ones; return the row."""
-        metrics = measure(self.stepper.task, model, split, self.stepper.feed.batches)
-        return self.add_evaluation(split, weights, metrics)
+        return self.add_evaluation(split, weights, self.measured(model, split))
+
+    def measured(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return the metrics of a model on a split."""
+        stepper = self.stepper
+        with stepper.compute.autocast(stepper.device):
+            return measure(stepper.task, model, split, stepper.feed.batches)
 
     def diverge(self, step: int) -> Outcome:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""

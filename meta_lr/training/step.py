@@ -35,9 +35,9 @@ def gradient(
     for number, loss in enumerate(losses):
         (loss if scaler is None else scaler.scale(loss)).backward()
         total = loss.detach() if number == 0 else total + loss.detach()
+    if scaler is not None:
+        scaler.unscale_(optimizer)
     if clip is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(protocol.params_of(optimizer), clip)
     return total
 

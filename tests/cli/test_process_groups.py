@@ -9,6 +9,7 @@ import pytest
 from meta_lr.cli.main import main
 from meta_lr.cli.processes import process_group
 from meta_lr.records.reader import NAME, read_record
+from meta_lr.training.compute import Compute
 from meta_lr.training.loop import train
 from tests.controllers import Says
 from tests.ranks import on_ranks
@@ -71,15 +72,31 @@ class Dies(Says):
 def test_the_other_process_ends_with_one_line_and_the_run_goes_on(tmp_path, capfd):
     def work(rank):
         with process_group():
-            train(Toy(), SGD, Dies(0.1), total_steps=8, parts=2, folder=tmp_path, save_every=2)
+            train(
+                Toy(),
+                SGD,
+                Dies(0.1),
+                total_steps=8,
+                compute=Compute(parts=2),
+                folder=tmp_path,
+                save_every=2,
+            )
 
     began = time.monotonic()
     first, second = on_ranks(2, work)
     assert isinstance(first, SystemExit) and first.code == 1 and second is None
     assert "process 0 lost another one" in capfd.readouterr().err
     assert time.monotonic() - began < 60
-    outcome = train(Toy(), SGD, Dies(0.1), total_steps=8, parts=2, folder=tmp_path, save_every=2)
-    expected = train(Toy(), SGD, Says(0.1), total_steps=8, parts=2)
+    outcome = train(
+        Toy(),
+        SGD,
+        Dies(0.1),
+        total_steps=8,
+        compute=Compute(parts=2),
+        folder=tmp_path,
+        save_every=2,
+    )
+    expected = train(Toy(), SGD, Says(0.1), total_steps=8, compute=Compute(parts=2))
     assert ends(outcome) == ends(expected)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from meta_lr.methods.basic import Cosine
 from meta_lr.records.reader import read_record
+from meta_lr.training.compute import Compute
 from meta_lr.training.feed import Feed
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError
@@ -62,16 +63,16 @@ def run(folder, **options):
 def test_a_run_resumes_with_another_number_of_workers(tmp_path):
     whole = run(tmp_path / "whole")
     with pytest.raises(StoppedError):
-        run(tmp_path / "parts", workers=2, stop=stop_when(2))
+        run(tmp_path / "parts", compute=Compute(workers=2), stop=stop_when(2))
     with pytest.raises(StoppedError):
-        run(tmp_path / "parts", workers=0, stop=stop_when(2))
-    again = run(tmp_path / "parts", workers=1)
+        run(tmp_path / "parts", compute=Compute(workers=0), stop=stop_when(2))
+    again = run(tmp_path / "parts", compute=Compute(workers=1))
     assert ends(again) == ends(whole)
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
 
 
 def test_each_step_records_how_long_it_waited(tmp_path):
-    train(Toy(), SGD, Cosine(0.1), total_steps=3, folder=tmp_path, workers=1)
+    train(Toy(), SGD, Cosine(0.1), total_steps=3, folder=tmp_path, compute=Compute(workers=1))
     waits = [row["wait"] for row in read_record(tmp_path).steps]
     assert len(waits) == 3 and waits[0] > 0  # the first step waits for the worker's start
 
@@ -92,9 +93,9 @@ class Broken(Toy):
 
 def test_an_error_of_a_worker_is_the_run_s():
     with pytest.raises(ValueError, match=r"^picture.jpg is damaged$"):
-        train(Broken(), SGD, Cosine(0.1), total_steps=5, workers=1)
+        train(Broken(), SGD, Cosine(0.1), total_steps=5, compute=Compute(workers=1))
 
 
 def test_a_killed_worker_is_an_error_of_one_line():
     with pytest.raises(OSError, match="a process that reads data was lost"):
-        train(Broken(kills=True), SGD, Cosine(0.1), total_steps=5, workers=1)
+        train(Broken(kills=True), SGD, Cosine(0.1), total_steps=5, compute=Compute(workers=1))

@@ -12,6 +12,7 @@ from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.processes import ElsewhereError
 from meta_lr.records.reader import NAME
 from meta_lr.testing.compare import difference
+from meta_lr.training.compute import Compute
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError
@@ -38,7 +39,9 @@ def learned():
 
 def run(controller, *, parts=1, task=None, steps=8, **options):
     options = {"clip": 0.5, "eval_every": 3, **options}
-    return train(task or Toy(), SGD, controller, total_steps=steps, parts=parts, **options)
+    return train(
+        task or Toy(), SGD, controller, total_steps=steps, compute=Compute(parts=parts), **options
+    )
 
 
 def same(came, expected):
@@ -209,7 +212,7 @@ def test_the_loss_at_the_run_s_own_weights_is_the_run_s_loss_with_parts_too():
             total_steps=4,
             seed=0,
             clip=None,
-            parts=2,
+            compute=Compute(parts=2),
             device=torch.device("cpu"),
             stop=lambda: False,
         )
