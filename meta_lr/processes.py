@@ -47,7 +47,7 @@ def mean_over_processes(tensor: Tensor) -> Tensor:
 
 def means_over_processes(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Return the means of tensors of one type over all processes, in one operation."""
-    if num_ranks() == 1:
+    if num_ranks() == 1 or not tensors:
         return tensors
     flat = mean_over_processes(torch.cat([tensor.reshape(-1) for tensor in tensors]))
     parts = flat.split([tensor.numel() for tensor in tensors])

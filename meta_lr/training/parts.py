@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from meta_lr.processes import add_over_processes, num_ranks, rank
+from meta_lr.processes import means_over_processes, num_ranks, rank
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ class Parts:
             yield part
             for move, buffer, start in zip(moves, buffers, before, strict=True):
                 move += torch.where(buffer == start, 0, buffer - start)  # a mask has infinities
-        for move, buffer, start in zip(moves, buffers, before, strict=True):
-            if buffer.is_floating_point():
-                add_over_processes(move)
-                buffer.data.copy_(start + move / self.count)
+        averaged = [n for n, buffer in enumerate(buffers) if buffer.is_floating_point()]
+        means = means_over_processes([moves[n] / len(self.mine) for n in averaged])
+        for n, mean in zip(averaged, means, strict=True):
+            buffers[n].data.copy_(before[n] + mean)
 
 
 def parallel(module: nn.Module) -> nn.Module:
