@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,8 @@ def parallel(module: nn.Module) -> nn.Module:
         return module
     named = inspect.signature(DistributedDataParallel).parameters
     buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
-    return DistributedDataParallel(module, **{buffers: False})
+    no_sync: dict[str, Any] = {buffers: False}
+    return DistributedDataParallel(module, **no_sync)
 
 
 def averaged_at(module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
