@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from meta_lr.processes import mean_over_processes, num_ranks
+from meta_lr.processes import any_of, mean_over_processes, num_ranks
 from meta_lr.protocol import group_scales, params_of, set_rate
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split
@@ -230,7 +230,7 @@ class Sandbox:
 
         The caller must fork the random state, and must not change the buffers that `forward` uses.
         """
-        if self._stop is not None and self._stop():
+        if self._stop is not None and any(any_of(self._stop())):
             raise InterruptedExperimentError("stopped inside an experiment")
         batch = self.batch(split, self.step, draw)
         self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
@@ -288,7 +288,7 @@ class Trial:
         with torch.enable_grad():
             draw, forward = self._first_draw + self.steps, partial(self.sandbox.loss_fn, self.model)
             losses = self.sandbox.part_losses(forward, self.model.buffers(), "train", draw)
-            loss = gradient(self.optimizer, losses, self.sandbox.clip, self._scaler)
+            loss = gradient(self.optimizer, losses, self.sandbox.clip, self._scaler, shared=True)
         set_rate(self.optimizer, rate, self._scales)
         update(self.optimizer, scaler=self._scaler)
         self.steps += 1

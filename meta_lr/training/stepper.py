@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from meta_lr import host, protocol
 from meta_lr.optim import rules
 from meta_lr.optim.groups import refuse_complex, separate
-from meta_lr.processes import mean_over_processes, num_ranks, numbers
+from meta_lr.processes import mean_over_processes, numbers
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.rows import COUNTED
 from meta_lr.seeds import seed_model
@@ -80,7 +80,6 @@ class Stepper:
         self.seed, self.clip, self.device = seed, clip, device
         self.compute, self.parts = compute, Parts(compute.parts)
         self.feed = Feed(task, device, compute.workers)
-        _refuse_unshared(controller)
         self.model = compute.placed(task.model(), device).train()
         self.optimizer = make_optimizer(_grouped(self.model, norm_decay))
         self.norm_decay, self.scaler = norm_decay, compute.scaler(device)
@@ -288,15 +287,6 @@ class Stepper:
         self.lr = given[0]
         if lr != self.lr:
             protocol.set_rate(self.optimizer, self.lr, self.scales)
-
-
-def _refuse_unshared(controller: Controller) -> None:
-    """Raise a ValueError if several processes cannot do the controller's experiments together."""
-    if controller.needs & Need.TRIALS and num_ranks() > 1:
-        raise ValueError(
-            f"{type(controller).__name__} trains copies of the model, which "
-            f"{num_ranks()} processes cannot share; run it in one process"
-        )
 
 
 def _grouped(model: nn.Module, norm_decay: float | None) -> list[Any]:

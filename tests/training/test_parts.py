@@ -6,6 +6,8 @@ from functools import partial
 import pytest
 import torch
 
+from meta_lr.methods.autolr.method import AutoLR
+from meta_lr.methods.autolrs.method import AutoLRS
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.networks.lstm import LSTM
@@ -28,6 +30,8 @@ CONTROLLERS = {
     "cosine": Cosine(0.1),
     "online": online(),
     "learned": None,  # made below, from a run
+    "autolr": AutoLR(0.1, period=4, batches=2),
+    "autolrs": AutoLRS(1e-3, 1.0, 4, shortest=2, ratio=2, first_trials=2, batches=1),
 }
 
 
@@ -54,9 +58,11 @@ def same(came, expected):
 @pytest.mark.parametrize("name", CONTROLLERS)
 def test_two_processes_equal_one_bit_for_bit(name):
     controller = CONTROLLERS[name] or learned()
-    expected = ends(run(controller, parts=2))
+    alone = run(controller, parts=2)
+    assert alone.status == "finished"
+    assert (alone.search_cost > 0) is name.startswith(("auto", "online"))
     for came in on_ranks(2, lambda rank: ends(run(controller, parts=2))):
-        assert same(came, expected) == ""
+        assert same(came, ends(alone)) == ""
 
 
 @dataclass(frozen=True)
@@ -233,7 +239,7 @@ def test_parts_that_cannot_be_shared_are_refused():
     for came in on_ranks(2, lambda rank: run(Constant(0.1), parts=3)):
         assert "parts=3 cannot be shared equally by 2 processes" in str(came)
     for came in on_ranks(2, lambda rank: run(online(2), parts=2)):
-        assert "OnlineMLRSNet trains copies of the model, which 2 processes" in str(came)
+        assert "look_ahead=2 differentiates several steps, which 2 processes" in str(came)
     with pytest.raises(ValueError, match="a batch of 16 examples has no 3 equal parts"):
         run(Constant(0.1), parts=3)
     with pytest.raises(ValueError, match="at least 1"):
