@@ -145,6 +145,27 @@ def synthetic(loss_range: tuple[float, float] | None, steps: int) -> dict[str, A
     return curves
 
 
+def curves(
+    folders: Sequence[Path], loss_range: tuple[float, float] | None, steps: int | None, usual: int
+) -> dict[str, Array]:
+    """Return at least two curves of losses of one length; those of recorded runs come first.
+
+    Args:
+        folders: Of the runs; with fewer than two there are synthetic losses too.
+        loss_range: Of the synthetic losses, see `synthetic`.
+        steps: The length; None: that of the first run, or `usual` without one.
+        usual: See `steps`.
+    """
+    found: dict[str, Array] = {}
+    for folder in folders:
+        name, losses = recorded(folder)
+        same = sum(other.partition(" (")[0] == name for other in found)
+        found[f"{name} ({same + 1})" if same else name] = losses
+    steps = steps or next(map(len, found.values()), usual)
+    found = {name: stretched(losses, steps) for name, losses in found.items()}
+    return found if len(found) > 1 else {**found, **synthetic(loss_range, steps)}
+
+
 def recorded(folder: Path) -> tuple[str, Array]:
     """Return the name of the run in `folder`, and its losses (steps,).
 

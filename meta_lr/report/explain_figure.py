@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from meta_lr.explain.replay import Replay
+
 Curves = Mapping[str, NDArray[np.float64]]  # (steps,) each, by name
 
 DECADES = 5  # plotted range of the learning rate over the first one
 MARKS = {"retreats": "v", "clamped": "|", "alarms": "x"}  # of the events
-
-
-class Replayed(Protocol):
-    """The drawn data of a self-tuning schedule, as in `meta_lr.explain.replay.Replay`."""
-
-    @property
-    def losses(self) -> NDArray[np.float64]:
-        """The losses (steps,)."""
-        ...
-
-    @property
-    def lr(self) -> NDArray[np.float64]:
-        """The learning rates divided by the first one, (steps,)."""
-        ...
-
-    @property
-    def events(self) -> Mapping[str, NDArray[np.int64]]:
-        """Name of the event -> its steps."""
-        ...
 
 
 def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Picture:
@@ -61,7 +44,7 @@ def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.flo
     return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
 
 
-def replay_picture(replays: Mapping[str, Replayed]) -> Picture:
+def replay_picture(replays: Mapping[str, Replay]) -> Picture:
     """Draw the learning rates and the events of a self-tuning schedule in synthetic runs."""
     caption = (
         "The learning rate over the first one, for each curve of losses; below, those losses. "
@@ -70,7 +53,7 @@ def replay_picture(replays: Mapping[str, Replayed]) -> Picture:
     return drawn("explain", caption, lambda: _replay_figure(replays))
 
 
-def _replay_figure(replays: Mapping[str, Replayed]) -> Figure:
+def _replay_figure(replays: Mapping[str, Replay]) -> Figure:
     look = looks(replays)
     rates = {name: found.lr for name, found in replays.items()}
     losses = {name: found.losses for name, found in replays.items()}

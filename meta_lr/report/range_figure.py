@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from meta_lr.report.figures import Picture, drawn, log_ticks, new_axes
 from meta_lr.report.looks import MUTED, PALETTE
@@ -13,43 +12,16 @@ from meta_lr.report.looks import MUTED, PALETTE
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
-class Ranged(Protocol):
-    """The drawn data, as in `meta_lr.lrbench.range_test.RangeTest`."""
-
-    @property
-    def rates(self) -> NDArray[np.float64]:
-        """Learning rates (steps,), rising."""
-        ...
-
-    @property
-    def losses(self) -> NDArray[np.float64]:
-        """Losses (sweeps, steps)."""
-        ...
-
-    @property
-    def smoothed(self) -> NDArray[np.float64]:
-        """Smoothed mean of the losses, (steps,)."""
-        ...
-
-    @property
-    def k0(self) -> float:
-        """The lower end of the range."""
-        ...
-
-    @property
-    def k1(self) -> float:
-        """The upper end of the range."""
-        ...
+    from meta_lr.lrbench.range_test import RangeTest
 
 
-def range_picture(found: Ranged) -> Picture:
+def range_picture(found: RangeTest) -> Picture:
     """Draw a range test."""
     caption = "Training loss while the rate rises; thick: smoothed; shaded: the suggested range."
     return drawn("range", caption, lambda: _figure(found))
 
 
-def _figure(found: Ranged) -> Figure:
+def _figure(found: RangeTest) -> Figure:
     line, band = PALETTE[1], PALETTE[2]
     figure, axes = new_axes(right=0.95)
     axes.set_title("range test: training loss")
@@ -70,12 +42,12 @@ def _figure(found: Ranged) -> Figure:
     return figure
 
 
-def _limits(found: Ranged) -> tuple[float, float]:
+def _limits(found: RangeTest) -> tuple[float, float]:
     """Return limits without the divergence, but with its beginning."""
     low, high = float(found.smoothed.min()), float(found.smoothed[: _start(found)].max())
     margin = 0.1 * (high - low) or 0.1
     return low - margin, high + 3 * margin
 
 
-def _start(found: Ranged) -> int:
+def _start(found: RangeTest) -> int:
     return int(np.searchsorted(found.rates, found.k0)) + 1
