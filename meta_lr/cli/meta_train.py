@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from meta_lr import checkpoint
 from meta_lr.cli import pages, parts
-from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.checks import target_of
 from meta_lr.cli.family import optimizer_choice
 from meta_lr.cli.job_result import JobResult
@@ -20,6 +19,7 @@ from meta_lr.cli.signals import graceful_stop
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
 from meta_lr.records.reader import read_record
+from meta_lr.report.card import FEW_UPDATES, card
 from meta_lr.training.outcome import Outcome
 
 ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well as in the paper
@@ -103,5 +103,5 @@ def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
         "cost": outcome.cost,
     }
     name = f"MLR-SNet from {head['task']}"
-    text = card(record, controller, outcome.state, name=name, place=place, paper=checkpoint.PAPER)
+    text = card(record, controller, outcome.state, name=name, place=place)
     return checkpoint.save(place, learned, trained_on=trained_on, card=text)["fingerprint"]

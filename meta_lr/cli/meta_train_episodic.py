@@ -13,7 +13,6 @@ from meta_lr import checkpoint
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import pages, parts
-from meta_lr.cli.episodic_card import card
 from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.progress import shown
@@ -24,6 +23,7 @@ from meta_lr.methods.contract import Scheduler
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 from meta_lr.processes import rank
+from meta_lr.report.episodic_card import card
 from meta_lr.vectors import Tensors
 
 UNIT = "sgd"  # the optimizer whose rates are the unit of gamma
