@@ -15,12 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+import hydra
 from hydra.conf import HydraConf
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -111,22 +107,17 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
     Raises:
         ValueError: An override is wrong, or the run itself refused something.
     """
-    name, overrides = command.replace("-", "_"), readable(asked.overrides)
+    overrides = readable(asked.overrides)
+    many = asked.multirun or "hydra.mode=MULTIRUN" in overrides
     sweep.begin()
     jobs = _Jobs(command, overrides, files)
     try:
-        with _quiet(), _told_in_one_line(), _hydra(files) as hydra:
-            if asked.cfg:
-                hydra.show_cfg(name, overrides, asked.cfg, asked.package, asked.resolve)
-            elif asked.info:
-                hydra.show_info(asked.info, name, overrides)
-            elif asked.multirun or "hydra.mode=MULTIRUN" in overrides:
+        with _quiet(), _told_in_one_line():
+            if many:
                 refuse_shared(command, overrides)
-                hydra.multirun(name, jobs, [*overrides, "hydra.mode=MULTIRUN"])
-                if not sweep.ended():
-                    raise ValueError("the sweep has no job; name at least one value")
-            else:
-                hydra.run(name, jobs, overrides)
+            through_hydra(command, [*_flags(asked), *overrides], jobs)
+            if many and not (asked.cfg or asked.info or sweep.ended()):
+                raise ValueError("the sweep has no job; name at least one value")
     except MISTAKES as error:  # such as Optuna's, if no job has a score
         if not sweep.ended():
             raise
@@ -167,18 +158,25 @@ def _short(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def _hydra(files: ConfFiles) -> Iterator[Hydra]:
-    """Give Hydra with these config files."""
-    version.setbase("1.3")
+def _flags(asked: Namespace) -> list[str]:
+    """Return the flags as Hydra takes them."""
+    pairs = [(f"--{name}", getattr(asked, name)) for name in ("cfg", "package", "info")]
+    folder = [("--config-dir", asked.config_dir)]
+    flags = [f"{flag}={value}" for flag, value in [*pairs, *folder] if value]
+    return [*flags, *(f"--{name}" for name in ("multirun", "resolve") if getattr(asked, name))]
+
+
+def through_hydra(command: str, arguments: Sequence[str], job: Callable[[DictConfig], Any]) -> None:
+    """Let Hydra do what `arguments` ask for, with the config of a command and its job."""
     OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
-    path = create_config_search_path(f"file://{conf_dir()}")
-    for folder in files.folders:
-        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["meta-lr", *arguments], "1"  # 1: it raises
     try:
-        yield Hydra.create_main_hydra2("meta-lr", path)
+        hydra.main(str(conf_dir()), command.replace("-", "_"), version_base="1.3")(job)()
     finally:
-        GlobalHydra.instance().clear()
+        sys.argv, full = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 @contextmanager
