@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.flags import counted
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.shown import end_of
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.compose import Composition, candidates, compose
 from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
 from meta_lr.methods.policies.formula import Policy

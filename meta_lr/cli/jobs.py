@@ -27,11 +27,11 @@ from meta_lr.cli import sweep
 from meta_lr.cli.checks import refuse_wrong_values
 from meta_lr.cli.conf_files import ConfFiles, conf_dir, merged
 from meta_lr.cli.errors import is_no_memory, is_too_large, of_hydra, one_line
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.options import comments
 from meta_lr.cli.overrides import readable
 from meta_lr.cli.places import fingerprint
 from meta_lr.cli.second_folder import refuse_shared
+from meta_lr.cli.sweep import JobResult
 from meta_lr.extras import MissingPackageError
 from meta_lr.visible import visible
 

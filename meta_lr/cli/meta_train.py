@@ -13,9 +13,9 @@ from meta_lr import checkpoint
 from meta_lr.cli import pages, parts
 from meta_lr.cli.checks import target_of
 from meta_lr.cli.family import optimizer_choice
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
 from meta_lr.records.reader import read_record

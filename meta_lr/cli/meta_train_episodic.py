@@ -13,12 +13,11 @@ from meta_lr import checkpoint
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import pages, parts
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
-from meta_lr.cli.progress import shown
+from meta_lr.cli.progress import Updates, shown
 from meta_lr.cli.second_folder import second_folder
 from meta_lr.cli.signals import graceful_stop
-from meta_lr.cli.updates import Updates
+from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.contract import Scheduler
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.self_tuning.schedule import SelfTuning

@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli import asked, parts
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.range_test import swept
 from meta_lr.cli.signals import StopFlag
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.folders import setting
 from meta_lr.lrbench.known import by_policy
 from meta_lr.lrbench.metrics import refuse_target

@@ -10,8 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli import parts
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import StopFlag, graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.range_test import SHORTEST, RangeTest, highest, refuse, suggest
 from meta_lr.methods.sweep import Sweep
 from meta_lr.records.reader import Record, read_record

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.flags import counted
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.exchange import read, write
 from meta_lr.lrbench.known import Known, stored
 from meta_lr.lrbench.recommend import Recommendation, recommend

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meta_lr.cli import shown
 from meta_lr.cli.flags import counted
-from meta_lr.cli.tables import Column, drawn
+from meta_lr.cli.shown import Column, drawn
+from meta_lr.cli.shown import width as present_width
 from meta_lr.visible import visible
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def table(rows: Sequence[Row], *, width: int | None = None) -> str:
     """
     shared = [name for name in _SHARED if len({row[name] for row in rows}) == 1]
     columns = [name for name in _COLUMNS if name not in shared and not _is_idle(name, rows)]
-    width = width or shown.width()
+    width = width or present_width()
     fitting = _num_fitting(columns, rows, width)
     said = [_told(name, rows[0][name]) for name in shared if not _is_idle(name, rows)]
     drawing = drawn([_column(name, rows) for name in columns[:fitting]], width)

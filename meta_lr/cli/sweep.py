@@ -1,4 +1,4 @@
-"""The jobs of a sweep: their number, and how they ended, wherever they ran."""
+"""How jobs end: their exit code and score; and the jobs of a sweep, wherever they ran."""
 
 from __future__ import annotations
 
@@ -18,7 +18,31 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import ListConfig
 
-from meta_lr.cli.job_result import JobResult
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended, and how good its result is.
+
+    Attributes:
+        code: The exit code of the command.
+        status: "finished", or how it ended otherwise, such as "diverged at step 7".
+        score: What a sweep minimises; infinite for a run that diverged, None where the command has
+            nothing to compare.
+        measure: What the score is, such as "val error".
+    """
+
+    code: int = 0
+    status: str = "finished"
+    score: float | None = None
+    measure: str = ""
+
+
+def mean(results: Sequence[JobResult]) -> JobResult:
+    """Return the mean score of runs that differ by their seed; infinite if one diverged."""
+    scores = [math.inf if result.score is None else result.score for result in results]
+    statuses = [result.status for result in results if result.status != "finished"]
+    status = statuses[0] if statuses else "finished"
+    return JobResult(0, status, sum(scores) / len(scores), results[0].measure)
 
 
 @dataclass(frozen=True)

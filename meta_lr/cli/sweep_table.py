@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 
-from meta_lr.cli import shown
+from meta_lr.cli.shown import Column, drawn
+from meta_lr.cli.shown import width as present_width
 from meta_lr.cli.sweep import Job
-from meta_lr.cli.tables import Column, drawn
 from meta_lr.visible import visible
 
 _LEAST = 8  # characters of an option that are always in one line
@@ -24,7 +24,7 @@ def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
         jobs: At least one.
         width: None: 100 columns, with `--full` those of the terminal.
     """
-    width = width or shown.width()
+    width = width or present_width()
     rows = sorted(jobs, key=_rank)
     columns = [
         Column("job", [str(job.number) for job in rows]),

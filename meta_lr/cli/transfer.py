@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from meta_lr import checkpoint, transfer
 from meta_lr.cli import asked, pages, parts
 from meta_lr.cli.family import refuse_other_family
-from meta_lr.cli.job_result import JobResult, mean
 from meta_lr.cli.signals import StopFlag, graceful_stop
+from meta_lr.cli.sweep import JobResult, mean
 from meta_lr.methods.fallback import Fallback
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned

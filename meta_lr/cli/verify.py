@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.flags import counted
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.known import Known
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.verify import Verdict, verify

@@ -20,10 +20,9 @@ from meta_lr.report.meta_write import draft_meta_report
 from meta_lr.report.outcome_table import outcome_table
 from meta_lr.report.page import page
 from meta_lr.report.runs import find_runs
-from meta_lr.report.sections import problem_tables
+from meta_lr.report.sections import problem_tables, profile_table
 from meta_lr.report.spreadsheet import to_csv
 from meta_lr.report.tables import to_markdown, to_terminal
-from meta_lr.report.target_tables import profile_table
 from meta_lr.report.targets import Profile, profile
 from meta_lr.report.wording import headline, sentences
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from meta_lr.records.reader import read_record, read_rows
-from meta_lr.report.event_table import event_table
+from meta_lr.report.sections import event_table
 from meta_lr.report.page import page
 from meta_lr.report.sections import problem_tables
 from meta_lr.report.write import to_text
