@@ -17,7 +17,7 @@ from meta_lr.methods.sweep import Sweep
 from meta_lr.records.reader import Record, read_record
 from meta_lr.records.rows import Row
 from meta_lr.report.files import write_file, write_pictures
-from meta_lr.report.range_figure import range_picture
+from meta_lr.report.search_figures import range_picture
 
 FORMAT = 1
 RESULT = "range.json"

@@ -19,7 +19,7 @@ from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.verify import Verdict, verify
 from meta_lr.methods.policies.text import label, overrides
 from meta_lr.report.files import write_pictures
-from meta_lr.report.target_figure import target_picture
+from meta_lr.report.search_figures import target_picture
 
 NOT_MET = 4
 

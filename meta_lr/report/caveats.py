@@ -76,7 +76,7 @@ def _on_views(analysis: Analysis) -> Iterator[str]:
 
 
 def _on_set_up(problem: Problem) -> Iterator[str]:
-    headers = [run.header for group in problem.groups for run in group.runs]
+    headers = [run.row for group in problem.groups for run in group.runs]
     for what, values in provenance(headers).items():
         if len(values) > 1:
             yield f"The runs differ in {what}: {', '.join(values)}."

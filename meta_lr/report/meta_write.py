@@ -35,7 +35,7 @@ def draft_meta_report(runs: Sequence[MetaRun], root: Path, digest: str) -> Draft
         for s in sections
     ]
     title = "Episodic meta-training on " + ", ".join(dict.fromkeys(run.family for run in runs))
-    shown = [*parts, Part(facts=provenance(runs))]
+    shown = [*parts, Part(facts=provenance(run.row for run in runs))]
     counts = count(len(runs), "meta-training")
     return Draft(
         "\n".join(f"## {p.title}\n\n{to_terminal(p.tables[0])}\n" for p in parts),

@@ -50,7 +50,7 @@ def _problem(analysis: Analysis, pictures: Sequence[Picture], root: Path) -> Par
         caveats(analysis),
         problem_tables(analysis),
         pictures[LEADING:],
-        facts=provenance([run.header for group in problem.groups for run in group.runs]),
+        facts=provenance([run.row for group in problem.groups for run in group.runs]),
         settings=[different] if different else [],
         runs=run_list(problem, root),
     )

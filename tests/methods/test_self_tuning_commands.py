@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from meta_lr.records.reader import read_record, read_rows
-from meta_lr.report.sections import event_table
 from meta_lr.report.page import page
-from meta_lr.report.sections import problem_tables
+from meta_lr.report.sections import event_table, problem_tables
 from meta_lr.report.write import to_text
 from tests.commands import outcome, own_place, runs, write_self_tuning
 from tests.report_runs import only, table, write_run

@@ -1,12 +1,13 @@
-"""The figure of a range test: the loss against the learning rate, and the suggested range."""
+"""The figures of a range test and of a verification."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from meta_lr.report.figures import Picture, drawn, log_ticks, new_axes
+from meta_lr.report.figures import Picture, drawn, log_ticks, new_axes, thousands
 from meta_lr.report.looks import MUTED, PALETTE
 
 if TYPE_CHECKING:
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
     from meta_lr.lrbench.range_test import RangeTest
 
 
+Evaluation = tuple[int, float, "float | None", "float | None"]  # step, cost, accuracy, loss
+
+
 def range_picture(found: RangeTest) -> Picture:
-    """Draw a range test."""
+    """Draw a range test: the loss against the learning rate, and the suggested range."""
     caption = "Training loss while the rate rises; thick: smoothed; shaded: the suggested range."
-    return drawn("range", caption, lambda: _figure(found))
+    return drawn("range", caption, lambda: _range_figure(found))
 
 
-def _figure(found: RangeTest) -> Figure:
+def _range_figure(found: RangeTest) -> Figure:
     line, band = PALETTE[1], PALETTE[2]
     figure, axes = new_axes(right=0.95)
     axes.set_title("range test: training loss")
@@ -51,3 +55,24 @@ def _limits(found: RangeTest) -> tuple[float, float]:
 
 def _start(found: RangeTest) -> int:
     return int(np.searchsorted(found.rates, found.k0)) + 1
+
+
+def target_picture(curves: Sequence[Sequence[Evaluation]], target: float) -> Picture:
+    """Draw the curves of runs and their target: accuracies if there are any, else losses."""
+    caption = "Each run's evaluations on val until it was decided; dashed: the target."
+    return drawn("target", caption, lambda: _target_figure(curves, target))
+
+
+def _target_figure(curves: Sequence[Sequence[Evaluation]], target: float) -> Figure:
+    accurate = any(accuracy is not None for curve in curves for _, _, accuracy, _ in curve)
+    figure, axes = new_axes(right=0.95)
+    axes.set_title("val accuracy" if accurate else "val loss")
+    axes.set_xlabel("optimizer step")
+    for curve in curves:
+        values = [accuracy if accurate else loss for _, _, accuracy, loss in curve]
+        known = [float("nan") if value is None else value for value in values]
+        axes.plot([step for step, *_ in curve], known, color=PALETTE[1], linewidth=1.4, marker=".")
+    axes.axhline(target, color=MUTED, linewidth=1, linestyle="--")
+    axes.set_xlim(left=0)
+    thousands(axes)
+    return figure
