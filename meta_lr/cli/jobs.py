@@ -35,7 +35,6 @@ from meta_lr.cli.sweep import JobResult
 from meta_lr.extras import MissingPackageError
 from meta_lr.visible import visible
 
-Command = Callable[[DictConfig, Path], JobResult]
 MISTAKES = (ValueError, TypeError, OSError, MissingPackageError)  # what a job says in one line
 
 
@@ -86,7 +85,8 @@ class _Jobs:
                 parts = self.files.parts(self.command, conf.overrides.task)
                 defaults = {k: v for k, v in merged(parts).items() if k != "hydra"}
                 refuse_wrong_values(cfg, defaults, comments(parts))
-                return _command(self.command)(cfg, folder)
+                module = import_module(f"meta_lr.cli.{self.command.replace('-', '_')}")
+                return module.command(cfg, folder)
         except MISTAKES as error:
             if isinstance(error, OSError) and error.errno and not error.filename:
                 error.filename = str(folder)  # a write that failed does not say where
@@ -145,10 +145,6 @@ def _tell(command: str, jobs: Sequence[sweep.Job]) -> int:
 def _speaks() -> bool:
     """Return whether this is the process that prints, of those that torchrun has started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _command(name: str) -> Command:
-    return import_module(f"meta_lr.cli.{name.replace('-', '_')}").command
 
 
 def _short(folder: Path) -> Path:

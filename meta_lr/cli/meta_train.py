@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,7 +14,7 @@ from meta_lr import checkpoint
 from meta_lr.cli import pages, parts
 from meta_lr.cli.checks import target_of
 from meta_lr.cli.family import optimizer_choice
-from meta_lr.cli.second_folder import second_folder
+from meta_lr.cli.second_folder import kept
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
@@ -37,7 +38,8 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     header = parts.header(cfg, "meta-train", method)
     with graceful_stop() as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
-    places = _kept(cfg, outcome, controller, folder)  # before all that is shown
+    ended = outcome.status == "finished"  # the checkpoint is kept before anything is shown
+    places = kept(cfg, folder, partial(_keep, outcome, controller)) if ended else {}
     print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
     print(f"report: {pages.page_of(folder)}")
     if not places:
@@ -77,18 +79,6 @@ def _more(steps: int, epoch: int, controller: OnlineMLRSNet) -> str:
     longer = f"total_steps={needed} makes {ENOUGH} updates"
     period = bisect_right(range(1, controller.period + 1), 0, key=missed)
     return f"{longer}, so does lr.period={period}" if period else longer
-
-
-def _kept(
-    cfg: DictConfig, outcome: Outcome, controller: OnlineMLRSNet, folder: Path
-) -> dict[Path, str]:
-    """Write the checkpoint of a finished run; return its folders, each with the fingerprint."""
-    if outcome.status != "finished":
-        return {}
-    own = folder / "checkpoint"
-    places = {own: _keep(outcome, controller, own)}
-    second = second_folder(cfg)
-    return places if second is None else {**places, second: _keep(outcome, controller, second)}
 
 
 def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli import asked, parts
@@ -139,20 +138,11 @@ def rates_of(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[float, floa
 
 def refuse_misplaced(cfg: DictConfig, command: str) -> None:
     """Raise a ValueError for `lr=` and `seed=`, which other commands take."""
-    method = HydraConfig.get().runtime.choices.get("lr")
-    if method is not None:
-        raise ValueError(f"lr={method} is not for {command}, which tries policies of its own")
-    refuse_seed(cfg, command)
-
-    if parts.whole(cfg, "search_seed", least=0) in asked.seeds_of(cfg):
+    asked.refuse_lr(command, "tries policies of its own")
+    seeds = asked.seeds_of(cfg)
+    asked.refuse_seed(cfg, command)
+    if parts.whole(cfg, "search_seed", least=0) in seeds:
         raise ValueError(f"search_seed={cfg.search_seed} is one of seeds={cfg.seeds}; take another")
-
-
-def refuse_seed(cfg: DictConfig, command: str) -> None:
-    """Raise a ValueError for `seed=`, where there are `seeds=`."""
-    asked.seeds_of(cfg)
-    if not OmegaConf.is_interpolation(cfg, "seed"):
-        raise ValueError(f"seed={cfg.seed} is not for {command}; pass seeds=[{cfg.seed}]")
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from meta_lr.cli.flags import Parser, counted
 
 if TYPE_CHECKING:
-    from meta_lr.lrbench.listing import Row
     from meta_lr.lrbench.result import Result
 
 STORE = Path("runs/results.sqlite")
@@ -45,7 +44,11 @@ def results(arguments: list[str]) -> int:
     if options.action == "import":
         _import(options.store, options.paths)
     elif options.action == "export":
-        _export(options)
+        from meta_lr.lrbench.exchange import write
+
+        found = _wanted(options)
+        write(found, options.file)
+        print(f"{options.file}: {counted(len(found), 'result')}")
     else:
         _list(options)
     return 0
@@ -136,14 +139,6 @@ def _read(path: Path) -> tuple[list[Result], Counter[str]]:
     return [result for result in found.values() if result is not None], rest
 
 
-def _export(options: argparse.Namespace) -> None:
-    from meta_lr.lrbench.exchange import write
-
-    found = _wanted(options)
-    write(found, options.file)
-    print(f"{options.file}: {counted(len(found), 'result')}")
-
-
 def _list(options: argparse.Namespace) -> None:
     from meta_lr.lrbench.listing import by, listed
 
@@ -151,7 +146,9 @@ def _list(options: argparse.Namespace) -> None:
     if options.sort is not None:
         rows = by(rows, options.sort)
     if options.csv:
-        print(_csv(rows))
+        from meta_lr.csv_text import as_csv
+
+        print(as_csv([list(rows[0]), *(list(row.values()) for row in rows)]), end="")
     elif options.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -187,9 +184,3 @@ def _wanted(options: argparse.Namespace) -> list[Result]:
 
 def _fits(name: str, asked: str, value: str) -> bool:
     return asked.lower() in value.lower() if name == "policy" else asked == value
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    from meta_lr.csv_text import as_csv
-
-    return as_csv([list(rows[0]), *(list(row.values()) for row in rows)]).rstrip("\n")

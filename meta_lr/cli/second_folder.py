@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -33,19 +33,28 @@ def refuse_shared(command: str, overrides: Sequence[str]) -> None:
             )
 
 
-def second_folder(cfg: DictConfig) -> Path | None:
-    """Return where the checkpoint is written too; None if nowhere.
+def kept(cfg: DictConfig, folder: Path, write: Callable[[Path], str]) -> dict[Path, str]:
+    """Write a checkpoint below the run's folder, and into a second one if `checkpoint` names it.
 
-    That is so in a sweep if `checkpoint` comes from a config file, the same for all of its jobs.
+    In a sweep there is no second one if `checkpoint` comes from a config file, the same for all
+    jobs.
+
+    Args:
+        cfg: The config.
+        folder: The run's folder.
+        write: Writes the checkpoint into a folder and returns its fingerprint.
+
+    Returns:
+        The fingerprint by folder.
     """
-    if not cfg.checkpoint:
-        return None
+    places = {folder / "checkpoint": write(folder / "checkpoint")}
     conf = HydraConfig.get()
     given = any(text.lstrip("+").startswith("checkpoint=") for text in conf.overrides.task)
-    if conf.mode == RunMode.MULTIRUN and not given:
+    if cfg.checkpoint and conf.mode == RunMode.MULTIRUN and not given:
         print(f"not copied to {cfg.checkpoint}, which all jobs of a sweep would write to")
-        return None
-    return Path(cfg.checkpoint)
+    elif cfg.checkpoint:
+        places[Path(cfg.checkpoint)] = write(Path(cfg.checkpoint))
+    return places
 
 
 def _places(override: Override) -> list[str]:

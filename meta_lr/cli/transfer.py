@@ -26,7 +26,12 @@ from meta_lr.training.outcome import Outcome
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Compare a checkpoint with baselines; return the mean result of the checkpoint's runs."""
-    asked.refuse_misplaced(cfg)
+    asked.refuse_lr(
+        "transfer",
+        "compares checkpoint= with baselines=",
+        lambda method: "" if method == transfer.LEARNED else f"; pass baselines=[{method}]",
+    )
+    asked.refuse_seed(cfg, "transfer")
     seeds, grid = asked.seeds(cfg), asked.peaks(cfg)
     learned = parts.build(cfg.learned)
     refuse_other_family(learned, cfg, option="learned.peak")

@@ -26,7 +26,8 @@ NOT_MET = 4
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Train until it is known, say what came out, and return the cost to the target."""
-    problem.refuse_seed(cfg, "verify")
+    seeds = asked.seeds_of(cfg)
+    asked.refuse_seed(cfg, "verify")
     controller = parts.build(cfg.lr)
     refuse_other_family(controller, cfg, option="lr.peak")
     with graceful_stop() as stop, problem.opened(cfg, "verify", stop) as this:
@@ -35,7 +36,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             this.train,
             controller,
             target=target,
-            seeds=asked.seeds_of(cfg),
+            seeds=seeds,
             folder=folder,
             gives_up=cfg.gives_up,
         )
