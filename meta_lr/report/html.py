@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
 from meta_lr.extras import explained
 from meta_lr.report.figures import Picture
 from meta_lr.report.looks import GRID, INK, MUTED, PALETTE, PAPER, Look
-from meta_lr.report.tables import Table
+from meta_lr.report.part import Part
 from meta_lr.visible import visible
 
 HERE = Path(__file__).parent
@@ -22,26 +21,6 @@ THEME = {
     **{colour: f"var(--s{i})" for i, colour in enumerate(PALETTE)},
     **{INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"},
 }
-
-
-@dataclass(frozen=True)
-class Part:
-    """One section of the page, in the order of its fields; what is empty is left out.
-
-    `slug` is the section's id. `settings` and `runs` are tables of words, not of numbers.
-    """
-
-    title: str = ""
-    slug: str = ""
-    headline: str = ""
-    sentences: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    caveats: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    more: Sequence[Picture] = ()
-    facts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    settings: Sequence[Table] = ()
-    runs: Table | None = None
 
 
 def document(
@@ -58,7 +37,8 @@ def document(
     Args:
         title: Its title.
         counts: Below the title: how much there is.
-        parts: Its sections; the page begins with links to those that have a headline.
+        parts: Its sections, without those that have neither tables nor facts. It begins with links
+            to those that have a headline.
         look: The colours of names in tables.
         root: The folder of the records.
         digest: That of the records.
@@ -71,7 +51,8 @@ def document(
     made.filters["inline"] = _inline
     css = (HERE / "page.css").read_text(encoding="utf-8")
     facts = {"digest_name": RECORDS_DIGEST, "folder": visible(root.name), "theme": THEME}
-    told = {"title": title, "counts": counts, "parts": parts, "look": look, "css": css}
+    shown = [part for part in parts if part.tables or part.facts]
+    told = {"title": title, "counts": counts, "parts": shown, "look": look, "css": css}
     return made.get_template("page.html.j2").render(**facts, **told, digest=digest)
 
 

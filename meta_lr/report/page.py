@@ -1,4 +1,4 @@
-"""The report on runs as one HTML page."""
+"""The parts of a report on runs."""
 
 from __future__ import annotations
 
@@ -7,40 +7,35 @@ from pathlib import Path
 
 from meta_lr.report.analysis import Analysis
 from meta_lr.report.caveats import caveats
-from meta_lr.report.figures import Picture
-from meta_lr.report.html import Part, document
+from meta_lr.report.figures import problem_pictures, profile_picture
 from meta_lr.report.looks import Look
+from meta_lr.report.part import Part
 from meta_lr.report.provenance import provenance, run_list, settings_table
-from meta_lr.report.sections import problem_tables
-from meta_lr.report.tables import Table, count
+from meta_lr.report.sections import problem_tables, profile_table
+from meta_lr.report.targets import profile
 from meta_lr.report.wording import headline, sentences
 
 LEADING = 4  # figures before the tables (two rows of two); the rest follow after the tables
 
 
-def page(
-    analyses: Sequence[Analysis],
-    pictures: Mapping[str, Sequence[Picture]],
-    overall: tuple[Table, Picture] | None,
-    look: Mapping[str, Look],
-    *,
-    root: Path,
-    digest: str,
-) -> str:
-    """Return the page; `pictures` are by problem slug, `overall` is the profile of all problems."""
-    parts = [_problem(a, pictures[a.problem.slug], root) for a in analyses]
-    if overall:
-        parts.insert(0, Part("Over all problems", tables=overall[:1], more=overall[1:]))
-    num_runs = sum(len(group.runs) for a in analyses for group in a.problem.groups)
-    labels = {method.label for a in analyses for method in a.methods}
-    counts = (num_runs, "run"), (len(labels), "method"), (len(analyses), "problem")
-    title = "Learning rates on " + ", ".join(dict.fromkeys(a.problem.task for a in analyses))
-    text = ", ".join(count(*each) for each in counts)
-    return document(title, text, parts, look, root=root, digest=digest)
+def parts_of(analyses: Sequence[Analysis], look: Mapping[str, Look], root: Path) -> list[Part]:
+    """Return a part for each problem; where there are several, first one over all of them."""
+    parts = [problem_part(analysis, look, root) for analysis in analyses]
+    if len(parts) == 1:
+        return parts
+    said = [f"{part.title}: {part.headline}" for part in parts]
+    times = [{m.label: m.cost_to_target for m in analysis.methods} for analysis in analyses]
+    found = profile(times)
+    table, picture = [], []
+    if found is not None:
+        table, picture = [profile_table(found)], [profile_picture(found, look)]
+    return [Part("Over all problems", sentences=said, tables=table, more=picture), *parts]
 
 
-def _problem(analysis: Analysis, pictures: Sequence[Picture], root: Path) -> Part:
+def problem_part(analysis: Analysis, look: Mapping[str, Look], root: Path) -> Part:
+    """Return the part of one problem; folders are named as they are below `root`."""
     problem, different = analysis.problem, settings_table(analysis.problem)
+    pictures = list(problem_pictures(analysis, look))
     return Part(
         problem.title,
         problem.slug,
