@@ -21,10 +21,6 @@ def _per_cent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _decimals(value: float) -> str:
-    return f"{value:.4f}"
-
-
 def short(policy: str) -> str:
     """Return a policy's text; of a long constructor its name and first arguments."""
     if len(policy) <= _LONGEST or policy.startswith("lrPolicy_"):
@@ -33,10 +29,7 @@ def short(policy: str) -> str:
     return f"{begin}{comma}..." if begin else f"{policy[:_LONGEST]}..."
 
 
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
+_whole, _decimals = "{:,.0f}".format, "{:.4f}".format
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # the last ones are the first to go
     "task": ("task", str),
     "model": ("model", str),

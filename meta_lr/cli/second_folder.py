@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from meta_lr.cli.conf_files import conf_dir
+from meta_lr.cli.overrides import parsed
 
 _WRITES = ("meta-train", "meta-train-episodic")
 
@@ -20,7 +20,7 @@ def refuse_shared(command: str, overrides: Sequence[str]) -> None:
     """Raise a ValueError for `checkpoint=` in a sweep, unless it names all that its jobs vary."""
     if command not in _WRITES:
         return
-    read = OverridesParser.create().parse_overrides(list(overrides))
+    read = list(filter(None, map(parsed, overrides)))
     (*_, given) = [None, *(one for one in read if one.key_or_group == "checkpoint")]
     swept = [one for one in read if one.is_sweep_override() and one is not given]
     differs = [_as_text(one.get_key_element().lstrip("+")) for one in swept]

@@ -41,7 +41,9 @@ def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.flo
         distilled: The distilled policy's learning rates (steps,), drawn dashed over the others.
     """
     caption = "The rate for each curve of losses, the distilled policy dashed; below, those losses."
-    return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
+    look = {**looks(losses), "distilled": Look(INK, "--")}
+    groups = {"learning rate": {**rates, "distilled": distilled}, "loss": losses}
+    return drawn("explain", caption, lambda: _stacked(groups, look, decades=3)[0])
 
 
 def replay_picture(replays: Mapping[str, Replay]) -> Picture:
@@ -67,13 +69,6 @@ def _replay_figure(replays: Mapping[str, Replay]) -> Figure:
     return figure
 
 
-def _explanation_figure(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Figure:
-    policy = "distilled"
-    look = {**looks(losses), policy: Look(INK, "--")}
-    groups = {"learning rate": {**rates, policy: distilled}, "loss": losses}
-    return _stacked(groups, look, decades=3)[0]
-
-
 def _stacked(
     groups: Mapping[str, Curves], look: Mapping[str, Look], *, decades: float
 ) -> tuple[Figure, Axes]:
@@ -83,9 +78,13 @@ def _stacked(
         (above, below), (1.2, 0.6), groups.items(), strict=True
     ):
         axes.set_title(title)
-        _draw(axes, curves, look, width)
+        length = max(map(len, curves.values()))
+        for name, y in curves.items():
+            x, thin = np.arange(len(y)), max(1, length // 2000)
+            style = {"color": look[name].colour, "linestyle": look[name].dashes}
+            axes.plot(x[::thin], y[::thin], linewidth=width, **style)
         log_axis(axes, np.concatenate([*curves.values()]), decades=decades)
-        axes.set_xlim(0, _length(curves))
+        axes.set_xlim(0, length)
         thousands(axes)
         ends = {name: (float(len(y)), float(y[-1])) for name, y in curves.items()}
         name_lines(axes, ends, look)
@@ -101,14 +100,3 @@ def _two_axes(right: float) -> tuple[Figure, Axes, Axes]:
     tall = (tall - 0.55 / height) / 2
     below.set_position((left, bottom, width, tall))
     return figure, figure.add_axes((left, 1 - 0.3 / height - tall, width, tall)), below
-
-
-def _draw(axes: Axes, curves: Curves, look: Mapping[str, Look], width: float) -> None:
-    thin = max(1, _length(curves) // 2000)
-    for name, y in curves.items():
-        style = {"color": look[name].colour, "linestyle": look[name].dashes, "linewidth": width}
-        axes.plot(np.arange(len(y))[::thin], y[::thin], **style)
-
-
-def _length(curves: Curves) -> int:
-    return max(map(len, curves.values()))
