@@ -15,12 +15,10 @@ _ACTIONS = ("install", "uninstall", "query")
 def completion(arguments: Sequence[str], commands: Sequence[str]) -> int:
     """Print the script that a shell evaluates, or answer its query; return 0.
 
-    Args:
-        arguments: Those of the program; one says what to do, such as "install=bash".
-        commands: All that there are.
+    One of the program's `arguments` says what to do, such as "install=bash".
 
     Raises:
-        ValueError: No argument says what to do.
+        ValueError: None of them does.
     """
     asked = [each for each in arguments if each.partition("=")[0] in _ACTIONS]
     if asked and asked[0].startswith("query="):

@@ -59,12 +59,10 @@ class ConfFiles:
     def parts(self, command: str, overrides: Sequence[str] = ()) -> list[Part]:
         """Return the files of a command in the order in which Hydra merges them.
 
-        Args:
-            command: Such as "meta-train".
-            overrides: Such as "task=mnist"; the others of them do not matter here.
+        Of the overrides those that choose a file count, such as "task=mnist".
 
         Raises:
-            ValueError: A choice is unknown.
+        ValueError: A choice is unknown.
         """
         pairs = (override.lstrip("+").partition("=") for override in overrides)
         chosen = {name: value.strip("'\"") for name, _, value in pairs}

@@ -98,11 +98,8 @@ class _Jobs:
 def run(command: str, asked: Namespace, files: ConfFiles) -> int:
     """Run the command as `asked`; return 0, 3 if it diverged, 1 if a job failed.
 
-    Args:
-        command: Such as "meta-train"; its function is `meta_lr.cli.meta_train.command`, its config
-            `conf/meta_train.yaml`.
-        asked: Its overrides and flags.
-        files: The config files that there are.
+    The function of "meta-train" is `meta_lr.cli.meta_train.command`, its config
+    `conf/meta_train.yaml`.
 
     Raises:
         ValueError: An override is wrong, or the run itself refused something.

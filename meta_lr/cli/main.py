@@ -57,12 +57,9 @@ interrupted, and saved. META_LR_DEBUG=1 shows where an error came from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run one command and return its exit code; a user's mistake becomes one line on stderr, and 2.
 
-    A user's mistake becomes one line on stderr, and exit code 2.
-
-    Args:
-        argv: The arguments after the program's name; None reads them from the process.
+    `argv` are the arguments after the program's name; None reads them from the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     full, arguments = "--full" in arguments, [a for a in arguments if a != "--full"]

@@ -90,11 +90,9 @@ def target_of(cfg: DictConfig, problem: Problem) -> float:
 
 
 def result_of(results: Sequence[Result], target: float | None) -> JobResult:
-    """Return what a policy's runs came to: the cost to the target, or else the last error on val.
+    """Return what a policy's runs, one per seed, came to: the cost to the target.
 
-    Args:
-        results: The runs of one policy, one per seed.
-        target: An accuracy, or a loss, on "val"; None: there is none.
+    If there is no target on "val", it is the last error there.
     """
     known = by_policy(results, target)[0]
     if target is not None:

@@ -63,14 +63,10 @@ _LEAST = ("policy", "test_accuracy", "test_loss")  # what is before the last of 
 
 
 def table(rows: Sequence[Row], *, width: int | None = None) -> str:
-    """Return rows of `meta_lr.lrbench.listing` as a table of so many characters.
+    """Return rows of `meta_lr.lrbench.listing` as a table of `width` characters, see `shown.width`.
 
     Accuracies are in per cent; what is not known is a dash, and long constructors are cut short.
     What all rows share is told above the table, columns that no longer fit below it.
-
-    Args:
-        rows: At least one.
-        width: None: 100 columns, with `--full` those of the terminal.
     """
     shared = [name for name in _SHARED if len({row[name] for row in rows}) == 1]
     columns = [name for name in _COLUMNS if name not in shared and not _is_idle(name, rows)]

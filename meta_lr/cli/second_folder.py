@@ -37,15 +37,7 @@ def kept(cfg: DictConfig, folder: Path, write: Callable[[Path], str]) -> dict[Pa
     """Write a checkpoint below the run's folder, and into a second one if `checkpoint` names it.
 
     In a sweep there is no second one if `checkpoint` comes from a config file, the same for all
-    jobs.
-
-    Args:
-        cfg: The config.
-        folder: The run's folder.
-        write: Writes the checkpoint into a folder and returns its fingerprint.
-
-    Returns:
-        The fingerprint by folder.
+    jobs. `write` returns a fingerprint; the result is the fingerprint by folder.
     """
     places = {folder / "checkpoint": write(folder / "checkpoint")}
     conf = HydraConfig.get()

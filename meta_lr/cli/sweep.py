@@ -64,11 +64,7 @@ class Job:
     result: JobResult | None
 
     def value(self, direction: str) -> float | None:
-        """Return what the sweeper is given: lower is better, unless it asks to maximise.
-
-        Args:
-            direction: Of the sweeper, such as "minimize"; anything but "maximize" counts as that.
-        """
+        """Return what the sweeper is given: lower is better, unless the direction is "maximize"."""
         score = None if self.result is None else self.result.score
         if score is None:
             return None
@@ -95,15 +91,10 @@ def this_process() -> str:
 
 
 def note(job: Job, direction: str, home: str) -> Any:
-    """Note how a job ended in the process where the sweep began, and return its value.
+    """Note how a job ended in the process `home`, where the sweep began, and return its value.
 
     A job that runs in another process returns an object instead, which a launcher sends home like
     any value that a job returns. It becomes the value there, and the job is noted.
-
-    Args:
-        job: The job.
-        direction: See `Job.value`.
-        home: The process in which the sweep began, see `this_process`.
     """
     if this_process() != home:
         return _Sent(job, direction, home)
@@ -141,9 +132,7 @@ def direction(conf: HydraConf) -> str:
 def num_jobs(conf: HydraConf, overrides: Sequence[str]) -> int | None:
     """Return how many jobs a sweep has, or None if its sweeper does not say so.
 
-    Args:
-        conf: Hydra's part of the config of one of its jobs.
-        overrides: Of the sweep, as they were given.
+    `conf` is Hydra's part of the config of one job; `overrides` are those of the sweep.
     """
     if conf.runtime.choices["hydra/sweeper"] != "basic":
         grid = conf.runtime.choices.get("hydra/sweeper/sampler") == "grid"

@@ -15,14 +15,10 @@ _LEAST = 8  # characters of an option that are always in one line
 
 
 def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
-    """Return jobs with the options by which they differ, in so many characters.
+    """Return jobs with the options by which they differ, in `width` characters, see `shown.width`.
 
     The best score comes first; then those that diverged, then those that failed. Long options are
     folded. The column with the folders is left out where there is no room for it.
-
-    Args:
-        jobs: At least one.
-        width: None: 100 columns, with `--full` those of the terminal.
     """
     width = width or present_width()
     rows = sorted(jobs, key=_rank)

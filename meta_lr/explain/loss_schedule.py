@@ -79,12 +79,8 @@ class Explanation:
 def explain(learned: Learned, losses: Curves) -> Explanation:
     """Replay the curves, compare their learning rates, and distil those of the first curve.
 
-    Args:
-        learned: The scheduler of a checkpoint.
-        losses: At least two different curves, all of the same number of steps.
-
     Raises:
-        ValueError: There is nothing to compare.
+        ValueError: There is nothing to compare: fewer than two different curves of one length.
     """
     first = next(iter(losses.values()))
     if all(np.array_equal(first, other) for other in losses.values()):
@@ -150,11 +146,8 @@ def curves(
 ) -> dict[str, Array]:
     """Return at least two curves of losses of one length; those of recorded runs come first.
 
-    Args:
-        folders: Of the runs; with fewer than two there are synthetic losses too.
-        loss_range: Of the synthetic losses, see `synthetic`.
-        steps: The length; None: that of the first run, or `usual` without one.
-        usual: See `steps`.
+    With fewer than two runs there are synthetic losses too, in `loss_range`. If `steps` is None,
+    the length is that of the first run, or `usual` without one.
     """
     found: dict[str, Array] = {}
     for folder in folders:

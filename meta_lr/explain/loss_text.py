@@ -10,11 +10,8 @@ from meta_lr.methods.mlr_snet.learned import Learned
 def told(found: Explanation, fitted: Array, form: Form, of_effects: tuple[str, str]) -> list[str]:
     """Return the table of the learning rates, the verdict, the effects and the distilled policy.
 
-    Args:
-        found: The explanation.
-        fitted: The learning rates of the distilled policy, (steps,).
-        form: How the tables are written.
-        of_effects: The headings of the median and of the largest effect.
+    `fitted` are the learning rates of that policy, (steps,); `of_effects` are the headings of the
+    median and of the largest effect.
     """
     rates = {**found.rates, "distilled": fitted}
     effects = [(e.change, _signed(e.median), _signed(e.largest)) for e in found.effects]

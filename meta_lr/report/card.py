@@ -22,14 +22,9 @@ FEW_UPDATES = 20  # with fewer, Adam at 1e-3 has hardly moved phi from its first
 def card(
     record: Record, controller: OnlineMLRSNet, state: OnlineState, *, name: str, place: Path
 ) -> str:
-    """Return the card as Markdown.
+    """Return the card, in Markdown, of the checkpoint `place` from the record of its meta-training.
 
-    Args:
-        record: Of the meta-training run.
-        controller: Its method.
-        state: The method's last state.
-        name: Title of the card.
-        place: Where the checkpoint is.
+    `state` is the last state of the method `controller`; `name` is the title.
     """
     head, end = record.header, record.end
     rates = [row["lr"] for row in record.steps]
@@ -100,12 +95,9 @@ Losses above the range that was seen are an extrapolation.
 
 
 def responses(levels: Sequence[str], rows: Sequence[Sequence[float]], form: str) -> str:
-    """Return the table, in Markdown, of what each stage settles to.
+    """Return the table, in Markdown, of the number that each stage settles to at each loss.
 
-    Args:
-        levels: The losses.
-        rows: Per stage, the settled number for each of these losses.
-        form: How a number is written, such as ".4g".
+    `rows` are these numbers per stage; `form` is how they are written, such as ".4g".
     """
     lines = [
         f"| loss | {_cells(levels)} | largest / smallest |",

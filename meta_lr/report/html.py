@@ -32,16 +32,11 @@ def document(
     root: Path,
     digest: str,
 ) -> str:
-    """Return a whole page.
+    """Return a whole page; it begins with links to the parts that have a headline.
 
-    Args:
-        title: Its title.
-        counts: Below the title: how much there is.
-        parts: Its sections, without those that have neither tables nor facts. It begins with links
-            to those that have a headline.
-        look: The colours of names in tables.
-        root: The folder of the records.
-        digest: That of the records.
+    `counts` tells below the title how much there is. Parts with neither tables nor facts are left
+    out. `look` has the colours of names in tables; `root` is the folder of the records, and
+    `digest` that of its content.
     """
     with explained():
         from jinja2 import Environment, FileSystemLoader
