@@ -41,31 +41,18 @@ def _of_the_loss(learned: Learned, title: str, options: argparse.Namespace, card
     import numpy as np
 
     from meta_lr.cli.family import optimizer_choice
-    from meta_lr.explain import loss_schedule, loss_text, text
+    from meta_lr.explain import loss_schedule, loss_text
     from meta_lr.methods.curve import learning_rates
     from meta_lr.report.explain_figure import explanation_picture
 
     losses = loss_schedule.curves(options.runs, learned.loss_range, options.steps, STEPS)
     found = loss_schedule.explain(learned, losses)
     fitted = np.array(learning_rates(found.policy, len(next(iter(losses.values())))))
-    rates, verdict, *rest = loss_text.told(
-        found, fitted, text.markdown, ("rate, median", "rate, largest")
-    )
-    bound = f", with an optimizer of the family `{learned.family}`" if learned.family else ""
-    use = (
-        f"It is in `{OUT}/{POLICY}`; use it with\n"
-        f"`meta_lr.methods.piecewise.Piecewise.load(path)`, which needs no network{bound}."
-    )
-    said = "\n\n".join([f"**{verdict}**", rates, *rest])
-    shown = loss_text.told(found, fitted, text.aligned, ("median", "largest"))
-    shown = "\n".join(["\n\n".join(shown), *loss_text.outside(learned, found)])
-    out = _write(
-        options,
-        card,
-        explanation_picture(found.losses, found.rates, fitted),
-        f"{said} {use}",
-        f"{title}, stages {len(learned.stages)}\n\n{shown}",
-    )
+    picture = explanation_picture(found.losses, found.rates, fitted)
+    said = loss_text.for_card(found, fitted, learned.family, f"{OUT}/{POLICY}")
+    shown = loss_text.for_terminal(found, fitted, learned.loss_range)
+    stages = f"stages {len(learned.stages)}"
+    out = _write(options, card, picture, said, f"{title}, {stages}\n\n{shown}")
     replace(found.policy, family=learned.family).save(out / POLICY)
     choice = optimizer_choice(learned.family)
     optimizer = f" optimizer={choice}" if choice else ""

@@ -62,11 +62,10 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_store(parser, STORE)
-    parser.add_argument("--task", metavar="NAME", help="only this task")
-    parser.add_argument("--model", metavar="NAME", help="only this model")
-    parser.add_argument(
-        "--optimizer", metavar="NAME", help="only this family of optimizers, such as sgd_momentum"
-    )
+    only = {"task": "task", "model": "model"}
+    only["optimizer"] = "family of optimizers, such as sgd_momentum"
+    for name, what in only.items():
+        parser.add_argument(f"--{name}", metavar="NAME", help=f"only this {what}")
     parser.add_argument(
         "--policy", metavar="TEXT", help="only policies with this in their text, in either case"
     )

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 from meta_lr.explain.loss_schedule import NOTHING, Array, Explanation
-from meta_lr.explain.text import Form, at_parts, header_of_parts, percent
-from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.explain.text import Rows, aligned, at_parts, header_of_parts, markdown, percent
 
 
-def told(found: Explanation, fitted: Array, form: Form, of_effects: tuple[str, str]) -> list[str]:
-    """Return the table of the learning rates, the verdict, the effects and the distilled policy.
+def for_card(found: Explanation, fitted: Array, family: str, place: str) -> str:
+    """Return the text for the card of a checkpoint, in Markdown.
 
-    `fitted` are the learning rates of that policy, (steps,); `of_effects` are the headings of the
-    median and of the largest effect.
+    Args:
+        found: The explanation.
+        fitted: The learning rates of the distilled policy, (steps,).
+        family: Of the optimizer with which they were learned; "" is not told.
+        place: Where the policy is.
     """
+    bound = f", with an optimizer of the family `{family}`" if family else ""
+    effects = markdown(
+        [("change of the losses", "rate, median", "rate, largest"), *_effects(found)]
+    )
+    return f"""\
+**{_verdict(found)}**
+
+{markdown(_rates(found, fitted))}
+
+{effects}
+
+{_policy(found)} It is in `{place}`; use it with
+`meta_lr.methods.piecewise.Piecewise.load(path)`, which needs no network{bound}."""
+
+
+def for_terminal(found: Explanation, fitted: Array, loss_range: tuple[float, float] | None) -> str:
+    """Return the text for a terminal; it tells of losses outside the range of meta-training."""
+    effects = aligned([("change of the losses", "median", "largest"), *_effects(found)])
+    parts = [aligned(_rates(found, fitted)), _verdict(found), effects, _policy(found)]
+    low, high = loss_range or (float("-inf"), float("inf"))
+    lines = ["\n\n".join(parts)]
+    for curve, losses in found.losses.items():
+        share = float(((losses < low) | (losses > high)).mean())
+        if share:
+            told = "of its losses are outside what was seen in meta-training"
+            lines.append(f"{curve}: {share:.1%} {told}")
+    return "\n".join(lines)
+
+
+def _rates(found: Explanation, fitted: Array) -> Rows:
     rates = {**found.rates, "distilled": fitted}
-    effects = [(e.change, _signed(e.median), _signed(e.largest)) for e in found.effects]
-    return [
-        form([header_of_parts("rate at"), *([name, *at_parts(y)] for name, y in rates.items())]),
-        _verdict(found),
-        form([("change of the losses", *of_effects), *effects]),
-        _policy(found),
-    ]
+    return [header_of_parts("rate at"), *([name, *at_parts(y)] for name, y in rates.items())]
 
 
-def outside(learned: Learned, found: Explanation) -> list[str]:
-    """Return a line for each curve with losses beyond those of the meta-training."""
-    low, high = learned.loss_range or (float("-inf"), float("inf"))
-    shares = {
-        curve: float(((losses < low) | (losses > high)).mean())
-        for curve, losses in found.losses.items()
-    }
-    what = "of its losses are outside what was seen in meta-training"
-    return [f"{curve}: {share:.1%} {what}" for curve, share in shares.items() if share]
+def _effects(found: Explanation) -> Rows:
+    return [(e.change, _signed(e.median), _signed(e.largest)) for e in found.effects]
 
 
 def _verdict(found: Explanation) -> str:

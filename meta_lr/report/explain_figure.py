@@ -81,8 +81,9 @@ def _stacked(
         length = max(map(len, curves.values()))
         for name, y in curves.items():
             x, thin = np.arange(len(y)), max(1, length // 2000)
-            style = {"color": look[name].colour, "linestyle": look[name].dashes}
-            axes.plot(x[::thin], y[::thin], linewidth=width, **style)
+            axes.plot(
+                x[::thin], y[::thin], look[name].dashes, color=look[name].colour, linewidth=width
+            )
         log_axis(axes, np.concatenate([*curves.values()]), decades=decades)
         axes.set_xlim(0, length)
         thousands(axes)

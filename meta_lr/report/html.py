@@ -41,8 +41,13 @@ def document(
     with explained():
         from jinja2 import Environment, FileSystemLoader
 
-    options = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    made = Environment(loader=FileSystemLoader(HERE), autoescape=True, **options)
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
     made.filters["inline"] = _inline
     css = (HERE / "page.css").read_text(encoding="utf-8")
     facts = {"digest_name": RECORDS_DIGEST, "folder": visible(root.name), "theme": THEME}
