@@ -16,15 +16,13 @@ def for_card(found: Explanation, fitted: Array, family: str, place: str) -> str:
         place: Where the policy is.
     """
     bound = f", with an optimizer of the family `{family}`" if family else ""
-    effects = markdown(
-        [("change of the losses", "rate, median", "rate, largest"), *_effects(found)]
-    )
+    head = ("change of the losses", "rate, median", "rate, largest")
     return f"""\
 **{_verdict(found)}**
 
 {markdown(_rates(found, fitted))}
 
-{effects}
+{markdown([head, *_effects(found)])}
 
 {_policy(found)} It is in `{place}`; use it with
 `meta_lr.methods.piecewise.Piecewise.load(path)`, which needs no network{bound}."""

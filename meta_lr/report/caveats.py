@@ -12,14 +12,14 @@ from meta_lr.report.tables import count, mean_amount, score
 
 def caveats(analysis: Analysis) -> list[str]:
     """Return one sentence for each caveat; an empty list if there is none."""
-    headers = [run.row for group in analysis.problem.groups for run in group.runs]
+    origins = [run.origin for group in analysis.problem.groups for run in group.runs]
     return [
         *_on_tuning(analysis.methods),
         *_on_runs(analysis),
         *_on_views(analysis),
         *(
             f"The runs differ in {what}: {', '.join(values)}."
-            for what, values in provenance(headers).items()
+            for what, values in provenance(origins).items()
             if len(values) > 1
         ),
     ]

@@ -12,7 +12,7 @@ import numpy as np
 from meta_lr.records.reader import NAME, Record, read_record, rows_from
 from meta_lr.records.rows import META_TRAINING, Row
 from meta_lr.report.groups import flat_config, told_apart
-from meta_lr.report.rows import Array, column, folders_below, number
+from meta_lr.report.rows import Array, column, folders_below, number, origin
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Scores:
 class MetaRun:
     """The record of one meta-training.
 
-    `row` is its header, and `yardstick` holds the settings that define its scores. A score, or the
+    `origin` is that of `meta_lr.report.rows`; `yardstick` holds the settings that define its scores. A score, or the
     update of one, is nan if there is none.
     """
 
     folder: Path
-    row: Row
+    origin: Mapping[str, object]
     family: str
     yardstick: str
     held_out: int
@@ -105,7 +105,7 @@ def _read(folder: Path, record: Record) -> MetaRun:
     with rows_from(folder / NAME):
         return MetaRun(
             folder=folder,
-            row=header,
+            origin=origin(header),
             family=str(header["family"]),
             yardstick=str(header["yardstick"]),
             held_out=int(header["held_out"]),

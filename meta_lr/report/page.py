@@ -45,7 +45,7 @@ def problem_part(analysis: Analysis, look: Mapping[str, Look], root: Path) -> Pa
         caveats(analysis),
         problem_tables(analysis),
         pictures[LEADING:],
-        facts=provenance([run.row for group in problem.groups for run in group.runs]),
+        facts=provenance([run.origin for group in problem.groups for run in group.runs]),
         settings=[different] if different else [],
         runs=run_list(problem, root),
     )

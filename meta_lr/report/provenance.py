@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from meta_lr.records.rows import Row
 from meta_lr.report.groups import Problem, differing
 from meta_lr.report.rows import name_of
 from meta_lr.report.tables import NONE, Table
 
 
-def provenance(headers: Iterable[Row]) -> dict[str, list[str]]:
-    """Return the distinct commits, versions, hardware and threads in the headers of records."""
+def provenance(origins: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+    """Return the distinct commits, versions, hardware and threads of runs."""
     facts: dict[str, dict[str, None]] = {}
-    for row in headers:
-        versions = {f"{name} version": v for name, v in (row.get("versions") or {}).items()}
-        found = {"commit": row.get("commit"), **versions, "hardware": row.get("hardware")}
-        for what, value in {**found, "threads": row.get("threads")}.items():
-            facts.setdefault(what, {})["not recorded" if value is None else str(value)] = None
+    for what, value in (item for origin in origins for item in origin.items()):
+        facts.setdefault(what, {})["not recorded" if value is None else str(value)] = None
     return {what: list(values) for what, values in facts.items()}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from meta_lr.records.reader import NAME, Record, read_record, rows_from
 from meta_lr.records.rows import COUNTED, Row
-from meta_lr.report.rows import Array, column, folders_below, number
+from meta_lr.report.rows import Array, column, folders_below, number, origin
 from meta_lr.visible import visible
 
 
@@ -66,12 +66,12 @@ class Evaluation:
 class Run:
     """The record of one run; `status` is that of the end row, or "unfinished" without an end row.
 
-    `row` is the first row, and `header` what the tables need of it. `counts` are the counts of the
-    controller's events, by name; only a run that ended has them.
+    `origin` is that of `meta_lr.report.rows`. `counts` are the counts of the controller's events, by
+    name; only a run that ended has them.
     """
 
     folder: Path
-    row: Row
+    origin: Mapping[str, object]
     header: Header
     steps: Steps
     evaluations: tuple[Evaluation, ...]
@@ -139,7 +139,7 @@ def _run(folder: Path, record: Record) -> Run:
     end = record.end or _so_far(steps)
     return Run(
         folder=folder,
-        row=record.header,
+        origin=origin(record.header),
         header=header,
         steps=steps,
         evaluations=tuple(map(_evaluation, record.evaluations)),

@@ -102,7 +102,7 @@ def _on_meta_runs(runs: Sequence[MetaRun], folder: Path, digest: str) -> Draft:
         for s in sections
     ]
     title = "Episodic meta-training on " + ", ".join(dict.fromkeys(run.family for run in runs))
-    shown, counts = [*parts, Part(facts=provenance(run.row for run in runs))], len(runs)
+    shown, counts = [*parts, Part(facts=provenance(run.origin for run in runs))], len(runs)
     page = document(title, count(counts, "meta-training"), shown, look, root=folder, digest=digest)
     return _draft(parts, parts, meta_csv(sections, folder), page)
 
