@@ -28,8 +28,8 @@ class Scores:
 class MetaRun:
     """The record of one meta-training.
 
-    `origin` is that of `meta_lr.report.rows`; `yardstick` holds the settings that define its scores. A score, or the
-    update of one, is nan if there is none.
+    `origin` is that of `meta_lr.report.rows`; `yardstick` holds the settings that define its
+    scores. A score, or the update of one, is nan if there is none.
     """
 
     folder: Path

@@ -66,8 +66,8 @@ class Evaluation:
 class Run:
     """The record of one run; `status` is that of the end row, or "unfinished" without an end row.
 
-    `origin` is that of `meta_lr.report.rows`. `counts` are the counts of the controller's events, by
-    name; only a run that ended has them.
+    `origin` is that of `meta_lr.report.rows`. `counts` are the counts of the controller's events,
+    by name; only a run that ended has them.
     """
 
     folder: Path
