@@ -106,6 +106,7 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
     """
     overrides = readable(asked.overrides)
     many = asked.multirun or "hydra.mode=MULTIRUN" in overrides
+    many = many and not (asked.cfg or asked.info)
     sweep.begin()
     jobs = _Jobs(command, overrides, files)
     try:
@@ -113,7 +114,7 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
             if many:
                 refuse_shared(command, overrides)
             through_hydra(command, [*_flags(asked), *overrides], jobs)
-            if many and not (asked.cfg or asked.info or sweep.ended()):
+            if many and not sweep.ended():
                 raise ValueError("the sweep has no job; name at least one value")
     except MISTAKES as error:  # such as Optuna's, if no job has a score
         if not sweep.ended():
@@ -152,11 +153,13 @@ def _short(folder: Path) -> Path:
 
 
 def _flags(asked: Namespace) -> list[str]:
-    """Return the flags as Hydra takes them."""
-    pairs = [(f"--{name}", getattr(asked, name)) for name in ("cfg", "package", "info")]
-    folder = [("--config-dir", asked.config_dir)]
-    flags = [f"{flag}={value}" for flag, value in [*pairs, *folder] if value]
-    return [*flags, *(f"--{name}" for name in ("multirun", "resolve") if getattr(asked, name))]
+    """Return the flags as Hydra takes them: what only shows something comes before a sweep."""
+    names = ["package", "config_dir"]
+    names += ["cfg"] if asked.cfg else ["info"] if asked.info else []
+    pairs = [(name.replace("_", "-"), getattr(asked, name)) for name in names]
+    flags = [f"--{name}={value}" for name, value in pairs if value]
+    alone = [] if asked.cfg or asked.info or not asked.multirun else ["--multirun"]
+    return [*flags, *alone, *(["--resolve"] if asked.resolve else [])]
 
 
 def through_hydra(command: str, arguments: Sequence[str], job: Callable[[DictConfig], Any]) -> None:
