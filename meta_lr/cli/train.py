@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import pages, parts
 from meta_lr.cli.family import refuse_other_family
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
