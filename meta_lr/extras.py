@@ -11,6 +11,7 @@ EXTRAS = {
         "PIL",
         "higher",
         "hydra",
+        "jinja2",
         "matplotlib",
         "omegaconf",
         "rich",

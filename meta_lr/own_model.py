@@ -26,7 +26,7 @@ from meta_lr.records import rows
 from meta_lr.records.reader import Record
 from meta_lr.records.rows import Row
 from meta_lr.report.files import write_file
-from meta_lr.report.range_figure import range_picture
+from meta_lr.report.search_figures import range_picture
 from meta_lr.training.step import ask, gradient, update
 
 

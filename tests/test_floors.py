@@ -47,6 +47,7 @@ ROOMS = {  # the only places that may import a library
     "rich": "cli/",
     "higher": "bilevel/unroll.py",
     "matplotlib": "report/figures.py",
+    "jinja2": "report/html.py",
 }
 LAZY = ("hydra", "omegaconf", "wandb", "higher", "torchvision", "sklearn", "scipy", "matplotlib")
 

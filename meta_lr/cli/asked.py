@@ -1,7 +1,8 @@
-"""What a user asked of `meta-lr transfer`: checked before anything is trained."""
+"""What a user asked of commands that train often: checked before anything is trained."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -13,16 +14,17 @@ from meta_lr.cli.errors import unknown_choice
 from meta_lr.transfer import CONTROL, LEARNED
 
 
-def refuse_misplaced(cfg: DictConfig) -> None:
-    """Raise a ValueError for `lr=` and `seed=`, which other commands take, and say what to pass."""
+def refuse_lr(command: str, why: str, hint: Callable[[str], str] = lambda method: "") -> None:
+    """Raise a ValueError for `lr=`, which other commands take; it says why, and what to pass."""
     method = HydraConfig.get().runtime.choices.get("lr")
     if method is not None:
-        hint = "" if method == LEARNED else f"; pass baselines=[{method}]"
-        raise ValueError(
-            f"lr={method} is not for transfer, which compares checkpoint= with baselines={hint}"
-        )
+        raise ValueError(f"lr={method} is not for {command}, which {why}{hint(method)}")
+
+
+def refuse_seed(cfg: DictConfig, command: str) -> None:
+    """Raise a ValueError for `seed=`, where there are `seeds=`."""
     if not OmegaConf.is_interpolation(cfg, "seed"):
-        raise ValueError(f"seed={cfg.seed} is not for transfer; pass seeds=[{cfg.seed}]")
+        raise ValueError(f"seed={cfg.seed} is not for {command}; pass seeds=[{cfg.seed}]")
 
 
 def seeds(cfg: DictConfig) -> list[int]:

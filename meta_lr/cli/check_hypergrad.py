@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from meta_lr.bilevel.check import Row, Waiting, check
 from meta_lr.bilevel.estimators import Adjoint, ClosedForm, Estimator, FirstOrder, Unroll
 from meta_lr.cli import parts
-from meta_lr.cli.job_result import JobResult
+from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.mlr_snet.learned import Learned
 
 ESTIMATORS: dict[str, Estimator] = {

@@ -41,11 +41,8 @@ def refuse_wrong_values(
 ) -> None:
     """Raise a ValueError for the first value of another kind than the one in the config files.
 
-    Args:
-        cfg: A config, or a section of it.
-        defaults: What the config files have there.
-        said: What they say of each option, by dotted name.
-        prefix: Of the names in the section.
+    `defaults` is what the config files have there, and `said` what they say of each option, by its
+    dotted name, which begins with `prefix`.
     """
     for key, default in sorted(defaults.items(), key=lambda item: isinstance(item[1], dict)):
         if key.startswith("_"):

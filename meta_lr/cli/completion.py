@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
-
 from meta_lr.cli.conf_files import conf_dir
+from meta_lr.cli.jobs import through_hydra
 
 _ACTIONS = ("install", "uninstall", "query")
 
@@ -18,12 +15,10 @@ _ACTIONS = ("install", "uninstall", "query")
 def completion(arguments: Sequence[str], commands: Sequence[str]) -> int:
     """Print the script that a shell evaluates, or answer its query; return 0.
 
-    Args:
-        arguments: Those of the program; one says what to do, such as "install=bash".
-        commands: All that there are.
+    One of the program's `arguments` says what to do, such as "install=bash".
 
     Raises:
-        ValueError: No argument says what to do.
+        ValueError: None of them does.
     """
     asked = [each for each in arguments if each.partition("=")[0] in _ACTIONS]
     if asked and asked[0].startswith("query="):
@@ -43,16 +38,9 @@ def _query(asked: str, commands: Sequence[str]) -> None:
         print("\n".join(name for name in commands if name.startswith(command)))
     elif (conf_dir() / f"{command.replace('-', '_')}.yaml").is_file():
         os.environ["COMP_LINE"] = f"meta-lr {rest}"
-        _ask_hydra(command.replace("-", "_"), [asked])
+        _ask_hydra(command, [asked])
 
 
-def _ask_hydra(config_name: str, asked: list[str]) -> None:
+def _ask_hydra(command: str, asked: list[str]) -> None:
     """Let Hydra's plugin for the shell print what it has to say, for a program `meta-lr`."""
-    program, sys.argv[0] = sys.argv[0], "meta-lr"
-    try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            found = GlobalHydra.instance().hydra
-            assert found is not None
-            found.shell_completion(config_name, asked)
-    finally:
-        sys.argv[0] = program
+    through_hydra(command, ["--shell-completion", *asked], lambda cfg: None)

@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.flags import counted
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.shown import end_of
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.compose import Composition, candidates, compose
 from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
 from meta_lr.methods.policies.formula import Policy
@@ -30,9 +30,11 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
         if not policies:
             _, k1, range_cost = problem.rates_of(cfg, folder / "range", stop)
             policies = candidates(k1, this.train.total_steps)
+        names = ("trial_steps", "check_every", "patience", "val_batches")
+        numbers = {name: parts.whole(cfg, name, least=0) for name in names}
         done = compose(
             this.train,
-            _composer(cfg, policies),
+            ComposeOnPlateau(policies, threshold=parts.positive(cfg, "threshold"), **numbers),
             folder=folder,
             target=target,
             spent=range_cost,
@@ -44,13 +46,6 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     print("\n".join(_lines(done, range_cost)))
     print(f"report: {report.page}; every trial: {folder / 'search'}; store: {cfg.store}")
     return problem.result_of(done.entries[0].results, target)
-
-
-def _composer(cfg: DictConfig, policies: Sequence[Policy | str]) -> ComposeOnPlateau:
-    names = ("trial_steps", "check_every", "patience", "val_batches")
-    numbers = {name: parts.whole(cfg, name, least=0) for name in names}
-    threshold = parts.positive(cfg, "threshold")
-    return ComposeOnPlateau(policies, threshold=threshold, **numbers)
 
 
 def _lines(done: Composition, range_cost: float) -> Iterator[str]:

@@ -59,12 +59,10 @@ class ConfFiles:
     def parts(self, command: str, overrides: Sequence[str] = ()) -> list[Part]:
         """Return the files of a command in the order in which Hydra merges them.
 
-        Args:
-            command: Such as "meta-train".
-            overrides: Such as "task=mnist"; the others of them do not matter here.
+        Of the overrides those that choose a file count, such as "task=mnist".
 
         Raises:
-            ValueError: A choice is unknown.
+        ValueError: A choice is unknown.
         """
         pairs = (override.lstrip("+").partition("=") for override in overrides)
         chosen = {name: value.strip("'\"") for name, _, value in pairs}
@@ -85,7 +83,8 @@ class ConfFiles:
         key = "" if text and text.startswith("# @package _global_") else key
         part = policy(name, key, choice) if text is None else _part(text, key, choice)
         defaults = part.values.pop("defaults", [])
-        for name, value in _entries(defaults):
+        entries = [entry for entry in defaults if isinstance(entry, dict)]
+        for name, value in (item for entry in entries for item in entry.items()):
             if name.startswith("override /"):
                 chosen.setdefault(name.removeprefix("override /"), value)
         found: list[Part] = []
@@ -172,12 +171,6 @@ def policy(name: str, key: str = "lr", choice: str = "") -> Part:
     for option, (value, comment) in EXAMPLES[name].options.items():
         values[option], comments[option] = value, comment
     return Part(key, choice, values, comments)
-
-
-def _entries(defaults: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    for entry in defaults:
-        if isinstance(entry, dict):
-            yield from entry.items()
 
 
 def _merge(tree: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -46,6 +46,12 @@ def is_too_large(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "without overflow" in str(error)
 
 
+def did_you_mean(name: str, names: Iterable[str], form: str = "{}") -> str:
+    """Return a question about the closest of `names`, each written as `form`; "" without one."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {form.format(close[0])}?" if close else ""
+
+
 def unknown_choice(group: str, name: str, names: Sequence[str]) -> str:
     """Return one line for a name that a group of config files does not have."""
     listed = ", ".join(names) or "none"

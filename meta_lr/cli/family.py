@@ -23,10 +23,7 @@ def optimizer_choice(family: str) -> str | None:
 def refuse_other_family(controller: Controller, cfg: DictConfig, *, option: str) -> None:
     """Raise a ValueError, before anything is trained, if the controller's rates are of another one.
 
-    Args:
-        controller: May have a `family`.
-        cfg: Its `optimizer` makes the command's optimizer.
-        option: What sets a checkpoint's rate at full output, such as "lr.peak".
+    `option` is what sets a checkpoint's rate at full output, such as "lr.peak".
     """
     learned = getattr(controller, "family", "")
     optimizer = parts.build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])

@@ -15,12 +15,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
+import hydra
 from hydra.conf import HydraConf
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -31,15 +27,14 @@ from meta_lr.cli import sweep
 from meta_lr.cli.checks import refuse_wrong_values
 from meta_lr.cli.conf_files import ConfFiles, conf_dir, merged
 from meta_lr.cli.errors import is_no_memory, is_too_large, of_hydra, one_line
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.options import comments
 from meta_lr.cli.overrides import readable
 from meta_lr.cli.places import fingerprint
 from meta_lr.cli.second_folder import refuse_shared
+from meta_lr.cli.sweep import JobResult
 from meta_lr.extras import MissingPackageError
 from meta_lr.visible import visible
 
-Command = Callable[[DictConfig, Path], JobResult]
 MISTAKES = (ValueError, TypeError, OSError, MissingPackageError)  # what a job says in one line
 
 
@@ -90,7 +85,8 @@ class _Jobs:
                 parts = self.files.parts(self.command, conf.overrides.task)
                 defaults = {k: v for k, v in merged(parts).items() if k != "hydra"}
                 refuse_wrong_values(cfg, defaults, comments(parts))
-                return _command(self.command)(cfg, folder)
+                module = import_module(f"meta_lr.cli.{self.command.replace('-', '_')}")
+                return module.command(cfg, folder)
         except MISTAKES as error:
             if isinstance(error, OSError) and error.errno and not error.filename:
                 error.filename = str(folder)  # a write that failed does not say where
@@ -102,31 +98,24 @@ class _Jobs:
 def run(command: str, asked: Namespace, files: ConfFiles) -> int:
     """Run the command as `asked`; return 0, 3 if it diverged, 1 if a job failed.
 
-    Args:
-        command: Such as "meta-train"; its function is `meta_lr.cli.meta_train.command`, its config
-            `conf/meta_train.yaml`.
-        asked: Its overrides and flags.
-        files: The config files that there are.
+    The function of "meta-train" is `meta_lr.cli.meta_train.command`, its config
+    `conf/meta_train.yaml`.
 
     Raises:
         ValueError: An override is wrong, or the run itself refused something.
     """
-    name, overrides = command.replace("-", "_"), readable(asked.overrides)
+    overrides = readable(asked.overrides)
+    many = asked.multirun or "hydra.mode=MULTIRUN" in overrides
+    many = many and not (asked.cfg or asked.info)
     sweep.begin()
     jobs = _Jobs(command, overrides, files)
     try:
-        with _quiet(), _told_in_one_line(), _hydra(files) as hydra:
-            if asked.cfg:
-                hydra.show_cfg(name, overrides, asked.cfg, asked.package, asked.resolve)
-            elif asked.info:
-                hydra.show_info(asked.info, name, overrides)
-            elif asked.multirun or "hydra.mode=MULTIRUN" in overrides:
+        with _quiet(), _told_in_one_line():
+            if many:
                 refuse_shared(command, overrides)
-                hydra.multirun(name, jobs, [*overrides, "hydra.mode=MULTIRUN"])
-                if not sweep.ended():
-                    raise ValueError("the sweep has no job; name at least one value")
-            else:
-                hydra.run(name, jobs, overrides)
+            through_hydra(command, [*_flags(asked), *overrides], jobs)
+            if many and not sweep.ended():
+                raise ValueError("the sweep has no job; name at least one value")
     except MISTAKES as error:  # such as Optuna's, if no job has a score
         if not sweep.ended():
             raise
@@ -156,10 +145,6 @@ def _speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _command(name: str) -> Command:
-    return import_module(f"meta_lr.cli.{name.replace('-', '_')}").command
-
-
 def _short(folder: Path) -> Path:
     """Return `folder` relative to the working directory, if it is inside."""
     with suppress(ValueError):
@@ -167,18 +152,27 @@ def _short(folder: Path) -> Path:
     return folder
 
 
-@contextmanager
-def _hydra(files: ConfFiles) -> Iterator[Hydra]:
-    """Give Hydra with these config files."""
-    version.setbase("1.3")
+def _flags(asked: Namespace) -> list[str]:
+    """Return the flags as Hydra takes them: what only shows something comes before a sweep."""
+    names = ["package", "config_dir"]
+    names += ["cfg"] if asked.cfg else ["info"] if asked.info else []
+    pairs = [(name.replace("_", "-"), getattr(asked, name)) for name in names]
+    flags = [f"--{name}={value}" for name, value in pairs if value]
+    alone = [] if asked.cfg or asked.info or not asked.multirun else ["--multirun"]
+    return [*flags, *alone, *(["--resolve"] if asked.resolve else [])]
+
+
+def through_hydra(command: str, arguments: Sequence[str], job: Callable[[DictConfig], Any]) -> None:
+    """Let Hydra do what `arguments` ask for, with the config of a command and its job."""
     OmegaConf.register_new_resolver("fingerprint", fingerprint, replace=True)
-    path = create_config_search_path(f"file://{conf_dir()}")
-    for folder in files.folders:
-        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
+    before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = ["meta-lr", *arguments], "1"  # 1: it raises
     try:
-        yield Hydra.create_main_hydra2("meta-lr", path)
+        hydra.main(str(conf_dir()), command.replace("-", "_"), version_base="1.3")(job)()
     finally:
-        GlobalHydra.instance().clear()
+        sys.argv, full = before
+        if full is None:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 @contextmanager

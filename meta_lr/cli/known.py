@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meta_lr.cli.conf_files import ConfFiles, merged, names
-from meta_lr.cli.errors import unknown_choice
+from meta_lr.cli.errors import did_you_mean, unknown_choice
 from meta_lr.cli.options import experiment_command
 
 _HOW = "options are written key=value, and a value with blanks is quoted: 'key=a b'"
@@ -40,11 +39,9 @@ def refuse_unknown(command: str, overrides: Sequence[str], files: ConfFiles) -> 
     tree = {k: v for k, v in merged(files.parts(command, chosen)).items() if k != "hydra"}
     for name in options:
         if name.partition(".")[0] not in swept and not _is_there(name, tree):
-            close = difflib.get_close_matches(name, [*dict(names(tree)), *files.groups()], n=1)
-            guess = (
-                f"did you mean {close[0]}=?" if close else f"meta-lr {command} --help lists them"
-            )
-            raise ValueError(f"unknown option '{name}' of {command}; {guess}")
+            guess = did_you_mean(name, [*dict(names(tree)), *files.groups()], "{}=")
+            how = guess or f"meta-lr {command} --help lists them"
+            raise ValueError(f"unknown option '{name}' of {command}; {how}")
 
 
 def _refuse_choice(command: str, group: str, value: str, known: Sequence[str]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from meta_lr.cli.errors import one_line
+from meta_lr.cli.errors import did_you_mean, one_line
 from meta_lr.cli.output import lasting_output
 from meta_lr.cli.shown import shown_in_full
 from meta_lr.extras import MissingPackageError, explained
@@ -58,12 +57,9 @@ interrupted, and saved. META_LR_DEBUG=1 shows where an error came from."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code.
+    """Run one command and return its exit code; a user's mistake becomes one line on stderr, and 2.
 
-    A user's mistake becomes one line on stderr, and exit code 2.
-
-    Args:
-        argv: The arguments after the program's name; None reads them from the process.
+    `argv` are the arguments after the program's name; None reads them from the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     full, arguments = "--full" in arguments, [a for a in arguments if a != "--full"]
@@ -108,7 +104,9 @@ def _dispatch(arguments: list[str]) -> int:
         return completion.completion(arguments, tuple(COMMANDS))
     command, rest = arguments[0], arguments[1:]
     if command not in COMMANDS:
-        raise ValueError(_unknown(command))
+        guess = did_you_mean(command, COMMANDS)
+        known = f"unknown command '{command}'; the commands are {', '.join(COMMANDS)}"
+        raise ValueError(f"{known}; {guess}" if guess else known)
     if command in WITHOUT_CONFIG:
         name = command.replace("-", "_")
         return getattr(import_module(f"meta_lr.cli.{name}"), name)(rest)
@@ -133,9 +131,3 @@ def _under_hydra(command: str, arguments: list[str]) -> int:
     from meta_lr.cli import jobs
 
     return jobs.run(command, asked, files)
-
-
-def _unknown(command: str) -> str:
-    close = difflib.get_close_matches(command, COMMANDS, n=1)
-    guess = f"; did you mean {close[0]}?" if close else ""
-    return f"unknown command '{command}'; the commands are {', '.join(COMMANDS)}{guess}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,17 +13,17 @@ from omegaconf import DictConfig
 
 from meta_lr import checkpoint
 from meta_lr.cli import pages, parts
-from meta_lr.cli.card import FEW_UPDATES, card
 from meta_lr.cli.checks import target_of
 from meta_lr.cli.family import optimizer_choice
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
-from meta_lr.cli.second_folder import second_folder
+from meta_lr.cli.second_folder import kept
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
 from meta_lr.processes import from_first, rank
 from meta_lr.records.reader import read_record
+from meta_lr.report.card import FEW_UPDATES, card
 from meta_lr.training.outcome import Outcome
 
 ENOUGH = 100  # updates of phi, with which a scheduler is learned about as well as in the paper
@@ -40,7 +41,9 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     header = parts.header(cfg, "meta-train", method)
     with process_group(), graceful_stop(speaks=rank() == 0) as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
-        places = from_first(lambda: _kept(cfg, outcome, controller, folder))  # before all else
+        ended = outcome.status == "finished"  # the checkpoint is kept before anything is shown
+        keep = partial(_keep, outcome, controller)
+        places = from_first(lambda: kept(cfg, folder, keep) if ended else {})
         print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
         print(f"report: {pages.page_of(folder)}")
         print(from_first(lambda: _told(outcome, controller, places)))
@@ -85,18 +88,6 @@ def _more(steps: int, epoch: int, controller: OnlineMLRSNet) -> str:
     return f"{longer}, so does lr.period={period}" if period else longer
 
 
-def _kept(
-    cfg: DictConfig, outcome: Outcome, controller: OnlineMLRSNet, folder: Path
-) -> dict[Path, str]:
-    """Write the checkpoint of a finished run; return its folders, each with the fingerprint."""
-    if outcome.status != "finished":
-        return {}
-    own = folder / "checkpoint"
-    places = {own: _keep(outcome, controller, own)}
-    second = second_folder(cfg)
-    return places if second is None else {**places, second: _keep(outcome, controller, second)}
-
-
 def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
     """Write the checkpoint folder `place` and return its fingerprint."""
     assert outcome.folder is not None
@@ -109,5 +100,5 @@ def _keep(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:
         "cost": outcome.cost,
     }
     name = f"MLR-SNet from {head['task']}"
-    text = card(record, controller, outcome.state, name=name, place=place, paper=checkpoint.PAPER)
+    text = card(record, controller, outcome.state, name=name, place=place)
     return checkpoint.save(place, learned, trained_on=trained_on, card=text)["fingerprint"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,16 @@ from meta_lr import checkpoint
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.cli import pages, parts
-from meta_lr.cli.episodic_card import card
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
-from meta_lr.cli.progress import shown
-from meta_lr.cli.second_folder import second_folder
+from meta_lr.cli.progress import Updates, shown
+from meta_lr.cli.second_folder import kept
 from meta_lr.cli.signals import graceful_stop
-from meta_lr.cli.updates import Updates
+from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.contract import Scheduler
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 from meta_lr.processes import rank
+from meta_lr.report.episodic_card import card
 from meta_lr.vectors import Tensors
 
 UNIT = "sgd"  # the optimizer whose rates are the unit of gamma
@@ -93,10 +93,7 @@ def _run(
 def _tell(cfg: DictConfig, done: MetaTraining, learner: Scheduler, folder: Path) -> None:
     """Keep the checkpoint before all that is shown, report, and say how to use it."""
     best = _with(learner, done.best)
-    places = {folder / "checkpoint": keep(done, best, folder / "checkpoint")}
-    second = second_folder(cfg)
-    if second is not None:
-        places[second] = keep(done, best, second)
+    places = kept(cfg, folder, partial(keep, done, best))
     print(
         f"{_title(done.plan)}: best on {done.plan.held_out} held-out problems "
         f"{done.best_score:+.4f} nats from a cosine at peak {done.plan.peak:g} (below 0 is "

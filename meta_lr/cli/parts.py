@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli.checks import refuse_misfits
 from meta_lr.cli.errors import explain_instantiation
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.progress import watched
+from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.policies.text import label
 from meta_lr.processes import rank
 from meta_lr.protocol import Controller, Need

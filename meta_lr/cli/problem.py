@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from meta_lr.cli import asked, parts
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.range_test import swept
 from meta_lr.cli.signals import StopFlag
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.folders import setting
 from meta_lr.lrbench.known import by_policy
 from meta_lr.lrbench.metrics import refuse_target
@@ -91,11 +90,9 @@ def target_of(cfg: DictConfig, problem: Problem) -> float:
 
 
 def result_of(results: Sequence[Result], target: float | None) -> JobResult:
-    """Return what a policy's runs came to: the cost to the target, or else the last error on val.
+    """Return what a policy's runs, one per seed, came to: the cost to the target.
 
-    Args:
-        results: The runs of one policy, one per seed.
-        target: An accuracy, or a loss, on "val"; None: there is none.
+    If there is no target on "val", it is the last error there.
     """
     known = by_policy(results, target)[0]
     if target is not None:
@@ -139,20 +136,11 @@ def rates_of(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[float, floa
 
 def refuse_misplaced(cfg: DictConfig, command: str) -> None:
     """Raise a ValueError for `lr=` and `seed=`, which other commands take."""
-    method = HydraConfig.get().runtime.choices.get("lr")
-    if method is not None:
-        raise ValueError(f"lr={method} is not for {command}, which tries policies of its own")
-    refuse_seed(cfg, command)
-
-    if parts.whole(cfg, "search_seed", least=0) in asked.seeds_of(cfg):
+    asked.refuse_lr(command, "tries policies of its own")
+    seeds = asked.seeds_of(cfg)
+    asked.refuse_seed(cfg, command)
+    if parts.whole(cfg, "search_seed", least=0) in seeds:
         raise ValueError(f"search_seed={cfg.search_seed} is one of seeds={cfg.seeds}; take another")
-
-
-def refuse_seed(cfg: DictConfig, command: str) -> None:
-    """Raise a ValueError for `seed=`, where there are `seeds=`."""
-    asked.seeds_of(cfg)
-    if not OmegaConf.is_interpolation(cfg, "seed"):
-        raise ValueError(f"seed={cfg.seed} is not for {command}; pass seeds=[{cfg.seed}]")
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

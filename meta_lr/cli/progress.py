@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,18 +19,7 @@ from meta_lr.records.writer import Listener
 from meta_lr.visible import visible
 
 log = logging.getLogger(__name__)
-
-
-class Story(Protocol):
-    """What a run's rows mean to somebody who watches; it may remember earlier ones."""
-
-    def lines(self, row: Row) -> Iterator[tuple[str, str]]:
-        """Yield the lines that a row is worth: "begin", "search", "eval" or "end", and the text."""
-        ...
-
-    def progress(self, row: Row) -> tuple[int, str] | None:
-        """Return how much is done after a row, and what a bar says beside it; None: no change."""
-        ...
+RECENT = 20  # updates whose mean score is the running one
 
 
 def watched(
@@ -43,12 +32,18 @@ def watched(
         total_steps: Length of the run.
         one_of_many: Show of the run only its begin and its end; the log still has every line.
     """
-    return shown(title, total_steps, _Training(total_steps), one_of_many=one_of_many)
+    return shown(title, total_steps, Training(total_steps), one_of_many=one_of_many)
 
 
 @contextmanager
-def shown(title: str, total: int, story: Story, *, one_of_many: bool = False) -> Iterator[Listener]:
-    """Give a listener that shows and logs rows as `story` tells them, of `total` in all."""
+def shown(
+    title: str, total: int, story: Training | Updates, *, one_of_many: bool = False
+) -> Iterator[Listener]:
+    """Give a listener that shows and logs rows as `story` tells them, of `total` in all.
+
+    A story yields the lines that a row is worth: "begin", "search", "eval" or "end", and the text.
+    Its `progress` is how much is done after a row, and what a bar says beside it; None: no change.
+    """
     title = visible(title)
     # a sweep's jobs in threads share one terminal, which has room for one bar
     alone = threading.current_thread() is threading.main_thread()
@@ -95,7 +90,7 @@ def _bar() -> Progress:
 
 
 @dataclass
-class _Training:
+class Training:
     """The rows of a run, turned into lines; it keeps the latest of each kind."""
 
     total_steps: int
@@ -107,7 +102,7 @@ class _Training:
     speed: str = "-"  # in steps per second, over about two seconds of the run's own clock
 
     def lines(self, row: Row) -> Iterator[tuple[str, str]]:
-        """Yield the lines that a row is worth: "begin", "search", "eval" or "end", and the text."""
+        """Yield the lines that a row is worth, see `shown`."""
         if not self.begun:
             self.begun = True
             where = f"goes on at step {row['step']} of" if row.get("step") else "begins,"
@@ -152,6 +147,41 @@ class _Training:
         words += [f"{where} {name} {row[name]:.4f}" for name in ("loss", "accuracy") if name in row]
         words += [f"cost {row['cost']:,.0f}", f"{row['seconds']:.1f} s"]
         return "  ".join(words)
+
+
+@dataclass
+class Updates:
+    """The rows of an episodic meta-training, turned into lines and into what a bar says."""
+
+    total: int
+    scores: list[float] = field(default_factory=list)  # the latest finite ones
+    begun: bool = False
+
+    def lines(self, row: Row) -> Iterator[tuple[str, str]]:
+        """Yield the lines that a row is worth, see `shown`."""
+        if not self.begun:
+            self.begun = True
+            resumed = row["kind"] != "header" and row.get("update")
+            where = f"goes on at update {row['update']} of" if resumed else "begins,"
+            yield "begin", f"{where} {self.total} updates"
+        if row["kind"] == "update" and math.isfinite(row["score"]):
+            self.scores = [*self.scores[1 - RECENT :], row["score"]]
+        elif row["kind"] == "held_out":
+            score = f"held-out {row['score']:+.4f} (best {row['best']:+.4f})"
+            told = f"score {self._running()}  {score}  cost {row['cost']:,.0f}"
+            yield "eval", f"update {row['update']}/{self.total}  {told}  {row['seconds']:.1f} s"
+        elif row["kind"] == "end":
+            yield "end", f"{row['status']} after {row['updates']} updates, {row['seconds']:.1f} s"
+
+    def progress(self, row: Row) -> tuple[int, str] | None:
+        """Return the updates taken, and running score and held-out best."""
+        if row["kind"] not in ("update", "held_out"):
+            return None
+        return row["update"], f"score {self._running()}  held-out best {row['best']:+.4f}"
+
+    def _running(self) -> str:
+        """Return the mean score of the latest updates, in nats from the baseline."""
+        return f"{sum(self.scores) / len(self.scores):+.4f}" if self.scores else "-"
 
 
 def _score(row: Row) -> str:

@@ -6,18 +6,16 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from meta_lr.cli import parts
-from meta_lr.cli.job_result import JobResult
+from meta_lr.cli import asked, parts
 from meta_lr.cli.signals import StopFlag, graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.range_test import SHORTEST, RangeTest, highest, refuse, suggest
 from meta_lr.methods.sweep import Sweep
 from meta_lr.records.reader import Record, read_record
-from meta_lr.records.rows import Row
 from meta_lr.report.files import write_file, write_pictures
-from meta_lr.report.range_figure import range_picture
+from meta_lr.report.search_figures import range_picture
 
 FORMAT = 1
 RESULT = "range.json"
@@ -29,7 +27,12 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     Raises:
         ValueError: An option is out of range, or the sweeps show no range.
     """
-    _refuse_misplaced(cfg)
+    asked.refuse_lr("range-test", "raises the rate itself; leave it out")
+    if parts.whole(cfg, "record.every", least=1) > 1:
+        raise ValueError(
+            f"record.every={cfg.record.every} is not for range-test, which reads each loss; "
+            "leave it out"
+        )
     with graceful_stop() as stop:
         found, place = swept(cfg, folder, stop)
     print("\n".join(_lines(found)))
@@ -50,21 +53,12 @@ def swept(cfg: DictConfig, folder: Path, stop: StopFlag) -> tuple[RangeTest, Pat
     found = suggest(records, smoothing=sweep.smoothing, safety=safety)
     picture = range_picture(found)
     write_pictures([picture], folder)
-    write_file(folder / RESULT, (_as_json(found, records[0].header) + "\n").encode())
+    facts = {name: records[0].header[name] for name in ("task", "model", "optimizer")}
+    numbers = {name: getattr(found, name) for name in ("k0", "k1", "diverged", "cost")}
+    curves = {name: getattr(found, name).tolist() for name in ("rates", "losses", "smoothed")}
+    result = json.dumps({"format": FORMAT, **facts, **numbers, **curves}) + "\n"
+    write_file(folder / RESULT, result.encode())
     return found, folder / picture.name
-
-
-def _refuse_misplaced(cfg: DictConfig) -> None:
-    method = HydraConfig.get().runtime.choices.get("lr")
-    if method is not None:
-        raise ValueError(
-            f"lr={method} is not for range-test, which raises the rate itself; leave it out"
-        )
-    if parts.whole(cfg, "record.every", least=1) > 1:
-        raise ValueError(
-            f"record.every={cfg.record.every} is not for range-test, which reads each loss; "
-            "leave it out"
-        )
 
 
 def _sweep(cfg: DictConfig) -> Sweep:
@@ -93,10 +87,3 @@ def _lines(found: RangeTest) -> Iterator[str]:
     yield f"  found for {found.cost:,.0f} steps{ended}"
     yield f"  policies of LRBench, such as lr=triexp:  lr.k0={found.k0:.3g} lr.k1={found.k1:.3g}"
     yield f"  cosine, one_cycle and their kin:         lr.peak={found.k1:.3g}"
-
-
-def _as_json(found: RangeTest, header: Row) -> str:
-    facts = {name: header[name] for name in ("task", "model", "optimizer")}
-    numbers = {name: getattr(found, name) for name in ("k0", "k1", "diverged", "cost")}
-    curves = {name: getattr(found, name).tolist() for name in ("rates", "losses", "smoothed")}
-    return json.dumps({"format": FORMAT, **facts, **numbers, **curves})

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.flags import counted
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.exchange import read, write
 from meta_lr.lrbench.known import Known, stored
 from meta_lr.lrbench.recommend import Recommendation, recommend
@@ -33,7 +33,8 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
         loaded()  # or it is missed after the range test
     with graceful_stop() as stop, problem.opened(cfg, "recommend", stop) as this:
         target = None if cfg.target is None else problem.target_of(cfg, this)
-        robust = _wants_robustness(cfg, this)
+        if cfg.robustness and not this.accurate:
+            raise ValueError("robustness=true is for tasks with an accuracy; leave it out")
         known = _known(cfg, this, folder / KNOWN)
         space, range_cost = None, 0.0
         if trials:
@@ -53,18 +54,11 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             search_seed=parts.whole(cfg, "search_seed", least=0),
             seeds=asked.seeds_of(cfg),
         )
-        told = _robustness(this, done, folder) if robust else ""
+        told = _robustness(this, done, folder) if cfg.robustness else ""
     report = write_report(folder / "finals", folder / "report", target=target)
     print("\n".join(_lines(done, range_cost, target)) + told)
     print(f"report: {report.page}; store: {cfg.store}")
     return problem.result_of(done.ranked[0].results, target)
-
-
-def _wants_robustness(cfg: DictConfig, this: problem.Problem) -> bool:
-    wanted = cfg.robustness
-    if wanted and not this.accurate:
-        raise ValueError("robustness=true is for tasks with an accuracy; leave it out")
-    return wanted
 
 
 def _robustness(this: problem.Problem, done: Recommendation, folder: Path) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from meta_lr.cli.flags import Parser, counted
 
 if TYPE_CHECKING:
-    from meta_lr.lrbench.listing import Row
     from meta_lr.lrbench.result import Result
 
 STORE = Path("runs/results.sqlite")
@@ -45,7 +44,11 @@ def results(arguments: list[str]) -> int:
     if options.action == "import":
         _import(options.store, options.paths)
     elif options.action == "export":
-        _export(options)
+        from meta_lr.lrbench.exchange import write
+
+        found = _wanted(options)
+        write(found, options.file)
+        print(f"{options.file}: {counted(len(found), 'result')}")
     else:
         _list(options)
     return 0
@@ -59,11 +62,10 @@ def _parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_store(parser, STORE)
-    parser.add_argument("--task", metavar="NAME", help="only this task")
-    parser.add_argument("--model", metavar="NAME", help="only this model")
-    parser.add_argument(
-        "--optimizer", metavar="NAME", help="only this family of optimizers, such as sgd_momentum"
-    )
+    only = {"task": "task", "model": "model"}
+    only["optimizer"] = "family of optimizers, such as sgd_momentum"
+    for name, what in only.items():
+        parser.add_argument(f"--{name}", metavar="NAME", help=f"only this {what}")
     parser.add_argument(
         "--policy", metavar="TEXT", help="only policies with this in their text, in either case"
     )
@@ -136,14 +138,6 @@ def _read(path: Path) -> tuple[list[Result], Counter[str]]:
     return [result for result in found.values() if result is not None], rest
 
 
-def _export(options: argparse.Namespace) -> None:
-    from meta_lr.lrbench.exchange import write
-
-    found = _wanted(options)
-    write(found, options.file)
-    print(f"{options.file}: {counted(len(found), 'result')}")
-
-
 def _list(options: argparse.Namespace) -> None:
     from meta_lr.lrbench.listing import by, listed
 
@@ -151,7 +145,9 @@ def _list(options: argparse.Namespace) -> None:
     if options.sort is not None:
         rows = by(rows, options.sort)
     if options.csv:
-        print(_csv(rows))
+        from meta_lr.csv_text import as_csv
+
+        print(as_csv([list(rows[0]), *(list(row.values()) for row in rows)]), end="")
     elif options.json:
         print(json.dumps(rows, indent=1))
     else:
@@ -187,9 +183,3 @@ def _wanted(options: argparse.Namespace) -> list[Result]:
 
 def _fits(name: str, asked: str, value: str) -> bool:
     return asked.lower() in value.lower() if name == "policy" else asked == value
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    from meta_lr.csv_text import as_csv
-
-    return as_csv([list(rows[0]), *(list(row.values()) for row in rows)]).rstrip("\n")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from meta_lr.cli import shown
 from meta_lr.cli.flags import counted
-from meta_lr.cli.tables import Column, drawn
+from meta_lr.cli.shown import Column, drawn
+from meta_lr.cli.shown import width as present_width
 from meta_lr.visible import visible
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ def _per_cent(value: float) -> str:
     return f"{100 * value:.2f}"
 
 
-def _decimals(value: float) -> str:
-    return f"{value:.4f}"
-
-
 def short(policy: str) -> str:
     """Return a policy's text; of a long constructor its name and first arguments."""
     if len(policy) <= _LONGEST or policy.startswith("lrPolicy_"):
@@ -33,10 +29,7 @@ def short(policy: str) -> str:
     return f"{begin}{comma}..." if begin else f"{policy[:_LONGEST]}..."
 
 
-def _whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
+_whole, _decimals = "{:,.0f}".format, "{:.4f}".format
 _COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {  # the last ones are the first to go
     "task": ("task", str),
     "model": ("model", str),
@@ -70,18 +63,14 @@ _LEAST = ("policy", "test_accuracy", "test_loss")  # what is before the last of 
 
 
 def table(rows: Sequence[Row], *, width: int | None = None) -> str:
-    """Return rows of `meta_lr.lrbench.listing` as a table of so many characters.
+    """Return rows of `meta_lr.lrbench.listing` as a table of `width` characters, see `shown.width`.
 
     Accuracies are in per cent; what is not known is a dash, and long constructors are cut short.
     What all rows share is told above the table, columns that no longer fit below it.
-
-    Args:
-        rows: At least one.
-        width: None: 100 columns, with `--full` those of the terminal.
     """
     shared = [name for name in _SHARED if len({row[name] for row in rows}) == 1]
     columns = [name for name in _COLUMNS if name not in shared and not _is_idle(name, rows)]
-    width = width or shown.width()
+    width = width or present_width()
     fitting = _num_fitting(columns, rows, width)
     said = [_told(name, rows[0][name]) for name in shared if not _is_idle(name, rows)]
     drawing = drawn([_column(name, rows) for name in columns[:fitting]], width)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from meta_lr.cli.conf_files import conf_dir
+from meta_lr.cli.overrides import parsed
 
 _WRITES = ("meta-train", "meta-train-episodic")
 
@@ -20,7 +20,7 @@ def refuse_shared(command: str, overrides: Sequence[str]) -> None:
     """Raise a ValueError for `checkpoint=` in a sweep, unless it names all that its jobs vary."""
     if command not in _WRITES:
         return
-    read = OverridesParser.create().parse_overrides(list(overrides))
+    read = list(filter(None, map(parsed, overrides)))
     (*_, given) = [None, *(one for one in read if one.key_or_group == "checkpoint")]
     swept = [one for one in read if one.is_sweep_override() and one is not given]
     differs = [_as_text(one.get_key_element().lstrip("+")) for one in swept]
@@ -33,19 +33,20 @@ def refuse_shared(command: str, overrides: Sequence[str]) -> None:
             )
 
 
-def second_folder(cfg: DictConfig) -> Path | None:
-    """Return where the checkpoint is written too; None if nowhere.
+def kept(cfg: DictConfig, folder: Path, write: Callable[[Path], str]) -> dict[Path, str]:
+    """Write a checkpoint below the run's folder, and into a second one if `checkpoint` names it.
 
-    That is so in a sweep if `checkpoint` comes from a config file, the same for all of its jobs.
+    In a sweep there is no second one if `checkpoint` comes from a config file, the same for all
+    jobs. `write` returns a fingerprint; the result is the fingerprint by folder.
     """
-    if not cfg.checkpoint:
-        return None
+    places = {folder / "checkpoint": write(folder / "checkpoint")}
     conf = HydraConfig.get()
     given = any(text.lstrip("+").startswith("checkpoint=") for text in conf.overrides.task)
-    if conf.mode == RunMode.MULTIRUN and not given:
+    if cfg.checkpoint and conf.mode == RunMode.MULTIRUN and not given:
         print(f"not copied to {cfg.checkpoint}, which all jobs of a sweep would write to")
-        return None
-    return Path(cfg.checkpoint)
+    elif cfg.checkpoint:
+        places[Path(cfg.checkpoint)] = write(Path(cfg.checkpoint))
+    return places
 
 
 def _places(override: Override) -> list[str]:

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: their number, and how they ended, wherever they ran."""
+"""How jobs end: their exit code and score; and the jobs of a sweep, wherever they ran."""
 
 from __future__ import annotations
 
@@ -18,7 +18,31 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import ListConfig
 
-from meta_lr.cli.job_result import JobResult
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended, and how good its result is.
+
+    Attributes:
+        code: The exit code of the command.
+        status: "finished", or how it ended otherwise, such as "diverged at step 7".
+        score: What a sweep minimises; infinite for a run that diverged, None where the command has
+            nothing to compare.
+        measure: What the score is, such as "val error".
+    """
+
+    code: int = 0
+    status: str = "finished"
+    score: float | None = None
+    measure: str = ""
+
+
+def mean(results: Sequence[JobResult]) -> JobResult:
+    """Return the mean score of runs that differ by their seed; infinite if one diverged."""
+    scores = [math.inf if result.score is None else result.score for result in results]
+    statuses = [result.status for result in results if result.status != "finished"]
+    status = statuses[0] if statuses else "finished"
+    return JobResult(0, status, sum(scores) / len(scores), results[0].measure)
 
 
 @dataclass(frozen=True)
@@ -40,11 +64,7 @@ class Job:
     result: JobResult | None
 
     def value(self, direction: str) -> float | None:
-        """Return what the sweeper is given: lower is better, unless it asks to maximise.
-
-        Args:
-            direction: Of the sweeper, such as "minimize"; anything but "maximize" counts as that.
-        """
+        """Return what the sweeper is given: lower is better, unless the direction is "maximize"."""
         score = None if self.result is None else self.result.score
         if score is None:
             return None
@@ -71,15 +91,10 @@ def this_process() -> str:
 
 
 def note(job: Job, direction: str, home: str) -> Any:
-    """Note how a job ended in the process where the sweep began, and return its value.
+    """Note how a job ended in the process `home`, where the sweep began, and return its value.
 
     A job that runs in another process returns an object instead, which a launcher sends home like
     any value that a job returns. It becomes the value there, and the job is noted.
-
-    Args:
-        job: The job.
-        direction: See `Job.value`.
-        home: The process in which the sweep began, see `this_process`.
     """
     if this_process() != home:
         return _Sent(job, direction, home)
@@ -117,9 +132,7 @@ def direction(conf: HydraConf) -> str:
 def num_jobs(conf: HydraConf, overrides: Sequence[str]) -> int | None:
     """Return how many jobs a sweep has, or None if its sweeper does not say so.
 
-    Args:
-        conf: Hydra's part of the config of one of its jobs.
-        overrides: Of the sweep, as they were given.
+    `conf` is Hydra's part of the config of one job; `overrides` are those of the sweep.
     """
     if conf.runtime.choices["hydra/sweeper"] != "basic":
         grid = conf.runtime.choices.get("hydra/sweeper/sampler") == "grid"

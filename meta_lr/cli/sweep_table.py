@@ -6,25 +6,21 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 
-from meta_lr.cli import shown
+from meta_lr.cli.shown import Column, drawn
+from meta_lr.cli.shown import width as present_width
 from meta_lr.cli.sweep import Job
-from meta_lr.cli.tables import Column, drawn
 from meta_lr.visible import visible
 
 _LEAST = 8  # characters of an option that are always in one line
 
 
 def table(jobs: Sequence[Job], *, width: int | None = None) -> str:
-    """Return jobs with the options by which they differ, in so many characters.
+    """Return jobs with the options by which they differ, in `width` characters, see `shown.width`.
 
     The best score comes first; then those that diverged, then those that failed. Long options are
     folded. The column with the folders is left out where there is no room for it.
-
-    Args:
-        jobs: At least one.
-        width: None: 100 columns, with `--full` those of the terminal.
     """
-    width = width or shown.width()
+    width = width or present_width()
     rows = sorted(jobs, key=_rank)
     columns = [
         Column("job", [str(job.number) for job in rows]),

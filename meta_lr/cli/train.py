@@ -9,9 +9,9 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import pages, parts
 from meta_lr.cli.family import refuse_other_family
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.processes import rank
 
 

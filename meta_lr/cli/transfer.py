@@ -14,9 +14,9 @@ from omegaconf import DictConfig
 from meta_lr import checkpoint, transfer
 from meta_lr.cli import asked, pages, parts
 from meta_lr.cli.family import refuse_other_family
-from meta_lr.cli.job_result import JobResult, mean
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.signals import StopFlag, graceful_stop
+from meta_lr.cli.sweep import JobResult, mean
 from meta_lr.methods.fallback import Fallback
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
@@ -28,7 +28,12 @@ from meta_lr.training.outcome import Outcome
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Compare a checkpoint with baselines; return the mean result of the checkpoint's runs."""
-    asked.refuse_misplaced(cfg)
+    asked.refuse_lr(
+        "transfer",
+        "compares checkpoint= with baselines=",
+        lambda method: "" if method == transfer.LEARNED else f"; pass baselines=[{method}]",
+    )
+    asked.refuse_seed(cfg, "transfer")
     seeds, grid = asked.seeds(cfg), asked.peaks(cfg)
     learned = parts.build(cfg.learned)
     refuse_other_family(learned, cfg, option="learned.peak")

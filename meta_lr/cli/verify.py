@@ -12,21 +12,22 @@ from omegaconf import DictConfig
 from meta_lr.cli import asked, parts, problem
 from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.flags import counted
-from meta_lr.cli.job_result import JobResult
 from meta_lr.cli.signals import graceful_stop
+from meta_lr.cli.sweep import JobResult
 from meta_lr.lrbench.known import Known
 from meta_lr.lrbench.result import Result
 from meta_lr.lrbench.verify import Verdict, verify
 from meta_lr.methods.policies.text import label, overrides
 from meta_lr.report.files import write_pictures
-from meta_lr.report.target_figure import target_picture
+from meta_lr.report.search_figures import target_picture
 
 NOT_MET = 4
 
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
     """Train until it is known, say what came out, and return the cost to the target."""
-    problem.refuse_seed(cfg, "verify")
+    seeds = asked.seeds_of(cfg)
+    asked.refuse_seed(cfg, "verify")
     controller = parts.build(cfg.lr)
     refuse_other_family(controller, cfg, option="lr.peak")
     with graceful_stop() as stop, problem.opened(cfg, "verify", stop) as this:
@@ -35,7 +36,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             this.train,
             controller,
             target=target,
-            seeds=asked.seeds_of(cfg),
+            seeds=seeds,
             folder=folder,
             gives_up=cfg.gives_up,
         )

@@ -20,12 +20,7 @@ class Fact(NamedTuple):
 
 
 def facts(schedule: SelfTuning, replays: Mapping[str, Replay]) -> list[Fact]:
-    """Return the ten numbers: six from the replays, four from the bounds.
-
-    Args:
-        schedule: The schedule with these bounds.
-        replays: The replays of `histories`, by name, all of the same length.
-    """
+    """Return ten numbers: six from the replays of `histories`, four from the schedule's bounds."""
     return [*_of_replays(replays), *_of_bounds(schedule, len(replays[FALLS].lr))]
 
 

@@ -79,12 +79,8 @@ class Explanation:
 def explain(learned: Learned, losses: Curves) -> Explanation:
     """Replay the curves, compare their learning rates, and distil those of the first curve.
 
-    Args:
-        learned: The scheduler of a checkpoint.
-        losses: At least two different curves, all of the same number of steps.
-
     Raises:
-        ValueError: There is nothing to compare.
+        ValueError: There is nothing to compare: fewer than two different curves of one length.
     """
     first = next(iter(losses.values()))
     if all(np.array_equal(first, other) for other in losses.values()):
@@ -143,6 +139,24 @@ def synthetic(loss_range: tuple[float, float] | None, steps: int) -> dict[str, A
         noise = np.exp(NOISE * generator.standard_normal(steps))
         curves[name] = np.clip(mean * noise, low, high)
     return curves
+
+
+def curves(
+    folders: Sequence[Path], loss_range: tuple[float, float] | None, steps: int | None, usual: int
+) -> dict[str, Array]:
+    """Return at least two curves of losses of one length; those of recorded runs come first.
+
+    With fewer than two runs there are synthetic losses too, in `loss_range`. If `steps` is None,
+    the length is that of the first run, or `usual` without one.
+    """
+    found: dict[str, Array] = {}
+    for folder in folders:
+        name, losses = recorded(folder)
+        same = sum(other.partition(" (")[0] == name for other in found)
+        found[f"{name} ({same + 1})" if same else name] = losses
+    steps = steps or next(map(len, found.values()), usual)
+    found = {name: stretched(losses, steps) for name, losses in found.items()}
+    return found if len(found) > 1 else {**found, **synthetic(loss_range, steps)}
 
 
 def recorded(folder: Path) -> tuple[str, Array]:

@@ -57,10 +57,7 @@ def scaled(schedule: SelfTuning, features: Tensor) -> Tensor:
 def outputs(schedule: SelfTuning, reading: Reading, features: Tensor) -> tuple[Tensor, Tensor]:
     """Return the direct term and the increment for other features at a step, each (rows,).
 
-    Args:
-        schedule: The schedule with the network.
-        reading: The step; its memory does not change.
-        features: The other features, in their units, (rows, inputs).
+    These features are in their units, (rows, inputs). The memory in the reading does not change.
     """
     rows = scaled(schedule, features).to(schedule.weights[0])
     answer = vmap(lambda row: schedule.net.scores(schedule.weights, row, reading.memory)[0])

@@ -57,7 +57,15 @@ def replay(schedule: SelfTuning, history: History) -> Replay:
         cosine = max(cosine - AGREES * update / CRITICAL, -LARGEST)
         direction = _next(direction, cosine, _drawn(draw))
         grad = math.sqrt(loss / history.losses[0]) * direction
-        view = _view(schedule, step, len(history.losses), float(loss), weights, grad)
+        view = StepView(
+            schedule,
+            step,
+            total_steps=len(history.losses),
+            loss=HostLoss(float(loss), torch.float64),
+            params=[weights],
+            grads=[grad],
+            direction=lambda grad=grad: [grad],
+        )
         lr, state = schedule(view, state)
         rates.append(check_rate(schedule, step, lr))
         update = lr * float(grad.norm() / weights.norm())
@@ -66,20 +74,6 @@ def replay(schedule: SelfTuning, history: History) -> Replay:
         weights -= lr * grad
     lr = np.array(rates)
     return Replay(history.losses, lr / lr[0], np.array(updates), _events(states), states)
-
-
-def _view(
-    schedule: SelfTuning, step: int, total_steps: int, loss: float, weights: Tensor, grad: Tensor
-) -> StepView:
-    return StepView(
-        schedule,
-        step,
-        total_steps=total_steps,
-        loss=HostLoss(loss, torch.float64),
-        params=[weights],
-        grads=[grad],
-        direction=lambda: [grad],
-    )
 
 
 def _drawn(draw: torch.Generator) -> Tensor:

@@ -63,7 +63,8 @@ def _answers(schedule: SelfTuning, reading: Reading, change: Tensor) -> tuple[Te
     direct, increment = outputs(schedule, reading, rows)
     grown = _integrated(schedule, reading, direct[-1].expand_as(direct), increment)[1]
     now = _integrated(schedule, reading, direct, increment[-1].expand_as(direct))[0]
-    growth, at_once = (_half_difference(x[:-1]) for x in (grown, now.log()))
+    pairs = (x[:-1].chunk(2) for x in (grown, now.log()))  # at a high and at a low value
+    growth, at_once = ((high - low) / 2 for high, low in pairs)
     return growth * reading.moment.total_steps / 100, at_once
 
 
@@ -80,11 +81,6 @@ def _integrated(
     )
     lr, after = schedule.integrator.step(TENSORS, at, moment, direct, increment)
     return lr, after.scale
-
-
-def _half_difference(values: Tensor) -> Tensor:
-    high, low = values.chunk(2)
-    return (high - low) / 2
 
 
 def _size(values: Tensor) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from meta_lr.report.analysis import Analysis
-from meta_lr.report.groups import Problem
 from meta_lr.report.methods import Method
 from meta_lr.report.provenance import provenance
 from meta_lr.report.tables import count, mean_amount, score
@@ -13,11 +12,16 @@ from meta_lr.report.tables import count, mean_amount, score
 
 def caveats(analysis: Analysis) -> list[str]:
     """Return one sentence for each caveat; an empty list if there is none."""
+    origins = [run.origin for group in analysis.problem.groups for run in group.runs]
     return [
         *_on_tuning(analysis.methods),
         *_on_runs(analysis),
         *_on_views(analysis),
-        *_on_set_up(analysis.problem),
+        *(
+            f"The runs differ in {what}: {', '.join(values)}."
+            for what, values in provenance(origins).items()
+            if len(values) > 1
+        ),
     ]
 
 
@@ -73,13 +77,6 @@ def _on_views(analysis: Analysis) -> Iterator[str]:
         )
     if any(method.group.learned for method in analysis.methods):
         yield "The cost of meta-training stands apart and in no equal-cost view."
-
-
-def _on_set_up(problem: Problem) -> Iterator[str]:
-    headers = [run.header for group in problem.groups for run in group.runs]
-    for what, values in provenance(headers).items():
-        if len(values) > 1:
-            yield f"The runs differ in {what}: {', '.join(values)}."
 
 
 def _names(methods: Sequence[Method]) -> str:

@@ -63,7 +63,9 @@ def compare(
 ) -> Comparison:
     """Compare two methods, each a label and its value per seed, on the seeds they share."""
     seeds = sorted(set(method[1]) & set(reference[1]))
-    differences = {seed: _difference(method[1][seed], reference[1][seed]) for seed in seeds}
+    pairs = {seed: (method[1][seed], reference[1][seed]) for seed in seeds}
+    # inf - inf is not a number: both diverged
+    differences = {seed: 0.0 if a == b else a - b for seed, (a, b) in pairs.items()}
     values = list(differences.values())
     mean, _ = mean_and_spread(values)
     low, high = paired_interval(values)
@@ -112,10 +114,6 @@ def _signs(n: int) -> np.ndarray:
         flips = np.random.default_rng(0).integers(0, 2, (2**16, n))
         flips[0] = 0
     return 1.0 - 2.0 * flips
-
-
-def _difference(value: float, reference: float) -> float:
-    return 0.0 if value == reference else value - reference  # inf - inf: both diverged
 
 
 def _verdict(n: int, mean: float, interval: tuple[float, float], higher_is_better: bool) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,29 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from meta_lr.explain.replay import Replay
+
 Curves = Mapping[str, NDArray[np.float64]]  # (steps,) each, by name
 
 DECADES = 5  # plotted range of the learning rate over the first one
 MARKS = {"retreats": "v", "clamped": "|", "alarms": "x"}  # of the events
-
-
-class Replayed(Protocol):
-    """The drawn data of a self-tuning schedule, as in `meta_lr.explain.replay.Replay`."""
-
-    @property
-    def losses(self) -> NDArray[np.float64]:
-        """The losses (steps,)."""
-        ...
-
-    @property
-    def lr(self) -> NDArray[np.float64]:
-        """The learning rates divided by the first one, (steps,)."""
-        ...
-
-    @property
-    def events(self) -> Mapping[str, NDArray[np.int64]]:
-        """Name of the event -> its steps."""
-        ...
 
 
 def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Picture:
@@ -58,10 +41,12 @@ def explanation_picture(losses: Curves, rates: Curves, distilled: NDArray[np.flo
         distilled: The distilled policy's learning rates (steps,), drawn dashed over the others.
     """
     caption = "The rate for each curve of losses, the distilled policy dashed; below, those losses."
-    return drawn("explain", caption, lambda: _explanation_figure(losses, rates, distilled))
+    look = {**looks(losses), "distilled": Look(INK, "--")}
+    groups = {"learning rate": {**rates, "distilled": distilled}, "loss": losses}
+    return drawn("explain", caption, lambda: _stacked(groups, look, decades=3)[0])
 
 
-def replay_picture(replays: Mapping[str, Replayed]) -> Picture:
+def replay_picture(replays: Mapping[str, Replay]) -> Picture:
     """Draw the learning rates and the events of a self-tuning schedule in synthetic runs."""
     caption = (
         "The learning rate over the first one, for each curve of losses; below, those losses. "
@@ -70,7 +55,7 @@ def replay_picture(replays: Mapping[str, Replayed]) -> Picture:
     return drawn("explain", caption, lambda: _replay_figure(replays))
 
 
-def _replay_figure(replays: Mapping[str, Replayed]) -> Figure:
+def _replay_figure(replays: Mapping[str, Replay]) -> Figure:
     look = looks(replays)
     rates = {name: found.lr for name, found in replays.items()}
     losses = {name: found.losses for name, found in replays.items()}
@@ -84,13 +69,6 @@ def _replay_figure(replays: Mapping[str, Replayed]) -> Figure:
     return figure
 
 
-def _explanation_figure(losses: Curves, rates: Curves, distilled: NDArray[np.float64]) -> Figure:
-    policy = "distilled"
-    look = {**looks(losses), policy: Look(INK, "--")}
-    groups = {"learning rate": {**rates, policy: distilled}, "loss": losses}
-    return _stacked(groups, look, decades=3)[0]
-
-
 def _stacked(
     groups: Mapping[str, Curves], look: Mapping[str, Look], *, decades: float
 ) -> tuple[Figure, Axes]:
@@ -100,9 +78,14 @@ def _stacked(
         (above, below), (1.2, 0.6), groups.items(), strict=True
     ):
         axes.set_title(title)
-        _draw(axes, curves, look, width)
+        length = max(map(len, curves.values()))
+        for name, y in curves.items():
+            x, thin = np.arange(len(y)), max(1, length // 2000)
+            axes.plot(
+                x[::thin], y[::thin], look[name].dashes, color=look[name].colour, linewidth=width
+            )
         log_axis(axes, np.concatenate([*curves.values()]), decades=decades)
-        axes.set_xlim(0, _length(curves))
+        axes.set_xlim(0, length)
         thousands(axes)
         ends = {name: (float(len(y)), float(y[-1])) for name, y in curves.items()}
         name_lines(axes, ends, look)
@@ -118,14 +101,3 @@ def _two_axes(right: float) -> tuple[Figure, Axes, Axes]:
     tall = (tall - 0.55 / height) / 2
     below.set_position((left, bottom, width, tall))
     return figure, figure.add_axes((left, 1 - 0.3 / height - tall, width, tall)), below
-
-
-def _draw(axes: Axes, curves: Curves, look: Mapping[str, Look], width: float) -> None:
-    thin = max(1, _length(curves) // 2000)
-    for name, y in curves.items():
-        style = {"color": look[name].colour, "linestyle": look[name].dashes, "linewidth": width}
-        axes.plot(np.arange(len(y))[::thin], y[::thin], **style)
-
-
-def _length(curves: Curves) -> int:
-    return max(map(len, curves.values()))

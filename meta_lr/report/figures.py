@@ -62,7 +62,10 @@ def problem_pictures(analysis: Analysis, look: Mapping[str, Look]) -> Iterator[P
             lambda: _test_figure(analysis, look),
         )
     for quantity, axis in _CURVES:
-        curves = _curves(analysis, quantity, axis)
+        curves = {
+            m.label: [run_curve(run, quantity, axis, metric) for run in m.group.runs]
+            for m in analysis.methods
+        }
         told = axis == "step" or analysis.searched
         if told and any(curve.x.size for runs in curves.values() for curve in runs):
             yield drawn(
@@ -109,13 +112,6 @@ def new_axes(
     figure = Figure(figsize=(4.7, height))
     bottom, top = 0.46 / height, 1 - 0.3 / height
     return figure, figure.add_axes((left, bottom, right - left, top - bottom))
-
-
-def _curves(analysis: Analysis, quantity: Quantity, axis: Axis) -> dict[str, list[Curve]]:
-    return {
-        method.label: [run_curve(run, quantity, axis, analysis.metric) for run in method.group.runs]
-        for method in analysis.methods
-    }
 
 
 def _curve_caption(quantity: Quantity, axis: Axis, analysis: Analysis) -> str:

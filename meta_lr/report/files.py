@@ -12,15 +12,7 @@ from meta_lr.report.figures import Picture
 
 @dataclass(frozen=True)
 class Draft:
-    """A report before it is written.
-
-    Attributes:
-        outcome: What came out, for a terminal of 100 columns.
-        markdown: All tables as text.
-        csv: The table for a spreadsheet.
-        page: HTML.
-        pictures: The figures.
-    """
+    """A report before it is written; `outcome` is for a terminal, `markdown` has all tables."""
 
     outcome: str
     markdown: str

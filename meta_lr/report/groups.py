@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,17 +122,12 @@ def _groups(runs: Sequence[Run]) -> tuple[Group, ...]:
     for run in runs:
         key = json.dumps(settings(run), sort_keys=True)
         methods.setdefault(run.header.method, {}).setdefault(key, []).append(run)
-    groups = [
-        group for method, variants in methods.items() for group in _label(method, variants.values())
-    ]
+    groups: list[Group] = []
+    for method, variants in methods.items():
+        texts = told_apart([settings(own[0]) for own in variants.values()])
+        for own, text in zip(variants.values(), texts, strict=True):
+            groups.append(_unique_seeds(f"{method} ({text})" if text else method, own))
     return tuple(sorted(groups, key=lambda group: (not group.learned, _natural(group.label))))
-
-
-def _label(method: str, variants: Iterable[list[Run]]) -> Iterator[Group]:
-    members = list(variants)
-    texts = told_apart([settings(runs[0]) for runs in members])
-    for runs, text in zip(members, texts, strict=True):
-        yield _unique_seeds(f"{method} ({text})" if text else method, runs)
 
 
 def _unique_seeds(label: str, runs: Sequence[Run]) -> Group:

@@ -1,4 +1,4 @@
-"""The parts of a self-contained HTML page: styles and figures are inside the page."""
+"""A self-contained HTML page, filled into `page.html.j2`: styles and figures are inside it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from meta_lr.extras import explained
 from meta_lr.report.figures import Picture
 from meta_lr.report.looks import GRID, INK, MUTED, PALETTE, PAPER, Look
-from meta_lr.report.tables import Table
+from meta_lr.report.part import Part
+from meta_lr.visible import visible
 
+HERE = Path(__file__).parent
 RECORDS_DIGEST = "meta_lr-records"
 
 # The figures use the page's colours, so that they follow its light or dark theme.
@@ -20,18 +23,37 @@ THEME = {
 }
 
 
-def document(title: str, header: str, main: str, *, digest: str) -> str:
-    """Return a whole page from its parts `header` and `main`; `digest` is that of the records."""
-    css = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="{RECORDS_DIGEST}" content="{digest}">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
-        f"{header}<main>\n{main}</main>\n"
-        "<footer>Written by <code>meta-lr report</code> from the runs' records alone.</footer>\n"
-        "</body>\n</html>\n"
+def document(
+    title: str,
+    counts: str,
+    parts: Sequence[Part],
+    look: Mapping[str, Look],
+    *,
+    root: Path,
+    digest: str,
+) -> str:
+    """Return a whole page; it begins with links to the parts that have a headline.
+
+    `counts` tells below the title how much there is. Parts with neither tables nor facts are left
+    out. `look` has the colours of names in tables; `root` is the folder of the records, and
+    `digest` that of its content.
+    """
+    with explained():
+        from jinja2 import Environment, FileSystemLoader
+
+    made = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    made.filters["inline"] = _inline
+    css = (HERE / "page.css").read_text(encoding="utf-8")
+    facts = {"digest_name": RECORDS_DIGEST, "folder": visible(root.name), "theme": THEME}
+    shown = [part for part in parts if part.tables or part.facts]
+    told = {"title": title, "counts": counts, "parts": shown, "look": look, "css": css}
+    return made.get_template("page.html.j2").render(**facts, **told, digest=digest)
 
 
 def digest_in(page: Path) -> str:
@@ -41,57 +63,6 @@ def digest_in(page: Path) -> str:
     with open(page, "rb") as file:
         found = re.search(rb'"%s" content="([0-9a-f]+)"' % RECORDS_DIGEST.encode(), file.read(1000))
     return found[1].decode() if found else ""
-
-
-def facts_html(facts: Mapping[str, Sequence[str]]) -> str:
-    """Return a list of facts, each with its values."""
-    rows = "".join(
-        f"<dt>{escape(what)}</dt><dd>{escape(', '.join(values))}</dd>\n"
-        for what, values in facts.items()
-    )
-    return f"<dl>\n{rows}</dl>\n"
-
-
-def items(texts: Sequence[str]) -> str:
-    """Return a list of sentences."""
-    items = "".join(f"<li>{escape(text)}</li>\n" for text in texts)
-    return f"<ul>\n{items}</ul>\n" if items else ""
-
-
-def table_html(table: Table, look: Mapping[str, Look], *, words: bool = False) -> str:
-    """Return a table; names have their colours; with `words`, the cells are text, not numbers."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
-    body = "".join(
-        f'<tr><th scope="row">{_name(row[0], look)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
-        + "</tr>\n"
-        for row in table.rows
-    )
-    return (
-        f'<div class="table{" words" if words else ""}">\n<h3>{escape(table.caption)}</h3>\n'
-        f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}</tbody>\n</table></div>\n"
-        f'<p class="note">{escape(table.note)}</p>\n</div>\n'
-    )
-
-
-def _name(label: str, look: Mapping[str, Look]) -> str:
-    """Put a method's colour before its name."""
-    if label not in look:
-        return escape(label)
-    dot = f'<span class="dot" style="background: {THEME[look[label].colour]}"></span>'
-    return f'<span class="name">{dot}{escape(label)}</span>'
-
-
-def figures_html(pictures: Sequence[Picture]) -> str:
-    """Return the figures, two in a row if there is enough space."""
-    figures = "".join(_figure(picture) for picture in pictures)
-    return f'<div class="figures">\n{figures}</div>\n' if figures else ""
-
-
-def _figure(picture: Picture) -> str:
-    svg = _inline(picture)
-    return f"<figure>\n{svg}<figcaption>{escape(picture.caption)}</figcaption>\n</figure>\n"
 
 
 def _inline(picture: Picture) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from meta_lr.records.reader import NAME, Record, read_record, rows_from
 from meta_lr.records.rows import META_TRAINING, Row
 from meta_lr.report.groups import flat_config, told_apart
-from meta_lr.report.rows import Array, column, folders_below, number
+from meta_lr.report.rows import Array, column, folders_below, number, origin
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,23 @@ class Scores:
 
 @dataclass(frozen=True)
 class MetaRun:
-    """The record of one meta-training; `yardstick` holds the settings that define its scores."""
+    """The record of one meta-training.
+
+    `origin` is that of `meta_lr.report.rows`; `yardstick` holds the settings that define its
+    scores. A score, or the update of one, is nan if there is none.
+    """
 
     folder: Path
+    origin: Mapping[str, object]
     family: str
     yardstick: str
     held_out: int
     peak: float
     seed: int
     settings: Mapping[str, str]
-    commit: str | None
-    versions: Mapping[str, str]
-    hardware: str | None
-    threads: int | None
     running: Scores
     looks: Scores
-    num_updates: int
+    updates: int
     total_updates: int
     num_diverged: int
     cost: float
@@ -49,15 +50,28 @@ class MetaRun:
     finished: bool
 
     @property
-    def best(self) -> int:
-        """The index of the best evaluation on the held-out problems; -1 if there is none."""
+    def best_score(self) -> float:
+        """The best score on the held-out problems."""
+        return self._at(self.looks.score, self._best)
+
+    @property
+    def best_update(self) -> float:
+        """The update of the best score."""
+        return self._at(self.looks.update, self._best)
+
+    @property
+    def last_score(self) -> float:
+        """The last score on the held-out problems."""
+        return self._at(self.looks.score, -1)
+
+    @property
+    def _best(self) -> int:
         known = np.where(np.isnan(self.looks.score), np.inf, self.looks.score)
         return int(known.argmin()) if known.size else -1
 
-    @property
-    def best_score(self) -> float:
-        """The score of the best evaluation; nan if there is none."""
-        return float(self.looks.score[self.best]) if self.looks.score.size else float("nan")
+    @staticmethod
+    def _at(values: Array, index: int) -> float:
+        return float(values[index]) if values.size else float("nan")
 
 
 def find_meta_runs(folder: Path) -> list[MetaRun]:
@@ -86,24 +100,21 @@ def labels_of(runs: Sequence[MetaRun]) -> list[str]:
 
 
 def _read(folder: Path, record: Record) -> MetaRun:
-    header, last, updates = record.header, record.rows[-1], record.updates
-    latest = updates[-1] if updates else {}
+    header, last = record.header, record.rows[-1]
+    latest = record.updates[-1] if record.updates else {}
     with rows_from(folder / NAME):
         return MetaRun(
             folder=folder,
+            origin=origin(header),
             family=str(header["family"]),
             yardstick=str(header["yardstick"]),
             held_out=int(header["held_out"]),
             peak=float(header["peak"]),
             seed=int(header["seed"]),
             settings=_settings(header),
-            commit=header.get("commit"),
-            versions=dict(header.get("versions") or {}),
-            hardware=header.get("hardware"),
-            threads=header.get("threads"),
-            running=_scores(updates),
+            running=_scores(record.updates),
             looks=_scores(record.held_out),
-            num_updates=int(latest.get("update", 0)),
+            updates=int(latest.get("update", 0)),
             total_updates=int(header["updates"]),
             num_diverged=int(latest.get("diverged", 0)),
             cost=number(last, "cost"),

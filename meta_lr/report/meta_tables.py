@@ -37,9 +37,10 @@ def sections_of(runs: Sequence[MetaRun]) -> list[Section]:
     for run in runs:
         measured.setdefault(run.yardstick, []).append(run)
     apart = told_apart([_measure(alike[0]) for alike in measured.values()])
+    pairs = enumerate(zip(measured.values(), apart, strict=True), start=1)
     return [
         Section(_title(alike[0], text), f"meta-training-{number}", _groups(alike))
-        for number, (alike, text) in enumerate(zip(measured.values(), apart, strict=True), start=1)
+        for number, (alike, text) in pairs
     ]
 
 
@@ -83,43 +84,31 @@ def tables_of(section: Section, root: Path) -> list[Table]:
 
 def to_csv(sections: Sequence[Section], root: Path) -> str:
     """Return all runs as one CSV, in raw units and full precision."""
-    rows: list[Sequence[object]] = [
-        ("section", "run", *COLUMNS, "diverged", "finished", "folder"),
-    ]
+    columns = (*COLUMNS, "num_diverged", "finished")
+    rows: list[Sequence[object]] = [("section", "run", *COLUMNS, "diverged", "finished", "folder")]
     for section in sections:
         for label, runs in section.groups.items():
             for run in runs:
-                numbers = (run.seed, run.best_score, _at(run), _last(run), run.num_updates)
-                ends = (run.cost, run.seconds, run.num_diverged, run.finished)
-                where = name_of(run.folder, root)
-                rows.append((section.title, label, *numbers, *ends, where))
+                values = (getattr(run, name) for name in columns)
+                rows.append((section.title, label, *values, name_of(run.folder, root)))
     return as_csv(rows)
 
 
 def _row(run: MetaRun) -> tuple[str, ...]:
+    scores = _score(run.best_score), amount(run.best_update), _score(run.last_score)
+    updates = str(run.updates) if run.finished else f"{run.updates} of {run.total_updates}"
+    spent = amount(round(run.cost, 1)), amount(run.seconds), str(run.num_diverged)
     status = "finished" if run.finished else "unfinished"
-    updates = str(run.num_updates)
-    if not run.finished:
-        updates += f" of {run.total_updates}"
-    return (
-        *(str(run.seed), _score(run.best_score), amount(_at(run)), _score(_last(run)), updates),
-        *(amount(round(run.cost, 1)), amount(run.seconds), str(run.num_diverged), status),
-    )
+    return (str(run.seed), *scores, updates, *spent, status)
 
 
 def _means(runs: Sequence[MetaRun]) -> tuple[str, ...]:
     done = [run for run in runs if run.finished]
-    scores = [_spread([run.best_score for run in done]), _spread([_last(run) for run in done])]
+    scores = [
+        _spread([getattr(run, name) for run in done]) for name in ("best_score", "last_score")
+    ]
     means = [mean_and_spread([getattr(run, name) for run in done])[0] for name in COLUMNS[-2:]]
     return f"{len(done)} of {len(runs)}", *scores, *map(amount, means)
-
-
-def _at(run: MetaRun) -> float:
-    return float(run.looks.update[run.best]) if run.looks.update.size else float("nan")
-
-
-def _last(run: MetaRun) -> float:
-    return float(run.looks.score[-1]) if run.looks.score.size else float("nan")
 
 
 def _score(value: float) -> str:

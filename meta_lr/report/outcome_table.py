@@ -1,29 +1,23 @@
-"""The first table of the report: the outcome and the cost of each method, best first."""
+"""The first tables of the report: outcome and cost of each method, and their differences."""
 
 from __future__ import annotations
 
 import math
 
 from meta_lr.report.analysis import Analysis
+from meta_lr.report.comparison import SHOW_EACH_RUN, Comparison
 from meta_lr.report.methods import Method
-from meta_lr.report.outcomes import LOSS
+from meta_lr.report.outcomes import LOSS, Metric
 from meta_lr.report.tables import (
     NONE,
     PLUS_MINUS,
     Table,
     amount,
     mean_amount,
+    of_columns,
+    score,
     spread_score,
     unit,
-)
-
-_COSTS = (
-    "Costs are per run, 1 = one plain training step: search is the part of the cost that went into "
-    "experiments, tuning came before the run and is not in it."
-)
-_BREAK_EVEN = (
-    "Break-even: meta-training divided by the cost of a run, the number of whole runs of "
-    "tuning that the schedule must spare, over all its uses, before it has paid for itself."
 )
 
 
@@ -34,23 +28,22 @@ def outcome_table(analysis: Analysis) -> Table:
         "method": [method.label for method in methods],
         "n": [str(len(method.counted)) for method in methods],
     }
-    for name, field in ((f"test {unit(metric)}", "test_last"), ("at best val", "test_best")):
-        columns[name] = [spread_score(method.values(field), metric) for method in methods]
+    values = {f"test {unit(metric)}": "test_last", "at best val": "test_best"}
     if any(method.values("test_average") for method in methods):
-        columns["at average"] = [
-            spread_score(method.values("test_average"), metric) for method in methods
-        ]
+        values["at average"] = "test_average"
+    for name, field in values.items():
+        columns[name] = [spread_score(method.values(field), metric) for method in methods]
     if any(method.group.peaks for method in methods):
-        columns["peak"] = [_peak(method) for method in methods]
+        columns["peak"] = [", ".join(f"{p:g}" for p in m.group.peaks) or NONE for m in methods]
     for name, field in (("cost", "cost"), ("search", "search_cost"), ("tuning", "tuning_cost")):
         columns[name] = [mean_amount(method.values(field)) for method in methods]
     if any(method.group.learned for method in methods):
         columns["meta-training"] = [_meta_training(method) for method in methods]
-        columns["break-even"] = [_break_even(method) for method in methods]
+        runs = [method.break_even for method in methods]
+        columns["break-even"] = [NONE if math.isnan(n) else f"{n:.1f}" for n in runs]
     if any(method.count("finished") < len(method.outcomes) for method in methods):
         columns["runs"] = [_status(method) for method in methods]
-    rows = tuple(zip(*columns.values(), strict=True))
-    return Table("Outcome", _note(analysis), tuple(columns), rows)
+    return of_columns("Outcome", _note(analysis), columns)
 
 
 def _note(analysis: Analysis) -> str:
@@ -62,9 +55,15 @@ def _note(analysis: Analysis) -> str:
         parts.append("Peak: the highest rate of a schedule, the learned one's rate at full output.")
     if any(method.values("test_average") for method in analysis.methods):
         parts.append("At average: the test value of an average of the last weights.")
-    parts.append(_COSTS)
+    parts.append(
+        "Costs are per run, 1 = one plain training step: search is the part of the cost that went "
+        "into experiments, tuning came before the run and is not in it."
+    )
     if any(method.group.learned for method in analysis.methods):
-        parts.append(_BREAK_EVEN)
+        parts.append(
+            "Break-even: meta-training divided by the cost of a run, the number of whole runs of "
+            "tuning that the schedule must spare, over all its uses, before it has paid for itself."
+        )
     if analysis.same_views and len(analysis.methods) > 1:
         parts.append(
             "Nothing was searched, so cost equals steps, and the comparisons at equal steps and at "
@@ -79,10 +78,6 @@ def _status(method: Method) -> str:
     return other or "finished"
 
 
-def _peak(method: Method) -> str:
-    return ", ".join(f"{peak:g}" for peak in method.group.peaks) or NONE
-
-
 def _meta_training(method: Method) -> str:
     if not method.group.learned:
         return NONE
@@ -90,6 +85,36 @@ def _meta_training(method: Method) -> str:
     return "unknown" if math.isnan(cost) else amount(cost)
 
 
-def _break_even(method: Method) -> str:
-    runs = method.break_even
-    return NONE if math.isnan(runs) else f"{runs:.1f}"
+def comparison_table(analysis: Analysis) -> Table:
+    """Return the table of the paired differences; interval, p and verdict with enough seeds."""
+    metric, shown = analysis.metric, analysis.comparisons
+    columns = {
+        "method - reference": [f"{c.method} - {c.reference}" for c in shown],
+        "difference": [score(c.mean, metric, sign=True) for c in shown],
+        "seeds": [str(c.seeds) for c in shown],
+    }
+    if any(c.seeds < SHOW_EACH_RUN for c in shown):
+        columns["each seed"] = [_each(c, metric) for c in shown]
+    if any(not math.isnan(c.low) for c in shown):
+        columns["95 % interval"] = [_interval(c, metric) for c in shown]
+    if any(c.enough for c in shown):
+        columns["p"] = [NONE if c.p is None else f"{c.p:.3g}" for c in shown]
+        columns["verdict"] = [c.verdict for c in shown]
+    points = "percentage points of " if metric.name == "accuracy" else ""
+    note = f"In {points}test {metric.name} at the last weights, over the seeds that both ran; "
+    note += "paired t interval from 3 seeds on"
+    note += "; two-sided sign-flip test from 10 on." if "p" in columns else "."
+    return of_columns("Paired differences", note, columns)
+
+
+def _each(comparison: Comparison, metric: Metric) -> str:
+    """Return the difference of every seed, if there are so few that each must be shown."""
+    if comparison.seeds >= SHOW_EACH_RUN:
+        return NONE
+    return ", ".join(score(d, metric, sign=True) for d in comparison.differences.values()) or NONE
+
+
+def _interval(comparison: Comparison, metric: Metric) -> str:
+    if math.isnan(comparison.low):
+        return NONE
+    return " to ".join(score(b, metric, sign=True) for b in (comparison.low, comparison.high))

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from meta_lr.report.groups import Problem, differing
 from meta_lr.report.rows import name_of
 from meta_lr.report.tables import NONE, Table
 
 
-class Origin(Protocol):
-    """The fields of a record's header about the origin of the run."""
-
-    @property
-    def commit(self) -> str | None:
-        """The commit of this package's code."""
-        ...
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of Python, torch and meta_lr."""
-        ...
-
-    @property
-    def hardware(self) -> str | None:
-        """Name of the processor or the GPU."""
-        ...
-
-    @property
-    def threads(self) -> int | None:
-        """Number of CPU threads."""
-        ...
-
-
-def provenance(origins: Sequence[Origin]) -> dict[str, list[str]]:
-    """Return the distinct commits, versions, hardware and threads of the runs."""
+def provenance(origins: Iterable[Mapping[str, object]]) -> dict[str, list[str]]:
+    """Return the distinct commits, versions, hardware and threads of runs."""
     facts: dict[str, dict[str, None]] = {}
-    for run in origins:
-        versions = {f"{name} version": text for name, text in run.versions.items()}
-        found = {"commit": run.commit, **versions, "hardware": run.hardware}
-        for what, value in {**found, "threads": run.threads}.items():
-            text = "not recorded" if value is None else str(value)
-            facts.setdefault(what, {})[text] = None
+    for what, value in (item for origin in origins for item in origin.items()):
+        facts.setdefault(what, {})["not recorded" if value is None else str(value)] = None
     return {what: list(values) for what, values in facts.items()}
 
 

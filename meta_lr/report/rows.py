@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meta_lr.records.reader import records_below
+from meta_lr.records.rows import Row
 from meta_lr.visible import visible
 
 Array: TypeAlias = NDArray[np.float64]
@@ -29,6 +30,14 @@ def folders_below(folder: Path) -> list[Path]:
 def name_of(folder: Path, root: Path) -> str:
     """Return the report's name for a folder at or below `root`."""
     return visible(folder.relative_to(root).as_posix())
+
+
+def origin(header: Row) -> dict[str, object]:
+    """Return commit, versions, hardware and threads of a run; None where they are not recorded."""
+    versions = dict(header.get("versions") or {})
+    told = {f"{name} version": text for name, text in versions.items()}
+    rest = {name: header.get(name) for name in ("hardware", "threads")}
+    return {"commit": header.get("commit"), **told, **rest}
 
 
 def number(row: Mapping[str, Any], name: str, *, missing: float = float("nan")) -> float:

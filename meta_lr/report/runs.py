@@ -9,13 +9,13 @@ from typing import Any
 
 from meta_lr.records.reader import NAME, Record, read_record, rows_from
 from meta_lr.records.rows import COUNTED, Row
-from meta_lr.report.rows import Array, column, folders_below, number
+from meta_lr.report.rows import Array, column, folders_below, number, origin
 from meta_lr.visible import visible
 
 
 @dataclass(frozen=True)
 class Header:
-    """What was run, and where; costs are in plain training steps, nan if they were not recorded.
+    """What was run; costs are in plain training steps, nan if they were not recorded.
 
     `peak` is the method's highest learning rate, or that of a learned method at full output (nan:
     none, or not recorded). `tuned` is whether it was chosen on val (None: not recorded). `average`
@@ -30,10 +30,6 @@ class Header:
     seed: int
     total_steps: int
     config: Mapping[str, Any]
-    commit: str | None
-    versions: Mapping[str, str]
-    threads: int | None
-    hardware: str | None
     checkpoint: str | None
     search_cost_before: float
     meta_training_cost: float
@@ -70,10 +66,12 @@ class Evaluation:
 class Run:
     """The record of one run; `status` is that of the end row, or "unfinished" without an end row.
 
-    `counts` are the counts of the controller's events, by name; only a run that ended has them.
+    `origin` is that of `meta_lr.report.rows`. `counts` are the counts of the controller's events,
+    by name; only a run that ended has them.
     """
 
     folder: Path
+    origin: Mapping[str, object]
     header: Header
     steps: Steps
     evaluations: tuple[Evaluation, ...]
@@ -141,6 +139,7 @@ def _run(folder: Path, record: Record) -> Run:
     end = record.end or _so_far(steps)
     return Run(
         folder=folder,
+        origin=origin(record.header),
         header=header,
         steps=steps,
         evaluations=tuple(map(_evaluation, record.evaluations)),
@@ -171,10 +170,6 @@ def _header(path: Path, record: Record) -> Header:
             seed=int(row["seed"]),
             total_steps=int(row["total_steps"]),
             config=dict(row.get("config") or {}),
-            commit=row.get("commit"),
-            versions=dict(row.get("versions") or {}),
-            threads=row.get("threads"),
-            hardware=row.get("hardware"),
             checkpoint=row.get("checkpoint"),
             search_cost_before=number(row, "search_cost_before", missing=0.0),
             meta_training_cost=number(row, "meta_training_cost"),

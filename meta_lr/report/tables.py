@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from meta_lr.report.comparison import mean_and_spread
@@ -22,6 +22,11 @@ class Table:
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+def of_columns(caption: str, note: str, columns: Mapping[str, Sequence[str]]) -> Table:
+    """Return a table from its columns by heading, all of them of the same length."""
+    return Table(caption, note, tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
 def to_markdown(table: Table) -> str:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meta_lr.records.reader import digest_of
-from meta_lr.report.analysis import Analysis, analyse, check_reference, check_target
-from meta_lr.report.caveats import caveats
-from meta_lr.report.figures import problem_pictures, profile_picture
+from meta_lr.report.analysis import analyse, check_reference, check_target
 from meta_lr.report.files import Draft, write_draft
 from meta_lr.report.groups import group_runs
-from meta_lr.report.html import digest_in
+from meta_lr.report.html import digest_in, document
 from meta_lr.report.looks import looks
-from meta_lr.report.meta_runs import find_meta_runs
-from meta_lr.report.meta_write import draft_meta_report
-from meta_lr.report.outcome_table import outcome_table
-from meta_lr.report.page import page
+from meta_lr.report.meta_figures import meta_pictures
+from meta_lr.report.meta_runs import MetaRun, find_meta_runs
+from meta_lr.report.meta_tables import sections_of, tables_of
+from meta_lr.report.meta_tables import to_csv as meta_csv
+from meta_lr.report.page import parts_of
+from meta_lr.report.part import Part, to_text
+from meta_lr.report.provenance import provenance
 from meta_lr.report.runs import find_runs
-from meta_lr.report.sections import problem_tables
 from meta_lr.report.spreadsheet import to_csv
-from meta_lr.report.tables import to_markdown, to_terminal
-from meta_lr.report.target_tables import profile_table
-from meta_lr.report.targets import Profile, profile
-from meta_lr.report.wording import headline, sentences
+from meta_lr.report.tables import count
 
 
 @dataclass(frozen=True)
@@ -76,63 +72,41 @@ def draft_report(
                 f"'{folder}' holds episodic meta-trainings, and --reference and --target are about "
                 "runs of training; leave them out"
             )
-        return draft_meta_report(meta_runs, folder, digest)
+        return _on_meta_runs(meta_runs, folder, digest)
     problems = group_runs(find_runs(folder))
     check_reference(problems, reference)
     check_target(problems, target)
     analyses = [analyse(problem, reference=reference, target=target) for problem in problems]
-    overall = profile(
-        [{method.label: method.cost_to_target for method in a.methods} for a in analyses]
-    )
-    look = looks(group.label for problem in problems for group in problem.groups)
-    pictures = {a.problem.slug: list(problem_pictures(a, look)) for a in analyses}
-    top = (profile_table(overall), profile_picture(overall, look)) if overall else None
-    return Draft(
-        outcome_text(analyses, overall),
-        to_text(analyses, overall),
-        to_csv(analyses),
-        page(analyses, pictures, top, look, root=folder, digest=digest),
-        (*(picture for some in pictures.values() for picture in some), *(top[1:] if top else ())),
-    )
+    groups = [group for problem in problems for group in problem.groups]
+    labels = {group.label for group in groups}
+    look = looks(labels)
+    parts = parts_of(analyses, look, folder)
+    title = "Learning rates on " + ", ".join(dict.fromkeys(p.task for p in problems))
+    num_runs = count(sum(len(group.runs) for group in groups), "run")
+    counts = f"{num_runs}, {count(len(labels), 'method')}, {count(len(problems), 'problem')}"
+    page = document(title, counts, parts, look, root=folder, digest=digest)
+    return _draft(parts[:1], parts, to_csv(analyses), page)
 
 
-def to_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
-    """Return the whole report as Markdown, without its figures."""
-    parts = [_problem_text(analysis) for analysis in analyses]
-    if len(analyses) > 1:
-        parts.insert(0, _overall_text(analyses, overall))
-    return "\n".join(parts)
+def _on_meta_runs(runs: Sequence[MetaRun], folder: Path, digest: str) -> Draft:
+    """Return the report on episodic meta-trainings."""
+    sections = sections_of(runs)
+    look = looks(label for section in sections for label in section.groups)
+    parts = [
+        Part(
+            s.title,
+            s.slug,
+            pictures=list(meta_pictures(s.groups, s.slug, look)),
+            tables=tables_of(s, folder),
+        )
+        for s in sections
+    ]
+    title = "Episodic meta-training on " + ", ".join(dict.fromkeys(run.family for run in runs))
+    shown, counts = [*parts, Part(facts=provenance(run.origin for run in runs))], len(runs)
+    page = document(title, count(counts, "meta-training"), shown, look, root=folder, digest=digest)
+    return _draft(parts, parts, meta_csv(sections, folder), page)
 
 
-def outcome_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
-    """Return in words what came out, and one table, for a terminal."""
-    if len(analyses) == 1:
-        (one,) = analyses
-        table = to_terminal(outcome_table(one))
-        return f"## {one.problem.title}\n\n{textwrap.fill(headline(one), 98)}\n\n{table}\n"
-    table = f"\n{to_terminal(profile_table(overall))}\n" if overall else ""
-    return f"## Over all problems\n\n{_headlines(analyses)}\n{table}"
-
-
-def _overall_text(analyses: Sequence[Analysis], overall: Profile | None) -> str:
-    table = f"\n{to_markdown(profile_table(overall))}" if overall else ""
-    return f"## Over all problems\n\n{_headlines(analyses)}\n{table}"
-
-
-def _headlines(analyses: Sequence[Analysis]) -> str:
-    return _items([f"{a.problem.title}: {headline(a)}" for a in analyses])
-
-
-def _problem_text(analysis: Analysis) -> str:
-    said = _items(sentences(analysis))
-    tables = "\n".join(to_markdown(table) for table in problem_tables(analysis))
-    warnings = _items(caveats(analysis))
-    first = textwrap.fill(headline(analysis), 98)
-    care = f"Read with care:\n\n{warnings}" if warnings else ""
-    parts = [f"## {analysis.problem.title}", first, said, care, tables.rstrip()]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _items(texts: Sequence[str]) -> str:
-    items = [textwrap.wrap(text, 98, initial_indent="- ", subsequent_indent="  ") for text in texts]
-    return "\n".join(line for item in items for line in item)
+def _draft(told: Sequence[Part], parts: Sequence[Part], csv: str, page: str) -> Draft:
+    pictures = tuple(picture for part in parts for picture in (*part.pictures, *part.more))
+    return Draft("\n".join(part.outcome() for part in told), to_text(parts), csv, page, pictures)

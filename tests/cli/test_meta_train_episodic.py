@@ -11,8 +11,7 @@ import torch
 from meta_lr import checkpoint
 from meta_lr.bilevel.trainer import STATE
 from meta_lr.cli.main import main
-from meta_lr.cli.progress import shown
-from meta_lr.cli.updates import RECENT, Updates
+from meta_lr.cli.progress import RECENT, Updates, shown
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 from tests.cli.test_cli_shown import Terminal
 from tests.cli.test_cli_wandb import FakeWandb

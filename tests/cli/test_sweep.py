@@ -14,8 +14,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from meta_lr.cli import sweep
-from meta_lr.cli.job_result import JobResult, mean
-from meta_lr.cli.sweep import Job
+from meta_lr.cli.sweep import Job, JobResult, mean
 from meta_lr.cli.sweep_table import table
 from meta_lr.records.reader import read_record, read_rows
 from tests.cli.test_meta_train_episodic import TINY

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from meta_lr import checkpoint
-from meta_lr.cli.explain_card import BEGIN, END, with_section
 from meta_lr.explain import loss_schedule as logic
+from meta_lr.explain.text import BEGIN, END, with_section
 from meta_lr.methods.curve import learning_rates
 from meta_lr.methods.features.features import Features
 from meta_lr.methods.mlr_snet.learned import Learned

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from meta_lr import checkpoint
-from meta_lr.cli.explain_card import BEGIN, END
 from meta_lr.explain.facts import facts
 from meta_lr.explain.history import AGREES, BLOWS_UP, FALLS, RISES, STUCK, histories
 from meta_lr.explain.readings import outputs, readings
 from meta_lr.explain.replay import CRITICAL, EVENTS, replay
 from meta_lr.explain.sensitivity import effects
+from meta_lr.explain.text import BEGIN, END
 from meta_lr.methods.features.arithmetic import FLOATS
 from meta_lr.methods.features.features import Features
 from meta_lr.methods.networks.lstm import LSTM

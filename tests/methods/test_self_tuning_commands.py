@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from meta_lr.records.reader import read_record, read_rows
-from meta_lr.report.event_table import event_table
-from meta_lr.report.page import page
-from meta_lr.report.sections import problem_tables
-from meta_lr.report.write import to_text
+from meta_lr.report.html import document
+from meta_lr.report.looks import looks
+from meta_lr.report.page import problem_part
+from meta_lr.report.sections import event_table, problem_tables
 from tests.commands import outcome, own_place, runs, write_self_tuning
 from tests.report_runs import only, table, write_run
 
@@ -93,9 +93,10 @@ def test_the_report_shows_the_mean_counts_of_the_runs_that_ended(tmp_path):
 def test_the_table_of_events_is_on_the_page_and_in_the_text(tmp_path):
     write_counts(write_run(tmp_path / "run"), num_retreats=17)
     analysis = only(tmp_path)
-    html = page([analysis], {analysis.problem.slug: []}, None, {}, root=tmp_path, digest="")
+    part = problem_part(analysis, looks(m.label for m in analysis.methods), tmp_path)
+    html = document("a title", "1 run", [part], {}, root=tmp_path, digest="")
     assert "<h3>Events</h3>" in html and ">17</td>" in html
-    text = to_text([analysis], None)
+    text = part.markdown()
     assert "**Events**" in text and "retreats: the smoothed loss rose" in text
 
 

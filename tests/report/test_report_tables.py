@@ -10,14 +10,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from meta_lr.report.looks import looks
 from meta_lr.report.outcome_table import outcome_table
+from meta_lr.report.page import problem_part
 from meta_lr.report.spreadsheet import to_csv
-from meta_lr.report.write import to_text
 from tests.report_runs import methods, only, table, write_run
 
 
 def cells(folder: Path) -> dict[str, dict[str, str]]:
     return {row["method"]: row for row in csv.DictReader(io.StringIO(to_csv([only(folder)])))}
+
+
+def text_of(analysis, root):
+    return problem_part(analysis, looks(m.label for m in analysis.methods), root).markdown()
 
 
 def test_the_csv_holds_the_numbers_of_the_runs(tmp_path):
@@ -51,8 +56,8 @@ def test_an_average_has_its_own_column_where_there_is_one(tmp_path):
     assert list(shown["cosine"])[2:5] == ["test accuracy %", "at best val", "at average"]
     found = {name: row["at average"] for name, row in shown.items()}
     assert found == {"learned": "94.00 ± 2.83", "cosine": "-", "constant": "0.00"}
-    assert "At average: the test value of an average of the last weights." in to_text(
-        [analysis], None
+    assert "At average: the test value of an average of the last weights." in text_of(
+        analysis, tmp_path
     )
     rows = cells(tmp_path)
     assert float(rows["learned"]["test_average_mean"]) == pytest.approx(0.94)
@@ -65,7 +70,7 @@ def test_without_an_average_a_diverged_run_makes_no_column_for_it(tmp_path):
     write_run(tmp_path / "a", diverges_at=5)
     analysis = only(tmp_path)
     assert "at average" not in table(analysis, "Outcome")["cosine"]
-    assert "At average" not in to_text([analysis], None)
+    assert "At average" not in text_of(analysis, tmp_path)
 
 
 def test_a_task_without_accuracy_is_compared_by_loss(tmp_path):
@@ -74,7 +79,7 @@ def test_a_task_without_accuracy_is_compared_by_loss(tmp_path):
     analysis = only(tmp_path)
     assert analysis.metric.name == "loss"
     assert analysis.comparisons[0].mean == pytest.approx(-0.1)
-    text = to_text([analysis], None)
+    text = text_of(analysis, tmp_path)
     assert "test loss" in text and "accuracy" not in text
 
 

@@ -34,32 +34,20 @@ better. Where there are several kinds of network, this is the mean of the worst 
 
 def _about(done: MetaTraining, best: Scheduler) -> str:
     if isinstance(best, SelfTuning):
-        return _SELF_TUNING
-    return f"{_meaning(best)}\n\n{_peaks(done, best)}\n{_weights(best)}"
-
-
-_SELF_TUNING = """The schedule finds its own learning rate and takes any optimizer. The learning
+        return """The schedule finds its own learning rate and takes any optimizer. The learning
 rate of the optimizer itself is not used; only the ratio of the parameter groups to each other is
 kept.
 """
-
-
-def _meaning(best: Learned) -> str:
-    if not best.anneal:
-        return "The network gives the rate itself, as a share of `peak`."
-    return (
-        "The rate follows a cosine, and the network says by which factor it differs from it at "
-        f"each step: from {best.net.floor * best.swing:g} to {best.swing:g}.\n"
-        "`peak` is the peak of that cosine: pass the "
-        "one that you would give to a cosine."
-    )
-
-
-def _peaks(done: MetaTraining, best: Learned) -> str:
-    """Return the table of the peaks that it was learned with."""
+    meaning = "The network gives the rate itself, as a share of `peak`."
+    if best.anneal:
+        meaning = f"""\
+The rate follows a cosine, and the network says by which factor it differs from it at \
+each step: from {best.net.floor * best.swing:g} to {best.swing:g}.
+`peak` is the peak of that cosine: pass the one that you would give to a cosine."""
     kinds = getattr(done.plan.problems, "optimizers", ())
-    rows = [f"| {kind} | {done.plan.peak * OPTIMIZERS[kind][1]:g} |" for kind in kinds]
-    return "\n".join(["| learned with | at peak |", "| --- | ---: |", *rows, ""])
+    rows = (f"| {kind} | {done.plan.peak * OPTIMIZERS[kind][1]:g} |" for kind in kinds)
+    peaks = "\n".join(["| learned with | at peak |", "| --- | ---: |", *rows])
+    return f"{meaning}\n\n{peaks}\n\n{_weights(best)}"
 
 
 def _weights(best: Learned) -> str:
