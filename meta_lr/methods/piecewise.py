@@ -12,13 +12,14 @@ from pathlib import Path
 
 from meta_lr.files import write_atomically
 from meta_lr.json_text import parse_json
+from meta_lr.methods.basic import Stateless
 from meta_lr.protocol import Need, NoState, StepView
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Piecewise:
+class Piecewise(Stateless):
     """Interpolate between given points, linearly in the logarithm of the learning rate.
 
     Update:
@@ -91,10 +92,6 @@ class Piecewise:
         content = {"format": FORMAT, "knots": self.knots}
         content |= {"family": self.family} if self.family else {}
         write_atomically(path, (json.dumps(content) + "\n").encode())
-
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""

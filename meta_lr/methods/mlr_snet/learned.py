@@ -124,13 +124,9 @@ class Learned:
                 digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    @property
+    @cached_property  # read at every step
     def needs(self) -> Need:
         """The loss; also the run length if stages, annealing or features need it."""
-        return self._needs  # read at every step
-
-    @cached_property
-    def _needs(self) -> Need:
         needs = self.features.needs
         return needs | Need.HORIZON if len(self.stages) > 1 or self.anneal else needs
 

@@ -10,12 +10,13 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Literal, TypeGuard
 
+from meta_lr.methods.basic import Stateless
 from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.protocol import Need, NoState, StepView
 
 
 @dataclass(frozen=True)
-class Policy:
+class Policy(Stateless):
     """A policy of LRBench: the learning rate follows a shape between two values.
 
     Update:
@@ -95,10 +96,6 @@ class Policy:
         """Return the learning rate after `t` steps, or `t` epochs if the policy counts epochs."""
         height = SHAPES[self.kind].height(t, *self._inner)
         return self.k0 * height if self.k1 is None else self.k0 + (self.k1 - self.k0) * height
-
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""

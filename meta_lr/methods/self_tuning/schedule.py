@@ -184,10 +184,10 @@ class SelfTuning:
         """Name of each feature -> its factor."""
         return {name: INPUTS.get(name, 1.0) for name in self.features.names}
 
-    @property
+    @cached_property  # views are made at every step
     def needs(self) -> Need:
         """The loss, the weights and gradients, the first direction, and the run length."""
-        return self._needs
+        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     def init(self) -> SelfTuningState:
         """Return the state before the first step."""
@@ -318,10 +318,6 @@ class SelfTuning:
             outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
             _, scale = self.integrator.step(by.ops, scale, now, *by.apart(outputs.double()))
         return by.together(scale, copies), memory + kept
-
-    @cached_property
-    def _needs(self) -> Need:  # views are made at every step
-        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     @cached_property
     def _own(self) -> int:
