@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from meta_lr.drop_in.scheduler import ControlledLR
-from meta_lr.methods.autolrs.base import AutoLRSState
-from meta_lr.methods.autolrs.bayesian import Bayesian
-from meta_lr.methods.autolrs.limit import Start
+from meta_lr.methods.autolrs.grid import Start
 from meta_lr.methods.autolrs.method import AutoLRS
-from meta_lr.methods.autolrs.paper import AutoLRSPaper
-from meta_lr.methods.autolrs.round import Told
+from meta_lr.methods.autolrs.paper import AutoLRSPaper, Bayesian
+from meta_lr.methods.autolrs.round import AutoLRSState, Told
 from meta_lr.methods.autolrs.stages import Stage
 from meta_lr.methods.basic import Constant
 from meta_lr.protocol import Need, StepView

@@ -16,19 +16,12 @@ _RECENT = 3  # losses of a trial whose mean is compared with the limit
 
 
 class Seen(NamedTuple):
-    """What a trial saw.
+    """What a trial saw."""
 
-    Attributes:
-        losses: By which it is judged; none if it was stopped.
-        num_steps: That the trial took.
-        failed: Whether a loss was no number, or huge, or above the limit.
-        start: Fingerprint of where it began.
-    """
-
-    losses: Sequence[float] = ()
-    num_steps: int = 0
-    failed: bool = False
-    start: str = ""
+    losses: Sequence[float] = ()  # by which it is judged; none if it was stopped
+    num_steps: int = 0  # that it took
+    failed: bool = False  # a loss was not a number, or huge, or above the limit
+    start: str = ""  # fingerprint of the point where it began
 
 
 def loss_after(
