@@ -327,6 +327,19 @@ def test_a_loss_that_is_no_number_fails():
     assert outcome.status == "finished" and outcome.state.num_failed >= 2
 
 
+@pytest.mark.parametrize("stop_above", [None, 3.0])
+def test_a_large_unit_of_the_loss_is_no_failure(stop_above):
+    class Large(Quadratic):
+        def loss(self, model, batch):
+            return 1e12 * super().loss(model, batch)
+
+    task, optimizer = Large(noise=0.0, condition=10.0), partial(torch.optim.SGD, lr=1e-13)
+    controller = AutoLRS(1e-14, 1e-12, tau=20, shortest=20, stop_above=stop_above)
+    outcome, (notes, *_), _ = run(controller, steps=30, task=task, optimizer=optimizer)
+    assert outcome.status == "finished"
+    assert not any(note["failed"] for note in notes)
+
+
 def test_of_trials_with_the_same_loss_the_first_is_chosen():
     """As published."""
     search = Bayesian(PAPER, None, AutoLRSState(), Stage(20, 2, 0), 0.1)
