@@ -1,4 +1,4 @@
-"""The hypergradient of a window by truncated back-propagation, one step at a time."""
+"""The hypergradient of a window by truncated back-propagation."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.copies import Schedule
-from meta_lr.bilevel.differentiable import differentiable
 from meta_lr.bilevel.episodes import Episode, Windowed
-from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads
+from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads, detached
 from meta_lr.bilevel.problems import Problem
-from meta_lr.protocol import Controller, Need, StepView, groups_of_params
+from meta_lr.bilevel.schedules import Schedule, differentiable
+from meta_lr.protocol import Controller, Need, StepView, groups_of_params, params_of
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import Sandbox
 
@@ -110,6 +109,42 @@ class TruncatedBackprop(Truncated):
         return adjoint(run, episode.point, phi, weights, second_order=self.second_order)
 
 
+@dataclass(frozen=True)
+class TruncatedUnroll(Truncated):
+    """The same gradient as `TruncatedBackprop`, through the unrolled inner loop of MLR-SNet.
+
+    Update:
+        grad = d/dphi of the window's objective, from the episode's present point
+    Reference:
+        Grefenstette et al. (2019), arXiv 1910.01727: `higher`; Shu et al. (2020), arXiv 2007.14546
+    Deviations:
+        windows of several steps; MLR-SNet unrolls one
+    Cost:
+        4 plain steps per inner step and 1 per meta loss; memory for the graphs of all steps
+    """
+
+    def walked(
+        self,
+        episode: Episode,
+        controller: Controller,
+        view: StepView,
+        phi: tuple[Tensor, ...],
+        weights: Sequence[float],
+    ) -> tuple[float, Sequence[Tensor], Point]:
+        """Unroll the window with all its graphs, and differentiate it as a whole."""
+        from meta_lr.bilevel.unroll import unrolled  # `higher` is loaded only when it is used
+
+        sandbox = view.sandbox
+        _place(sandbox, episode.point)
+
+        def score(model: nn.Module, taken: int) -> Tensor:
+            return nats(episode, sandbox.loss_of(model, "meta", taken), taken)
+
+        with sandbox.trial() as trial:
+            total, end = unrolled(trial, controller, episode.point.state, view, weights, score)
+            return total.item(), _slopes(total, phi), detached(end)
+
+
 class _Scored(LookAhead):
     """A window whose meta losses are in nats above the baseline."""
 
@@ -151,3 +186,22 @@ def waiting(episode: Episode, controller: Controller) -> StepView:
         sandbox=sandbox,
         scales=lambda: [scale for _, scale in groups_of_params(optimizer)],
     )
+
+
+def _place(sandbox: Sandbox, point: Point) -> None:
+    """Set the sandbox's model and optimizer to a point."""
+    with torch.no_grad():
+        for p, value, slot in zip(
+            params_of(sandbox.optimizer), point.params, point.slots, strict=True
+        ):
+            p.copy_(value)
+            sandbox.optimizer.state[p] = dict(slot)
+        for name, buffer in sandbox.model.named_buffers():
+            buffer.copy_(point.buffers[name])
+
+
+def _slopes(total: Tensor, phi: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the gradient in phi; it is zero if no step is scored or no step depends on phi."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(weight) for weight in phi)
+    return torch.autograd.grad(total, phi, allow_unused=True, materialize_grads=True)

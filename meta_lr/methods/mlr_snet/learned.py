@@ -15,7 +15,7 @@ from torch.func import vmap
 
 from meta_lr import callers
 from meta_lr.annealing import cosine_share
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.methods.features.features import Features, Read
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma, refuse_useless
 from meta_lr.methods.networks.network import Folded, Network, options

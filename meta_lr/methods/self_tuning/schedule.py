@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from meta_lr import callers, host
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.methods.features.arithmetic import FLOATS, TENSORS, columns
 from meta_lr.methods.features.feature import Moment, share_of_run
 from meta_lr.methods.features.features import Features, Read
