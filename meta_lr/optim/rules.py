@@ -121,7 +121,11 @@ def adagrad(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tup
     """Adagrad (Duchi, Hazan & Singer 2011)."""
     g = _with_l2(p, g, group)
     step = _count(state)
-    total = state["sum"] if "sum" in state else torch.full_like(p, _initial_sum(group))
+    total = (
+        state["sum"]
+        if "sum" in state
+        else torch.full_like(p, group.get("initial_accumulator_value", 0.0))
+    )
     total = total.addcmul(g, g, value=1)
     slowing = 1 + (float(step) - 1) * group["lr_decay"]
     return Direction(g, _sqrt(total) + group["eps"], slowing), {"step": step, "sum": total}
@@ -255,10 +259,6 @@ def _count(state: State) -> Tensor:
 
 def _or_zero(state: State, key: str, like: Tensor) -> Tensor:
     return state[key] if key in state else torch.zeros_like(like)
-
-
-def _initial_sum(group: Mapping[str, Any]) -> float:
-    return group.get("initial_accumulator_value", 0.0)
 
 
 def _sqrt(x: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,7 +16,7 @@ from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.schedules import Seen
 from meta_lr.methods.features.features import Features, Read
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma, refuse_useless
-from meta_lr.methods.networks.network import Folded, Network, options
+from meta_lr.methods.networks.network import Folded, Network, fingerprint_of, options
 from meta_lr.protocol import Need, StepView
 from meta_lr.vectors import Tensors
 
@@ -117,12 +115,7 @@ class Learned:
             kind["gamma"] = asdict(self.gamma)
         if self.anneal:
             kind["anneal"] = True
-        digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
-        for weights in self.stages:
-            for name, weight in zip(self.net.names, weights, strict=True):
-                digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-                digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(kind, self.net, self.stages)
 
     @cached_property  # read at every step
     def needs(self) -> Need:
@@ -141,7 +134,8 @@ class Learned:
 
     def init(self) -> LearnedState:
         """Return the state before the first step."""
-        return LearnedState(self.net.memory() + self.features.init() + self._formula_init())
+        formula = self.gamma.init() if isinstance(self.gamma, InitialLossGamma) else ()
+        return LearnedState(self.net.memory() + self.features.init() + formula)
 
     def __call__(self, view: StepView, state: LearnedState) -> tuple[float | Tensor, LearnedState]:
         """Return the learning rate for this loss, and the next state."""
@@ -229,9 +223,6 @@ class Learned:
     def _stage(self, step: int, total_steps: int) -> int:
         last = len(self.stages) - 1
         return min(step * len(self.stages) // total_steps, last) if last else 0
-
-    def _formula_init(self) -> Tensors:
-        return self.gamma.init() if isinstance(self.gamma, InitialLossGamma) else ()
 
     @cached_property
     def _borders(self) -> tuple[int, int]:
