@@ -120,12 +120,8 @@ def rmsprop(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tup
 def adagrad(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
     """Adagrad (Duchi, Hazan & Singer 2011)."""
     g = _with_l2(p, g, group)
-    step = _count(state)
-    total = (
-        state["sum"]
-        if "sum" in state
-        else torch.full_like(p, group.get("initial_accumulator_value", 0.0))
-    )
+    step, begin = _count(state), group.get("initial_accumulator_value", 0.0)
+    total = state["sum"] if "sum" in state else torch.full_like(p, begin)
     total = total.addcmul(g, g, value=1)
     slowing = 1 + (float(step) - 1) * group["lr_decay"]
     return Direction(g, _sqrt(total) + group["eps"], slowing), {"step": step, "sum": total}

@@ -11,29 +11,18 @@ _AS_PUBLISHED = (
 
 
 class Option(NamedTuple):
-    """An option of a policy.
+    """An option of a policy."""
 
-    Attributes:
-        value: The initial value.
-        comment: The meaning of the option.
-    """
-
-    value: Any
-    comment: str
+    value: Any  # the initial value
+    comment: str  # the meaning of the option
 
 
 class Example(NamedTuple):
-    """A policy with initial values.
+    """A policy with initial values."""
 
-    Attributes:
-        summary: What the policy does.
-        options: The options by name, k0 first.
-        note: A further remark; "" if there is none.
-    """
-
-    summary: str
-    options: dict[str, Option]
-    note: str = ""
+    summary: str  # what the policy does
+    options: dict[str, Option]  # by name, k0 first
+    note: str = ""  # a further remark
 
 
 _PER = {"per": Option("step", "what is counted: step, or epoch")}
