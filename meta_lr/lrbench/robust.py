@@ -21,7 +21,7 @@ class Scaled(Wrapper):
     """Another controller's learning rate times a factor, to repeat a run at other base rates.
 
     Update:
-        rate(t) = factor * inner(t)
+        lr(t) = factor * inner(t)
     Reference:
         Wu et al. 2019, arXiv 1908.06477; the factors are `metrics.SCALES`
     Deviations:

@@ -100,9 +100,7 @@ _ENVELOPES = {
 SHAPES = {
     "fix": Shape(("k0",), lambda t: 1.0),
     "step": Shape(("k0", "l", "gamma"), lambda t, length, gamma: _power(gamma, t // length)),
-    "nstep": Shape(
-        ("k0", "l", "gamma"), lambda t, at, gamma: _power(gamma, bisect_right(at, t))
-    ),
+    "nstep": Shape(("k0", "l", "gamma"), lambda t, at, gamma: _power(gamma, bisect_right(at, t))),
     "exp": Shape(("k0", "gamma"), lambda t, gamma: _power(gamma, t)),
     "inv": Shape(("k0", "gamma", "p"), lambda t, gamma, p: (1.0 + gamma * t) ** -p),
     "poly": Shape(("k0", "k1", "l", "p"), lambda t, length, p: max(0.0, 1.0 - t / length) ** p),
