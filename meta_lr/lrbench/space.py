@@ -77,7 +77,7 @@ class Space:
 
     def __post_init__(self) -> None:
         if not 0 < self.k0 < self.k1 < math.inf:
-            raise ValueError(f"the rates got k0={self.k0}, k1={self.k1}; needed are 0 < k0 < k1")
+            raise ValueError(f"k0={self.k0}, k1={self.k1}; the learning rates need 0 < k0 < k1")
         object.__setattr__(self, "kinds", tuple(self.kinds))
         unknown = [kind for kind in self.kinds if kind not in SHAPES]
         if unknown or not self.kinds:

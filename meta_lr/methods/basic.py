@@ -20,7 +20,7 @@ class Stateless:
 
 @dataclass(frozen=True)
 class Constant(Stateless):
-    """One rate for the whole run.
+    """One learning rate for the whole run.
 
     Update:
         rate(t) = peak

@@ -53,7 +53,7 @@ class Piecewise(Stateless):
         if not self.knots or any(len(knot) != 2 for knot in self.knots):
             raise ValueError(
                 f"knots={self.knots} is no policy; it needs at least one pair "
-                "(fraction of the run, rate)"
+                "(fraction of the run, learning rate)"
             )
         fractions = [fraction for fraction, _ in self.knots]
         inside = 0 <= fractions[0] and fractions[-1] <= 1
@@ -62,7 +62,9 @@ class Piecewise(Stateless):
                 f"knots={self.knots} is out of range; it needs fractions that rise within [0, 1]"
             )
         if not all(0 < rate < math.inf for _, rate in self.knots):
-            raise ValueError(f"knots={self.knots} is out of range; it needs finite rates > 0")
+            raise ValueError(
+                f"knots={self.knots} is out of range; it needs finite learning rates > 0"
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Piecewise:

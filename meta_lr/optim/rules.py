@@ -216,9 +216,9 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
     learned = getattr(controller, "family", "")
     if learned and learned != family(optimizer):
         raise ValueError(
-            f"the controller's rate was learned with {learned}, and the optimizer is "
-            f"{family(optimizer)}; use one of the family {learned}, or pass "
-            "load_pretrained(..., peak=...), the rate at full output, or a policy's own family="
+            f"the controller's learning rate was learned with {learned}, and the optimizer is "
+            f"{family(optimizer)}; use one of the family {learned}, or pass load_pretrained(..., "
+            "peak=...), the learning rate at full output, or a policy's own family="
         )
 
 

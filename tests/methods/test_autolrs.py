@@ -364,7 +364,10 @@ def test_of_trials_with_the_same_loss_the_first_is_chosen():
         ({"anneal": 1.0}, "anneal=1.0; it needs a part of a trial: a number in [0, 1)"),
         ({"stop_above": 0.0}, "stop_above=0.0; it needs a finite number > 0, or null"),
         ({"max_change": 1.0}, "max_change=1.0; it needs a finite factor > 1, or null"),
-        ({"warmup_steps": 3}, "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a rise"),
+        (
+            {"warmup_steps": 3},
+            "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a warm-up",
+        ),
     ],
 )
 def test_unusable_options_are_refused(options, said):

@@ -113,7 +113,9 @@ class AutoLRSPaper(Searcher):
         yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps"
         yield ("kappa",), 0 <= self.kappa < math.inf, "a finite number >= 0"
         plan = stage(0, self.tau, self.tau_max, self.ratio)
-        needed = "trials of two steps or more, as the first is at the rate before"
+        needed = (
+            "trials of two steps or more, because the first step keeps the earlier learning rate"
+        )
         yield ("tau", "ratio"), plan.trial > 1, needed
 
     def __call__(self, view: StepView, state: AutoLRSState) -> tuple[float, AutoLRSState]:

@@ -94,7 +94,7 @@ def _shared(method: Any) -> Iterator[Rule]:
     yield ("min_lr", "max_lr"), rates, "0 < min_lr < max_lr"
     steps, peak = method.warmup_steps, method.warmup_lr
     rises = 0 <= peak < math.inf and steps >= 0 and (peak > 0 or steps == 0)
-    needed = "steps >= 0 and, for a rise, a finite rate > 0"
+    needed = "steps >= 0 and, for a warm-up, a finite learning rate > 0"
     yield ("warmup_steps", "warmup_lr"), rises, needed
 
 

@@ -237,7 +237,7 @@ class Learned:
     def highest(self) -> float:
         """The learning rate at full output, for a constant gamma."""
         if isinstance(self.gamma, InitialLossGamma):
-            raise ValueError(f"{self!r} has no highest rate before its first loss")
+            raise ValueError(f"{self!r} has no highest learning rate before its first loss")
         return self.gamma * self.swing
 
     @cached_property
@@ -274,7 +274,7 @@ class Learned:
         if low - margin <= loss <= high + margin:
             return False
         callers.warn(
-            f"the loss {loss:.4g} is outside [{low:.4g}, {high:.4g}], all that this scheduler saw "
-            "in meta-training; its rate is an extrapolation from here on"
+            f"the loss {loss:.4g} is outside [{low:.4g}, {high:.4g}], the range of meta-training; "
+            "from here on the learning rate is an extrapolation"
         )
         return True

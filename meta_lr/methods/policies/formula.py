@@ -166,7 +166,7 @@ def _rises(value: object) -> bool:
 def _needed(kind: str, name: str) -> tuple[Callable[[object], bool], str]:
     """Return the requirement for the number `name` of a policy: as a test, and in words."""
     if name in ("k0", "k1"):
-        return _is_rate, "a finite rate >= 0"
+        return _is_rate, "a finite learning rate >= 0"
     if (kind, name) == ("nstep", "l"):
         return _rises, "a list of rising numbers > 0, such as [80, 120]"
     if (kind, name) == ("sig", "gamma"):
