@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,20 @@ from meta_lr.bilevel.schedules import Schedule, differentiable
 from meta_lr.protocol import Controller, Need, StepView, groups_of_params, params_of
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import Sandbox
+from meta_lr.vectors import Tensors
+
+
+class Window(NamedTuple):
+    """The next steps of an episode."""
+
+    episode: Episode  # the present point of the inner problem
+    controller: Controller  # the schedule with phi as its meta-parameters
+    view: StepView  # of the window's first step
+    phi: Tensors  # the meta-parameters to differentiate
+    weights: Sequence[float]  # of the scores after each step
+
+
+Walked = tuple[float, Sequence[Tensor], Point]
 
 
 class Truncated(ABC):
@@ -50,29 +65,14 @@ class Truncated(ABC):
         controller = differentiable(learner, phi)
         view = waiting(episode, controller)
         with torch.enable_grad():
-            score, grads, end = self.walked(episode, controller, view, phi, weights)
+            score, grads, end = self.walked(Window(episode, controller, view, phi, weights))
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         after = episode._replace(step=episode.step + len(weights), point=end)
         return Windowed(score, flat, after, view.sandbox.cost)
 
     @abstractmethod
-    def walked(
-        self,
-        episode: Episode,
-        controller: Controller,
-        view: StepView,
-        phi: tuple[Tensor, ...],
-        weights: Sequence[float],
-    ) -> tuple[float, Sequence[Tensor], Point]:
-        """Return the weighted score of a window, its gradient in phi, and the window's end point.
-
-        Args:
-            episode: The present point of the inner problem.
-            controller: The schedule with phi as its meta-parameters.
-            view: View of the window's first step.
-            phi: The meta-parameters to differentiate.
-            weights: Weights of the scores after each step of the window.
-        """
+    def walked(self, window: Window) -> Walked:
+        """Return the weighted score of a window, its gradient in phi, and its end point."""
         ...
 
 
@@ -96,17 +96,10 @@ class TruncatedBackprop(Truncated):
 
     second_order: bool = True
 
-    def walked(
-        self,
-        episode: Episode,
-        controller: Controller,
-        view: StepView,
-        phi: tuple[Tensor, ...],
-        weights: Sequence[float],
-    ) -> tuple[float, Sequence[Tensor], Point]:
+    def walked(self, window: Window) -> Walked:
         """Run the window forward, then differentiate it from the last step to the first."""
-        run = _Scored(controller, view, episode, len(weights))
-        return adjoint(run, episode.point, phi, weights, second_order=self.second_order)
+        run, start = _Scored(window), window.episode.point
+        return adjoint(run, start, window.phi, window.weights, second_order=self.second_order)
 
 
 @dataclass(frozen=True)
@@ -123,18 +116,11 @@ class TruncatedUnroll(Truncated):
         4 plain steps per inner step and 1 per meta loss; memory for the graphs of all steps
     """
 
-    def walked(
-        self,
-        episode: Episode,
-        controller: Controller,
-        view: StepView,
-        phi: tuple[Tensor, ...],
-        weights: Sequence[float],
-    ) -> tuple[float, Sequence[Tensor], Point]:
+    def walked(self, window: Window) -> Walked:
         """Unroll the window with all its graphs, and differentiate it as a whole."""
         from meta_lr.bilevel.unroll import unrolled  # `higher` is loaded only when it is used
 
-        sandbox = view.sandbox
+        (episode, controller, view, phi, weights), sandbox = window, window.view.sandbox
         _place(sandbox, episode.point)
 
         def score(model: nn.Module, taken: int) -> Tensor:
@@ -148,11 +134,9 @@ class TruncatedUnroll(Truncated):
 class _Scored(LookAhead):
     """A window whose meta losses are in nats above the baseline."""
 
-    def __init__(
-        self, controller: Controller, view: StepView, episode: Episode, steps: int
-    ) -> None:
-        super().__init__(controller, view)
-        self._episode, self._steps = episode, steps
+    def __init__(self, window: Window) -> None:
+        super().__init__(window.controller, window.view)
+        self._episode, self._steps = window.episode, len(window.weights)
 
     def score(self, point: Point, left: int) -> Tensor:
         taken = self._steps - left

@@ -197,7 +197,8 @@ class _Curve:
         """Return the steps at which the smoothed loss begins to fall clearly, and to rise."""
         begin, lowest = self.losses[: self.start].mean(), int(self.smoothed.argmin())
         bottom = self.smoothed[lowest]
-        if lowest < self.start or not self._is_fall(begin, bottom):
+        least = max(_SIGMAS * self._noise, _FALL * abs(begin))
+        if lowest < self.start or not begin - bottom > least:
             raise ValueError(self._no_fall(begin, bottom))
         clear = _CLEAR * (begin - bottom)
         (high,) = np.nonzero(self.smoothed[:lowest] > begin - clear)
@@ -213,9 +214,6 @@ class _Curve:
                 f"{_HIGHER}"
             )
         return falls, lowest + int(risen[0]) if risen.size else len(self.rates) - 1
-
-    def _is_fall(self, begin: float, bottom: float) -> bool:
-        return begin - bottom > max(_SIGMAS * self._noise, _FALL * abs(begin))
 
     @property
     def _noise(self) -> float:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
 
@@ -34,23 +32,6 @@ class Chooser(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return one of `choices`."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Random:
-    """Chooses independently and at random."""
-
-    generator: np.random.Generator
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return a number between `low` and `high`, uniform on a linear or a logarithmic scale."""
-        if log:
-            return float(np.exp(self.generator.uniform(np.log(low), np.log(high))))
-        return float(self.generator.uniform(low, high))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return one of `choices`, all with equal probability."""
-        return choices[int(self.generator.integers(len(choices)))]
 
 
 @dataclass(frozen=True)

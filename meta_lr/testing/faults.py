@@ -106,7 +106,7 @@ def _takes(method: Callable[..., object], args: tuple[str, ...]) -> bool:
     except TypeError:
         return False
     except ValueError:  # built-in functions may have no signature
-        return True
+        pass
     return True
 
 

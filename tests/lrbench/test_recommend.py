@@ -13,7 +13,7 @@ import pytest
 from meta_lr.extras import MissingPackageError
 from meta_lr.lrbench.recommend import recommend
 from meta_lr.lrbench.search import search
-from meta_lr.lrbench.space import KINDS, Random, Space
+from meta_lr.lrbench.space import KINDS, Space
 from meta_lr.lrbench.trainer import trainer, trainer_of
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
@@ -25,6 +25,7 @@ from meta_lr.training import loop
 from meta_lr.training.outcome import StoppedError
 from tests.cases import slow_case
 from tests.commands import outcome
+from tests.lrbench.choosers import Random
 from tests.short_runs import SGD, record_of
 from tests.stores import result
 from tests.toys import Toy
