@@ -21,7 +21,7 @@ COLUMNS = (
     *("loss_difference", "robustness", "steps_to_target", "cost_to_target"),
     *("ended_at", "folder"),
 )
-"""The columns of a list of results, in order. Without a target, the two that need one are None."""
+"""The columns of a list of results, in order; the two about a target are None without a target."""
 
 
 def listed(results: Sequence[Result], *, target: float | None = None) -> list[Row]:

@@ -23,7 +23,7 @@ from meta_lr.training.loop import train
 
 SMOOTHING, SAFETY = 0.9, 4.0
 HIGHEST = {"adagrad": 100.0, "adadelta": 1e4}
-"""Where a sweep ends, by the optimizer's family; 10 for all others."""
+"""Optimizer family -> default of the last learning rate of a sweep; it is 10 for all others."""
 SHORTEST = 20  # steps of the shortest useful sweep
 _CLEAR = 0.1  # share of the whole fall; a larger fall or rise is clear
 _FALL, _SIGMAS = 0.01, 4.0  # smallest fall: share of the first loss, and multiple of the noise

@@ -9,7 +9,7 @@ from typing import Any
 from meta_lr.lrbench.metrics import Point, loss_difference, to_target
 
 KEY = ("task", "model", "optimizer", "policy", "scale", "seed", "total_steps", "setting")
-"""The fields that say which run it was; there is one result for each."""
+"""The fields that identify a run; the store has one result for each of their values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Result:
 
 
 KINDS = {field.name: str(field.type) for field in fields(Result)}
-"""What each field holds: "str", "int", "float", "float | None" or "tuple[Point, ...]"."""
+"""Field -> its type: "str", "int", "float", "float | None" or "tuple[Point, ...]"."""
 
 _POINT = ("int", "float", "float | None", "float | None")
 

@@ -14,7 +14,7 @@ KINDS = (
     *("fix", "step", "exp", "inv", "poly"),
     *("tri", "tri2", "triexp", "sin", "sin2", "sinexp", "cos", "cos2", "cosexp"),
 )
-"""What is searched unless told otherwise: decays, and cycles up and down."""
+"""The kinds of policies that are searched by default: decays, and cycles up and down."""
 
 _CYCLES = (1, 2, 4, 8, 16)  # half cycles, or teeth, in a run
 _DROPS = (1, 2, 3, 5, 8)
