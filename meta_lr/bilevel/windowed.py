@@ -23,7 +23,7 @@ from meta_lr.training.sandbox import Sandbox
 from meta_lr.vectors import Tensors
 
 
-class Window(NamedTuple):
+class NextWindow(NamedTuple):
     """The next steps of an episode."""
 
     episode: Episode  # the present point of the inner problem
@@ -65,13 +65,13 @@ class Truncated(ABC):
         controller = differentiable(learner, phi)
         view = waiting(episode, controller)
         with torch.enable_grad():
-            score, grads, end = self.walked(Window(episode, controller, view, phi, weights))
+            score, grads, end = self.walked(NextWindow(episode, controller, view, phi, weights))
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         after = episode._replace(step=episode.step + len(weights), point=end)
         return Windowed(score, flat, after, view.sandbox.cost)
 
     @abstractmethod
-    def walked(self, window: Window) -> Walked:
+    def walked(self, window: NextWindow) -> Walked:
         """Return the weighted score of a window, its gradient in phi, and its end point."""
         ...
 
@@ -96,7 +96,7 @@ class TruncatedBackprop(Truncated):
 
     second_order: bool = True
 
-    def walked(self, window: Window) -> Walked:
+    def walked(self, window: NextWindow) -> Walked:
         """Run the window forward, then differentiate it from the last step to the first."""
         run, start = _Scored(window), window.episode.point
         return adjoint(run, start, window.phi, window.weights, second_order=self.second_order)
@@ -116,7 +116,7 @@ class TruncatedUnroll(Truncated):
         4 plain steps per inner step and 1 per meta loss; memory for the graphs of all steps
     """
 
-    def walked(self, window: Window) -> Walked:
+    def walked(self, window: NextWindow) -> Walked:
         """Unroll the window with all its graphs, and differentiate it as a whole."""
         from meta_lr.bilevel.unroll import unrolled  # `higher` is loaded only when it is used
 
@@ -134,7 +134,7 @@ class TruncatedUnroll(Truncated):
 class _Scored(LookAhead):
     """A window whose meta losses are in nats above the baseline."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: NextWindow) -> None:
         super().__init__(window.controller, window.view)
         self._episode, self._steps = window.episode, len(window.weights)
 
