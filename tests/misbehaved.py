@@ -138,7 +138,7 @@ MISBEHAVED = {
     ),
     "it diverges": (
         mine(lambda view, state: (5.0, state)),
-        f"Mine {LEARNS} its loss went from 0.5337 to * in 12 steps; choose rates "
+        f"Mine {LEARNS} its loss went from 0.5337 to * in 12 steps; choose learning rates "
         "near 0.1, or learns=False",
     ),
 }

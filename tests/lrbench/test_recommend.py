@@ -77,8 +77,8 @@ def test_equal_seeds_choose_equal_policies():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"k0": 0.0}, "k0=0.0, k1=0.3; needed are 0 < k0 < k1"),
-        ({"k0": 0.5}, "needed are 0 < k0 < k1"),
+        ({"k0": 0.0}, "k0=0.0, k1=0.3; the learning rates need 0 < k0 < k1"),
+        ({"k0": 0.5}, "the learning rates need 0 < k0 < k1"),
         ({"kinds": ["fix", "tria"]}, "unknown policy 'tria'; choose some of: fix, step"),
         ({"kinds": []}, "no kind of policy; choose some of"),
     ],
