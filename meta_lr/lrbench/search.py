@@ -56,12 +56,11 @@ def search(
     if trials < 1 or halving < 1:
         raise ValueError(f"trials={trials}, halving={halving}; whole numbers >= 1 are needed")
     optuna, first = loaded(), max(1, train.total_steps // halving**2)  # the first rung
-    halves = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=halving)
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=halves if halving > 1 else optuna.pruners.NopPruner(),
-    )
+    pruner = optuna.pruners.NopPruner()
+    if halving > 1:
+        pruner = optuna.pruners.SuccessiveHalvingPruner(first, reduction_factor=halving)
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     results, worst = [], -1.0
     for number in range(trials):
         trial = study.ask()
