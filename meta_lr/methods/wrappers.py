@@ -136,9 +136,13 @@ class Composite:
                 "pass peak= to load_pretrained"
             )
 
-    @cached_property  # read at every step
+    @property
     def needs(self) -> Need:
         """The needs of all parts; the run length only if the last part needs it."""
+        return self._needs  # read at every step
+
+    @cached_property
+    def _needs(self) -> Need:
         own = Need.EPOCHS if self.per == "epoch" else Need.NOTHING
         needs = reduce(operator.or_, (part.needs for part in self.parts), own)
         return needs if self.parts[-1].needs & Need.HORIZON else needs & ~Need.HORIZON

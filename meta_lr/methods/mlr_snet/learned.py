@@ -117,9 +117,13 @@ class Learned:
             kind["anneal"] = True
         return fingerprint_of(kind, self.net, self.stages)
 
-    @cached_property  # read at every step
+    @property
     def needs(self) -> Need:
         """The loss; also the run length if stages, annealing or features need it."""
+        return self._needs  # read at every step
+
+    @cached_property
+    def _needs(self) -> Need:
         needs = self.features.needs
         return needs | Need.HORIZON if len(self.stages) > 1 or self.anneal else needs
 

@@ -108,9 +108,13 @@ class OnlineMLRSNet:
             raise ValueError(f"snapshots={self.snapshots}; fractions of the run in (0, 1]")
         _ = self._learner  # refuses an unknown start, or features that do not fit the network
 
-    @cached_property  # read at every step
+    @property
     def needs(self) -> Need:
         """The run length, a sandbox, and the needs of features and estimator."""
+        return self._needs  # read at every step
+
+    @cached_property
+    def _needs(self) -> Need:
         return Need.META | Need.HORIZON | self.features.needs | self._estimator.needs
 
     @property

@@ -73,10 +73,9 @@ class PaperMLRSNet(OnlineMLRSNet):
         super().__post_init__()
 
     @cached_property
-    def needs(self) -> Need:
-        """Those of `OnlineMLRSNet`, and the length of an epoch if periods are counted in it."""
+    def _needs(self) -> Need:
         trigger = Need.EPOCHS if self.counts == "epoch" else Need.NOTHING
-        return trigger | super().needs
+        return trigger | super()._needs
 
     def num_updates(self, steps: int, steps_per_epoch: int) -> int:
         """Return the number of updates of phi in a run of `steps` steps."""

@@ -178,9 +178,13 @@ class SelfTuning:
         """Name of each feature -> its factor."""
         return {name: INPUTS.get(name, 1.0) for name in self.features.names}
 
-    @cached_property  # views are made at every step
+    @property
     def needs(self) -> Need:
         """The loss, the weights and gradients, the first direction, and the run length."""
+        return self._needs  # views are made at every step
+
+    @cached_property
+    def _needs(self) -> Need:
         return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     def init(self) -> SelfTuningState:
