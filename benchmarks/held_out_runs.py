@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import PEAKS, PeakedCosine
-from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.meta_training import final_losses
 from meta_lr.bilevel.problems import Problem, Problems
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Schedule, Seen
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.vectors import Tensors
 

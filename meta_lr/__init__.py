@@ -140,7 +140,7 @@ def list_methods() -> dict[str, str]:
     """Return the methods that choose a learning rate: name -> what it does, in one line.
 
     >>> list_methods()["Constant"]
-    'One rate for the whole run.'
+    'One learning rate for the whole run.'
     """
     named = {name: __getattr__(name) for name, home in _HOMES.items() if home.startswith("methods")}
     methods = {name: value for name, value in named.items() if isinstance(value, type)}

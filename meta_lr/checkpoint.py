@@ -173,7 +173,7 @@ def load_pretrained(
         )
     if isinstance(learned.gamma, InitialLossGamma):
         raise CheckpointError(
-            f"fallback={fallback!r} needs a rate to start from, but the checkpoint's is "
+            f"fallback={fallback!r} needs a learning rate to start from, but the checkpoint's is "
             f"{learned.gamma}; pass peak="
         )
     quiet = replace(learned, loss_range=None)

@@ -306,8 +306,8 @@ def check_rate(controller: Controller, step: int, rate: float) -> float:
     """Return `rate`, or raise a ValueError if it is negative, not finite or above `HIGHEST`."""
     name = type(controller).__name__
     if not 0.0 <= rate < math.inf:
-        need = "a rate must be finite and not negative"
-        raise ValueError(f"{name} returned the rate {rate} at step {step}; {need}")
+        need = "it must be finite and not negative"
+        raise ValueError(f"{name} returned the learning rate {rate} at step {step}; {need}")
     if rate > HIGHEST:
         most = f"at most {HIGHEST:g} is possible"
         raise ValueError(f"{name} returned the learning rate {rate:g} at step {step}; {most}")

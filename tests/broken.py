@@ -160,35 +160,37 @@ BROKEN_RATES = {
     ),
     "rate and state swapped": (
         mine(lambda view, state: (state, 0.05)),
-        f"Mine {KEEPS} at step 0, the rate is a NoState; {RATE}",
+        f"Mine {KEEPS} at step 0, the learning rate is a NoState; {RATE}",
     ),
     "a string": (
         mine(lambda view, state: ("0.05", state)),
-        f"Mine {KEEPS} at step 0, the rate is '0.05'; {RATE}",
+        f"Mine {KEEPS} at step 0, the learning rate is '0.05'; {RATE}",
     ),
     "None": (
         mine(lambda view, state: (None, state)),
-        f"Mine {KEEPS} at step 0, the rate is None; {RATE}",
+        f"Mine {KEEPS} at step 0, the learning rate is None; {RATE}",
     ),
     "a complex number": (
         mine(lambda view, state: (0.1j, state)),
-        f"Mine {KEEPS} at step 0, the rate is 0.1j; {RATE}",
+        f"Mine {KEEPS} at step 0, the learning rate is 0.1j; {RATE}",
     ),
     "a complex tensor": (
         mine(lambda view, state: (torch.tensor(0.1j), state)),
-        f"Mine {KEEPS} at step 0, the rate is a complex64 tensor of shape (); {RATE}",
+        f"Mine {KEEPS} at step 0, the learning rate is a complex64 tensor of shape (); {RATE}",
     ),
     "a tensor of two": (
         mine(lambda view, state: (torch.ones(2), state)),
-        f"Mine {KEEPS} at step 0, the rate is a float32 tensor of shape (2,); {RATE}",
+        f"Mine {KEEPS} at step 0, the learning rate is a float32 tensor of shape (2,); {RATE}",
     ),
     "a negative rate": (
         mine(lambda view, state: (0.05 - 0.02 * view.step, state)),
-        f"Mine {KEEPS} at step 3, the rate is -0.0*; return one that is finite and not negative",
+        f"Mine {KEEPS} at step 3, the learning rate is -0.0*; "
+        "return one that is finite and not negative",
     ),
     "not a number, in an Average": (
         mine(lambda view, state: (Average(float("nan"), 1.0, ()), state)),
-        f"Mine {KEEPS} at step 0, the rate is nan; return one that is finite and not negative",
+        f"Mine {KEEPS} at step 0, the learning rate is nan; "
+        "return one that is finite and not negative",
     ),
     "an Average of other parameters": (
         mine(lambda view, state: (Average(0.05, 1.0, (torch.ones(1),)), state)),

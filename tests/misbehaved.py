@@ -118,11 +118,11 @@ MISBEHAVED = {
     ),
     "it counts in itself": (
         Thawed(),
-        f"Thawed {RESUMES} rate 0 is * where * was expected, after step 11; " + IN_STATE,
+        f"Thawed {RESUMES} learning rate 0 is *, and * was expected, after step 11; " + IN_STATE,
     ),
     "it counts elsewhere": (
         mine(count_elsewhere),
-        f"Mine {RESUMES} rate 0 is * where * was expected, after step 11; " + IN_STATE,
+        f"Mine {RESUMES} learning rate 0 is *, and * was expected, after step 11; " + IN_STATE,
     ),
     "its repr moves": (
         Counter(),
@@ -138,7 +138,7 @@ MISBEHAVED = {
     ),
     "it diverges": (
         mine(lambda view, state: (5.0, state)),
-        f"Mine {LEARNS} its loss went from 0.5337 to * in 12 steps; choose rates "
+        f"Mine {LEARNS} its loss went from 0.5337 to * in 12 steps; choose learning rates "
         "near 0.1, or learns=False",
     ),
 }

@@ -188,7 +188,7 @@ def test_a_peak_takes_the_place_of_a_formula(tmp_path):
     write_new(tmp_path / "c", gamma=InitialLossGamma(10), loss_range=(0.1, 3.0))
     assert checkpoint.load_pretrained(folder).gamma == InitialLossGamma(10)
     assert checkpoint.load_pretrained(folder, peak=0.3).gamma == 0.3
-    with pytest.raises(CheckpointError, match=r"needs a rate to start from.*pass peak="):
+    with pytest.raises(CheckpointError, match=r"needs a learning rate to start from.*pass peak="):
         checkpoint.load_pretrained(folder, fallback="cosine")
     safe = checkpoint.load_pretrained(folder, peak=0.3, fallback="cosine")
     assert safe.inner.features == FEATURED

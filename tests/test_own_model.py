@@ -85,7 +85,7 @@ def test_it_draws_a_figure(tmp_path, name, start):
         ({"figure": "range.pdf"}, "figure='range.pdf'; a path that ends in .svg or .png is needed"),
         ({"steps": 5}, "a sweep of 5 steps says nothing; needed are at least 20"),
         ({"safety": 0.5}, "safety=0.5; a finite number is needed, at least 1"),
-        ({"low": 1.0, "high": 0.1}, "needed are 0 < low < high, finite"),
+        ({"low": 1.0, "high": 0.1}, "the learning rates need 0 < low < high, finite"),
         ({"loader": iter([])}, "the loader gives no batches; pass one that can be iterated again"),
         ({"high": 1e-4}, "the loss never falls clearly .* raise high"),
     ],

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.scorecard import average
-from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
+from meta_lr.bilevel.schedules import Schedule
 from meta_lr.tasks.base import Task
 from meta_lr.vectors import Tensors
 

@@ -11,10 +11,10 @@ from benchmarks.scorecard import average, families
 from benchmarks.scorecard.finals import bound, bounded
 from benchmarks.scorecard.steering import Outcome, Steering
 from benchmarks.scorecard.tuned import AVERAGED
-from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.problems import Problem
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Schedule, Seen
 from meta_lr.vectors import Tensors
 
 FAMILIES = ("wide", "residual", "transformer", "regression")

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.scorecard.learned import phi_of
 from benchmarks.scorecard.tuned import Tuned
-from meta_lr.bilevel.copies import Schedule
+from meta_lr.bilevel.schedules import Schedule
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 from meta_lr.vectors import Tensors
 

@@ -12,7 +12,7 @@ from benchmarks.scorecard.finals import bound, finals
 from benchmarks.scorecard.problems import CHOOSING
 from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.problems import Problem
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.protocol import NoState
 from meta_lr.vectors import Tensors
 

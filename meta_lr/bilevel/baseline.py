@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from meta_lr.annealing import cosine_share
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.problems import Problem
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.protocol import NoState
 from meta_lr.vectors import Tensors
 
@@ -41,11 +42,7 @@ class Curve(NamedTuple):
 
     def at(self, step: int) -> float:
         """Return the logarithm at a step, by linear interpolation between the stored steps."""
-        for (a, low), (b, high) in zip(
-            zip(self.steps, self.logs, strict=True),
-            zip(self.steps[1:], self.logs[1:], strict=True),
-            strict=False,
-        ):
+        for (a, low), (b, high) in pairwise(zip(self.steps, self.logs, strict=True)):
             if a <= step <= b:
                 return low + (high - low) * (step - a) / (b - a)
         return self.logs[-1]

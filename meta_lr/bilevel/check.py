@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from meta_lr import vectors
-from meta_lr.bilevel.differentiable import Learner
 from meta_lr.bilevel.estimators import Estimate, Estimator
 from meta_lr.bilevel.look_ahead import Reads
+from meta_lr.bilevel.schedules import Learner
 from meta_lr.optim import rules
 from meta_lr.protocol import Need, StepView, group_scales, params_of, set_rate
 from meta_lr.seeds import generator, seed_model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,30 +11,12 @@ from torch.func import functional_call, vmap
 from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.look_ahead import Point, mapped
 from meta_lr.bilevel.problems import Problem
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Schedule, Seen
 from meta_lr.optim import rules
 from meta_lr.protocol import group_scales
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import LossModule
 from meta_lr.vectors import Tensors
-
-
-class Schedule(Protocol):
-    """A schedule as a pure function of its weights, such as `Learned` and `SelfTuning`."""
-
-    def init(self) -> Any:
-        """Return the state before the first step: a NamedTuple."""
-        ...
-
-    def side_by_side(self, weights: Tensors, seen: Seen, state: Any) -> tuple[Tensor, Any]:
-        """Return the learning rates (copies,) and the next state, using torch operations only.
-
-        Args:
-            weights: The weights; the first dimension of each tensor is the copy.
-            seen: The step of all copies.
-            state: The state; the first dimension of each tensor is the copy.
-        """
-        ...
 
 
 class Copies:

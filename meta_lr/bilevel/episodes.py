@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem
+from meta_lr.bilevel.schedules import Schedule
 
 WORST = 3.0  # nats above the baseline: the score of a loss that is not finite
 

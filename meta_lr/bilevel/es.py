@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.episodes import WORST, Episode, Windowed
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.problems import Problem
+from meta_lr.bilevel.schedules import Schedule
 from meta_lr.seeds import generator
 from meta_lr.training.sandbox import FORWARD
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from meta_lr import vectors
 from meta_lr.bilevel.adjoint import adjoint
-from meta_lr.bilevel.differentiable import Learner
 from meta_lr.bilevel.look_ahead import LookAhead
+from meta_lr.bilevel.schedules import Learner
 from meta_lr.processes import means_over_processes
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.line import line

@@ -12,15 +12,19 @@ from torch import Tensor
 
 from meta_lr import protocol
 from meta_lr.bilevel.baseline import Curve, PeakedCosine, baseline_curve, first_loss
-from meta_lr.bilevel.copies import Copies, Schedule
+from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.curriculum import Curriculum
 from meta_lr.bilevel.episodes import WORST, Episode, WindowEstimator
 from meta_lr.bilevel.look_ahead import Point
 from meta_lr.bilevel.objectives import Objective
 from meta_lr.bilevel.problems import Problem, Problems
+from meta_lr.bilevel.schedules import Schedule
 from meta_lr.bilevel.windows import Window
 from meta_lr.processes import add_over_processes, num_ranks, rank
 from meta_lr.seeds import derive
+
+# The fields of a `MetaTraining` that are saved as they are.
+_PLAIN = ("best", "best_score", "update", "cost", "num_diverged", "owed", "begun", "goals")
 
 
 @dataclass(frozen=True)
@@ -195,15 +199,8 @@ class MetaTraining:
         return {
             "phi": self.phi,
             "adam": self.optimizer.state_dict(),
-            "best": self.best,
-            "best_score": self.best_score,
-            "update": self.update,
-            "cost": self.cost,
-            "num_diverged": self.num_diverged,
-            "owed": self.owed,
-            "begun": self.begun,
+            **{name: getattr(self, name) for name in _PLAIN},
             "curves": {key: tuple(curve) for key, curve in self.curves.items()},
-            "goals": self.goals,
             "slots": [_saved(number, episode) for number, episode in self.slots],
         }
 
@@ -212,16 +209,7 @@ class MetaTraining:
         for mine, theirs in zip(self.phi, saved["phi"], strict=True):
             mine.copy_(theirs)
         self.optimizer.load_state_dict(saved["adam"])
-        for name in (
-            "best",
-            "best_score",
-            "update",
-            "cost",
-            "num_diverged",
-            "owed",
-            "begun",
-            "goals",
-        ):
+        for name in _PLAIN:
             setattr(self, name, saved[name])
         self.curves = {key: Curve(*curve) for key, curve in saved["curves"].items()}
         self.slots = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from meta_lr.bilevel.copies import Schedule
 from meta_lr.bilevel.meta_training import MetaTraining, Plan
-from meta_lr.bilevel.shares import share
+from meta_lr.bilevel.schedules import Schedule
 from meta_lr.processes import any_of, from_first, gathered, num_ranks, rank
 from meta_lr.records import rows
 from meta_lr.records.lock import locked
@@ -23,6 +22,8 @@ from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training import saving
 from meta_lr.training.outcome import StoppedError
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
+
+Part = Mapping[str, Any]  # the saved part of one process, which `MetaTraining.saved` returned
 
 
 def meta_train(
@@ -220,3 +221,30 @@ class _Session:
         """Write the state, together with the present length of the record."""
         saved = {"identity": self.identity, "parts": parts, "seconds": self.spent()["seconds"]}
         saving.save_atomically({**saved, **self.recorder.sync()}, path)
+
+
+def share(parts: Sequence[Part], place: int, count: int) -> Part:
+    """Return the part of process `place` of `count`.
+
+    With the same number of processes, the meta-training continues bit-identically. With another
+    number, it continues with the same windows of the same problems, so phi is the same except for
+    the order of summation. The cost may differ, because each process computes the baseline curves
+    that it needs.
+    """
+    if len(parts) == count:
+        return parts[place]
+    num_workers = sum(len(part["slots"]) for part in parts)
+    slots = [parts[worker % len(parts)]["slots"] for worker in range(num_workers)]
+    mine = range(place, num_workers, count)
+    return {
+        **parts[0],
+        "owed": sum(part["owed"] for part in parts) if place == 0 else 0.0,
+        "begun": {k: n for k, n in _union(parts, "begun").items() if k % count == place},
+        "curves": _union(parts, "curves"),
+        "goals": _union(parts, "goals"),
+        "slots": [slots[worker][worker // len(parts)] for worker in mine],
+    }
+
+
+def _union(parts: Sequence[Part], name: str) -> dict[int, Any]:
+    return {key: value for part in parts for key, value in part[name].items()}

@@ -1,4 +1,4 @@
-"""The hypergradient of a window by truncated back-propagation, one step at a time."""
+"""The hypergradient of a window by truncated back-propagation."""
 
 from __future__ import annotations
 
@@ -6,20 +6,34 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.baseline import Curve
-from meta_lr.bilevel.copies import Schedule
-from meta_lr.bilevel.differentiable import differentiable
 from meta_lr.bilevel.episodes import Episode, Windowed
-from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads
+from meta_lr.bilevel.look_ahead import LookAhead, Point, Reads, detached
 from meta_lr.bilevel.problems import Problem
-from meta_lr.protocol import Controller, Need, StepView, groups_of_params
+from meta_lr.bilevel.schedules import Schedule, differentiable
+from meta_lr.protocol import Controller, Need, StepView, groups_of_params, params_of
 from meta_lr.tasks.base import Batch, Split
 from meta_lr.training.sandbox import Sandbox
+from meta_lr.vectors import Tensors
+
+
+class NextWindow(NamedTuple):
+    """The next steps of an episode."""
+
+    episode: Episode  # the present point of the inner problem
+    controller: Controller  # the schedule with phi as its meta-parameters
+    view: StepView  # of the window's first step
+    phi: Tensors  # the meta-parameters to differentiate
+    weights: Sequence[float]  # of the scores after each step
+
+
+Walked = tuple[float, Sequence[Tensor], Point]
 
 
 class Truncated(ABC):
@@ -51,29 +65,14 @@ class Truncated(ABC):
         controller = differentiable(learner, phi)
         view = waiting(episode, controller)
         with torch.enable_grad():
-            score, grads, end = self.walked(episode, controller, view, phi, weights)
+            score, grads, end = self.walked(NextWindow(episode, controller, view, phi, weights))
         flat = torch.cat([grad.reshape(-1) for grad in grads])
         after = episode._replace(step=episode.step + len(weights), point=end)
         return Windowed(score, flat, after, view.sandbox.cost)
 
     @abstractmethod
-    def walked(
-        self,
-        episode: Episode,
-        controller: Controller,
-        view: StepView,
-        phi: tuple[Tensor, ...],
-        weights: Sequence[float],
-    ) -> tuple[float, Sequence[Tensor], Point]:
-        """Return the weighted score of a window, its gradient in phi, and the window's end point.
-
-        Args:
-            episode: The present point of the inner problem.
-            controller: The schedule with phi as its meta-parameters.
-            view: View of the window's first step.
-            phi: The meta-parameters to differentiate.
-            weights: Weights of the scores after each step of the window.
-        """
+    def walked(self, window: NextWindow) -> Walked:
+        """Return the weighted score of a window, its gradient in phi, and its end point."""
         ...
 
 
@@ -97,27 +96,47 @@ class TruncatedBackprop(Truncated):
 
     second_order: bool = True
 
-    def walked(
-        self,
-        episode: Episode,
-        controller: Controller,
-        view: StepView,
-        phi: tuple[Tensor, ...],
-        weights: Sequence[float],
-    ) -> tuple[float, Sequence[Tensor], Point]:
+    def walked(self, window: NextWindow) -> Walked:
         """Run the window forward, then differentiate it from the last step to the first."""
-        run = _Scored(controller, view, episode, len(weights))
-        return adjoint(run, episode.point, phi, weights, second_order=self.second_order)
+        run, start = _Scored(window), window.episode.point
+        return adjoint(run, start, window.phi, window.weights, second_order=self.second_order)
+
+
+@dataclass(frozen=True)
+class TruncatedUnroll(Truncated):
+    """The same gradient as `TruncatedBackprop`, through the unrolled inner loop of MLR-SNet.
+
+    Update:
+        grad = d/dphi of the window's objective, from the episode's present point
+    Reference:
+        Grefenstette et al. (2019), arXiv 1910.01727: `higher`; Shu et al. (2020), arXiv 2007.14546
+    Deviations:
+        windows of several steps; MLR-SNet unrolls one
+    Cost:
+        4 plain steps per inner step and 1 per meta loss; memory for the graphs of all steps
+    """
+
+    def walked(self, window: NextWindow) -> Walked:
+        """Unroll the window with all its graphs, and differentiate it as a whole."""
+        from meta_lr.bilevel.unroll import unrolled  # `higher` is loaded only when it is used
+
+        (episode, controller, view, phi, weights), sandbox = window, window.view.sandbox
+        _place(sandbox, episode.point)
+
+        def score(model: nn.Module, taken: int) -> Tensor:
+            return nats(episode, sandbox.loss_of(model, "meta", taken), taken)
+
+        with sandbox.trial() as trial:
+            total, end = unrolled(trial, controller, episode.point.state, view, weights, score)
+            return total.item(), _slopes(total, phi), detached(end)
 
 
 class _Scored(LookAhead):
     """A window whose meta losses are in nats above the baseline."""
 
-    def __init__(
-        self, controller: Controller, view: StepView, episode: Episode, steps: int
-    ) -> None:
-        super().__init__(controller, view)
-        self._episode, self._steps = episode, steps
+    def __init__(self, window: NextWindow) -> None:
+        super().__init__(window.controller, window.view)
+        self._episode, self._steps = window.episode, len(window.weights)
 
     def score(self, point: Point, left: int) -> Tensor:
         taken = self._steps - left
@@ -151,3 +170,22 @@ def waiting(episode: Episode, controller: Controller) -> StepView:
         sandbox=sandbox,
         scales=lambda: [scale for _, scale in groups_of_params(optimizer)],
     )
+
+
+def _place(sandbox: Sandbox, point: Point) -> None:
+    """Set the sandbox's model and optimizer to a point."""
+    with torch.no_grad():
+        for p, value, slot in zip(
+            params_of(sandbox.optimizer), point.params, point.slots, strict=True
+        ):
+            p.copy_(value)
+            sandbox.optimizer.state[p] = dict(slot)
+        for name, buffer in sandbox.model.named_buffers():
+            buffer.copy_(point.buffers[name])
+
+
+def _slopes(total: Tensor, phi: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the gradient in phi; it is zero if no step is scored or no step depends on phi."""
+    if not total.requires_grad:
+        return tuple(torch.zeros_like(weight) for weight in phi)
+    return torch.autograd.grad(total, phi, allow_unused=True, materialize_grads=True)

@@ -24,28 +24,6 @@ Call = tuple[Args, Kwargs]
 Closure = Callable[[], Any]
 
 
-def watched(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer that supports step hooks: `optimizer`, or else the one it wraps.
-
-    A wrapper that never ran `Optimizer.__init__`, such as accelerate's, does not support hooks.
-
-    Raises:
-        TypeError: The argument is no optimizer, or neither it nor the wrapped one supports hooks.
-    """
-    found: object = optimizer
-    while isinstance(found, Optimizer) and not hasattr(found, "_optimizer_step_pre_hooks"):
-        found = getattr(found, "optimizer", None)
-    if isinstance(found, Optimizer):
-        return found
-    name = type(optimizer).__name__
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{name} is not an Optimizer; pass a torch.optim.Optimizer first")
-    raise TypeError(
-        f"{name} has no step hooks, and no attribute `optimizer` with an optimizer that has them; "
-        "build ControlledLR on the optimizer that it wraps"
-    )
-
-
 def before_steps(
     optimizer: Optimizer, owner: Owner, act: Callable[[Owner, Args, Kwargs], Call | None]
 ) -> None:

@@ -97,13 +97,15 @@ def summarise(
     if late:
         total, count = _totals(_stacked(losses, as_tensor(losses[-1]).device))
         return Summary(total / count, len(losses))
-    finite = _finite(losses, as_tensor(losses[-1]).device)
+    stacked = _stacked(losses, as_tensor(losses[-1]).device)
+    finite = stacked[stacked.isfinite()]
     return Summary(finite.mean() if len(finite) else None, len(losses))
 
 
 def add_up(losses: Sequence[Loss], earlier: Earlier) -> Earlier:
     """Return `earlier` with `losses` added; on an accelerator this waits for them."""
-    numbers = [number for number in _numbers(losses) if math.isfinite(number)]
+    numbers = _stacked(losses, as_tensor(losses[-1]).device).tolist() if losses else []
+    numbers = [number for number in numbers if math.isfinite(number)]
     total, num_finite, num_seen = earlier
     return Earlier(total + sum(numbers), num_finite + len(numbers), num_seen + len(losses))
 
@@ -133,15 +135,6 @@ def _totals(losses: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the finite losses, and their number, on the device of the losses."""
     finite = losses.isfinite()
     return torch.where(finite, losses, 0.0).sum(), finite.sum()
-
-
-def _finite(losses: Sequence[Loss], device: torch.device) -> Tensor:
-    stacked = _stacked(losses, device)
-    return stacked[stacked.isfinite()]
-
-
-def _numbers(losses: Sequence[Loss]) -> list[float]:
-    return _stacked(losses, as_tensor(losses[-1]).device).tolist() if losses else []
 
 
 def _stacked(losses: Sequence[Loss], device: torch.device) -> Tensor:

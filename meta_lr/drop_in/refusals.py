@@ -9,7 +9,6 @@ from typing import Any
 from torch.optim import LBFGS, Optimizer
 
 from meta_lr import checkpoint, protocol
-from meta_lr.drop_in import hooks
 from meta_lr.optim import rules
 from meta_lr.optim.groups import refuse_complex
 from meta_lr.processes import num_ranks
@@ -19,13 +18,29 @@ _EXPERIMENTS = Need.META | Need.TRIALS
 
 
 def watched(optimizer: Optimizer) -> Optimizer:
-    """Return the optimizer whose steps get hooks: `optimizer`, or the one that it wraps."""
+    """Return the optimizer that supports step hooks: `optimizer`, or else the one it wraps.
+
+    A wrapper that never ran `Optimizer.__init__`, such as accelerate's, does not support hooks.
+
+    Raises:
+        TypeError: The argument is no optimizer, or neither it nor the wrapped one supports hooks,
+            or the optimizer is LBFGS.
+    """
     if _is_controller(optimizer) or isinstance(optimizer, str | os.PathLike):
         raise TypeError(
             f"the first argument is {_short(optimizer)}, which is no optimizer; call "
             "ControlledLR(optimizer, controller)"
         )
-    found = hooks.watched(optimizer)
+    name, found = type(optimizer).__name__, optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{name} is not an Optimizer; pass a torch.optim.Optimizer first")
+    while isinstance(found, Optimizer) and not hasattr(found, "_optimizer_step_pre_hooks"):
+        found = getattr(found, "optimizer", None)
+    if not isinstance(found, Optimizer):
+        raise TypeError(
+            f"{name} has no step hooks, and no attribute `optimizer` with an optimizer that has "
+            "them; build ControlledLR on the optimizer that it wraps"
+        )
     if isinstance(found, LBFGS):
         raise TypeError(
             "LBFGS evaluates its closure many times per step, so a step has no one loss; "
@@ -100,8 +115,5 @@ def _short(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text and " at 0x" not in text else _kind(value)
-
-
-def _kind(value: object) -> str:
-    return f"of type {type(value).__name__}"
+    brief = len(text) <= 60 and "\n" not in text and " at 0x" not in text
+    return text if brief else f"of type {type(value).__name__}"

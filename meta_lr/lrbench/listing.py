@@ -21,7 +21,7 @@ COLUMNS = (
     *("loss_difference", "robustness", "steps_to_target", "cost_to_target"),
     *("ended_at", "folder"),
 )
-"""All that can be told of a result, in order; the two for a target are None without one."""
+"""The columns of a list of results, in order; the two about a target are None without a target."""
 
 
 def listed(results: Sequence[Result], *, target: float | None = None) -> list[Row]:
@@ -75,7 +75,7 @@ def _row(result: Result, family: Mapping[float, float], target: float | None) ->
 
 
 def _families(results: Sequence[Result]) -> dict[tuple[object, ...], dict[float, float]]:
-    """Group runs that differ only in their base rate: factor of the base rate -> `val` accuracy.
+    """Group runs that differ only in their base learning rate: its factor -> `val` accuracy.
 
     A diverged run counts as an accuracy of 0. A run that has not ended is left out.
     """

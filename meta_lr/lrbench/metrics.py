@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # only methods of tensors are used, so a list of results need
 
 NUM_TOP = 5
 SCALES = (1.0, 0.1, 0.5, 5.0, 10.0)
-"""The factors on the base rate at which a run is repeated; the first is the run itself."""
+"""The factors of the base learning rate with which a run is repeated; 1 is the run itself."""
 
 
 class Point(NamedTuple):

@@ -23,7 +23,7 @@ from meta_lr.training.loop import train
 
 SMOOTHING, SAFETY = 0.9, 4.0
 HIGHEST = {"adagrad": 100.0, "adadelta": 1e4}
-"""Where a sweep ends, by the optimizer's family; 10 for all others."""
+"""Optimizer family -> default of the last learning rate of a sweep; it is 10 for all others."""
 SHORTEST = 20  # steps of the shortest useful sweep
 _CLEAR = 0.1  # share of the whole fall; a larger fall or rise is clear
 _FALL, _SIGMAS = 0.01, 4.0  # smallest fall: share of the first loss, and multiple of the noise
@@ -171,9 +171,9 @@ def suggest(
     k0, k1 = float(rates[falls]), float(rates[rises] / safety)
     if k0 >= k1:
         raise ValueError(
-            f"the loss falls from the rate {k0:.3g} on and rises from {rates[rises]:.3g} on, which "
-            f"leaves no range with safety={safety:g}; sweep more slowly, with more steps, or with "
-            "low and high closer to these rates"
+            f"the loss falls from the learning rate {k0:.3g} on and rises from {rates[rises]:.3g} "
+            f"on, which leaves no range with safety={safety:g}; sweep more slowly, with more "
+            "steps, or with low and high closer to these learning rates"
         )
     cost = sum(record.end["cost"] for record in records)
     return RangeTest(rates, losses, curve.smoothed, k0, k1, diverged=diverged, cost=cost)
@@ -197,24 +197,23 @@ class _Curve:
         """Return the steps at which the smoothed loss begins to fall clearly, and to rise."""
         begin, lowest = self.losses[: self.start].mean(), int(self.smoothed.argmin())
         bottom = self.smoothed[lowest]
-        if lowest < self.start or not self._is_fall(begin, bottom):
+        least = max(_SIGMAS * self._noise, _FALL * abs(begin))
+        if lowest < self.start or not begin - bottom > least:
             raise ValueError(self._no_fall(begin, bottom))
         clear = _CLEAR * (begin - bottom)
         (high,) = np.nonzero(self.smoothed[:lowest] > begin - clear)
         falls = int(high[-1]) + 1 if high.size else 0
         if falls < self.start:
             raise ValueError(
-                f"the loss falls already at the lowest rate, {self.rates[0]:.3g}; {_LOWER}"
+                f"the loss already falls at the lowest learning rate, {self.rates[0]:.3g}; {_LOWER}"
             )
         (risen,) = np.nonzero(self.smoothed[lowest:] > bottom + clear)
         if not (risen.size or self.diverged):
             raise ValueError(
-                f"the loss has not risen yet at the highest rate, {self.rates[-1]:.3g}; {_HIGHER}"
+                f"the loss has not risen yet at the highest learning rate, {self.rates[-1]:.3g}; "
+                f"{_HIGHER}"
             )
         return falls, lowest + int(risen[0]) if risen.size else len(self.rates) - 1
-
-    def _is_fall(self, begin: float, bottom: float) -> bool:
-        return begin - bottom > max(_SIGMAS * self._noise, _FALL * abs(begin))
 
     @property
     def _noise(self) -> float:
@@ -229,7 +228,7 @@ class _Curve:
         first, last = self.losses[0], self.smoothed[-1]
         rises = self.diverged or last > first + abs(first) / 2
         return (
-            f"the loss never falls clearly between the rates {self.rates[0]:.3g} and "
+            f"the loss never falls clearly between the learning rates {self.rates[0]:.3g} and "
             f"{self.rates[-1]:.3g}: it begins at {begin:.4g}, and smoothed (with a noise of "
             f"{self._noise:.2g}) its lowest is {bottom:.4g}; {_LOWER if rises else _HIGHER}, or "
             "average more sweeps if the noise hides the fall"

@@ -9,7 +9,7 @@ from typing import Any
 from meta_lr.lrbench.metrics import Point, loss_difference, to_target
 
 KEY = ("task", "model", "optimizer", "policy", "scale", "seed", "total_steps", "setting")
-"""The fields that say which run it was; there is one result for each."""
+"""The fields that identify a run; the store has one result for each of their values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,75 +18,46 @@ class Result:
 
     The metrics are those of `meta_lr.lrbench.metrics`; they are None for a diverged run.
 
-    Args:
-        task: Name of the task.
-        model: Name of the model.
-        optimizer: Family of the optimizer, such as "sgd_momentum".
-        policy: What chose the learning rates, as text.
-        scale: Factor of the policy's learning rates; 1, unless the run measures the robustness.
-        seed: Seed of the run.
-        total_steps: Planned length of the run (its budget), in optimizer steps.
-        setting: Text that distinguishes problems of the same name, such as a hash of the configs of
-            task, model and optimizer and of the data; "" if there is none.
-        status: "finished", "diverged at step n", or why the run was stopped before its end.
-        steps: Optimizer steps taken.
-        cost: Total cost, in plain steps; `search_cost` is the part of experiments.
-        search_cost: See `cost`.
-        seconds: Wall-clock time; `search_seconds` is the part of experiments.
-        search_seconds: See `seconds`.
-        train_loss: Mean of the training losses of the last pass over the training data.
-        val_loss: At the last evaluation, like all `val_` fields; for choices.
-        val_accuracy: Top-1, in [0, 1].
-        val_top5: Top-5, in [0, 1].
-        val_confidence: Average confidence of correct answers, in [0, 1].
-        val_confidence_spread: Its standard deviation over examples.
-        val_class_spread: Its standard deviation over classes.
-        test_loss: At the last weights, like the other `test_` fields; for reports.
-        test_accuracy: As on `val`.
-        test_top5: As on `val`.
-        test_confidence: As on `val`.
-        test_confidence_spread: As on `val`.
-        test_class_spread: As on `val`.
-        test_accuracy_best: At the best weights on `val`.
-        ended_at: Time of the end of the run: ISO 8601, UTC.
-        folder: Where the record is; "" if there is none.
-        curve: The evaluations on `val`, in order.
+    The fields on `val` are those of the last evaluation, and are for choices. The fields on `test`
+    are those at the last weights, and are for reports.
 
     Raises:
         TypeError: A field is of another type.
     """
 
-    task: str
-    model: str
-    optimizer: str
-    policy: str
-    scale: float = 1.0
-    seed: int
-    total_steps: int
+    task: str  # name of the task
+    model: str  # name of the model
+    optimizer: str  # family of the optimizer, such as "sgd_momentum"
+    policy: str  # what chose the learning rates, as text
+    scale: float = 1.0  # factor of the learning rates; not 1 only in a test of the robustness
+    seed: int  # of the run
+    total_steps: int  # planned length of the run (its budget), in optimizer steps
+    # Distinguishes problems of the same name, such as a hash of the configs of task, model and
+    # optimizer and of the data; "" if there is nothing to distinguish.
     setting: str = ""
-    status: str
-    steps: int
-    cost: float
-    search_cost: float = 0.0
-    seconds: float | None = None
-    search_seconds: float | None = None
-    train_loss: float | None = None
+    status: str  # "finished", "diverged at step n", or why the run was stopped before its end
+    steps: int  # optimizer steps taken
+    cost: float  # in total, in plain steps
+    search_cost: float = 0.0  # the part of the cost that experiments have
+    seconds: float | None = None  # wall-clock time
+    search_seconds: float | None = None  # the part of the time that experiments have
+    train_loss: float | None = None  # mean training loss of the last pass over the training data
     val_loss: float | None = None
-    val_accuracy: float | None = None
-    val_top5: float | None = None
-    val_confidence: float | None = None
-    val_confidence_spread: float | None = None
-    val_class_spread: float | None = None
+    val_accuracy: float | None = None  # top-1, in [0, 1]
+    val_top5: float | None = None  # top-5, in [0, 1]
+    val_confidence: float | None = None  # average confidence of correct answers, in [0, 1]
+    val_confidence_spread: float | None = None  # its standard deviation over examples
+    val_class_spread: float | None = None  # its standard deviation over classes
     test_loss: float | None = None
     test_accuracy: float | None = None
     test_top5: float | None = None
     test_confidence: float | None = None
     test_confidence_spread: float | None = None
     test_class_spread: float | None = None
-    test_accuracy_best: float | None = None
-    ended_at: str = ""
-    folder: str = ""
-    curve: tuple[Point, ...] = ()
+    test_accuracy_best: float | None = None  # at the best weights on `val`
+    ended_at: str = ""  # time of the end of the run: ISO 8601, UTC
+    folder: str = ""  # where the record is; "" if there is none
+    curve: tuple[Point, ...] = ()  # the evaluations on `val`, in order
 
     def __post_init__(self) -> None:
         for name, kind in KINDS.items():
@@ -118,7 +89,7 @@ class Result:
 
 
 KINDS = {field.name: str(field.type) for field in fields(Result)}
-"""What each field holds: "str", "int", "float", "float | None" or "tuple[Point, ...]"."""
+"""Field -> its type: "str", "int", "float", "float | None" or "tuple[Point, ...]"."""
 
 _POINT = ("int", "float", "float | None", "float | None")
 

@@ -55,16 +55,16 @@ def search(
     """
     if trials < 1 or halving < 1:
         raise ValueError(f"trials={trials}, halving={halving}; whole numbers >= 1 are needed")
-    optuna = loaded()
-    study = optuna.create_study(
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=_pruner(optuna, _first_rung(train, halving), halving),
-    )
+    optuna, first = loaded(), max(1, train.total_steps // halving**2)  # the first rung
+    pruner = optuna.pruners.NopPruner()
+    if halving > 1:
+        pruner = optuna.pruners.SuccessiveHalvingPruner(first, reduction_factor=halving)
+    sampler = optuna.samplers.TPESampler(seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
     results, worst = [], -1.0
     for number in range(trials):
         trial = study.ask()
-        ends = _UntilPruned(trial, target, _first_rung(train, halving) * halving**2, [])
+        ends = _UntilPruned(trial, target, first * halving**2, [])
         place = folder / f"trial-{number:03d}"
         result = train(space.choose(trial), place, seed=seed, until=ends)
         ends.hear(result.curve)  # the whole curve, if the run was only read
@@ -114,16 +114,6 @@ def _goodness(result: Result, target: float | None) -> float:
     if met is None or target is None:
         return -error_of(result.curve[-1])
     return -error_at(target, result.curve) + 1 - met[0] / result.total_steps
-
-
-def _first_rung(train: Trainer, halving: int) -> int:
-    return max(1, train.total_steps // halving**2)
-
-
-def _pruner(optuna: ModuleType, first: int, halving: int) -> object:
-    if halving == 1:
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=halving)
 
 
 def loaded() -> ModuleType:

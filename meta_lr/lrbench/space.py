@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
 
@@ -16,7 +14,7 @@ KINDS = (
     *("fix", "step", "exp", "inv", "poly"),
     *("tri", "tri2", "triexp", "sin", "sin2", "sinexp", "cos", "cos2", "cosexp"),
 )
-"""What is searched unless told otherwise: decays, and cycles up and down."""
+"""The kinds of policies that are searched by default: decays, and cycles up and down."""
 
 _CYCLES = (1, 2, 4, 8, 16)  # half cycles, or teeth, in a run
 _DROPS = (1, 2, 3, 5, 8)
@@ -34,23 +32,6 @@ class Chooser(Protocol):
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return one of `choices`."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class Random:
-    """Chooses independently and at random."""
-
-    generator: np.random.Generator
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """Return a number between `low` and `high`, uniform on a linear or a logarithmic scale."""
-        if log:
-            return float(np.exp(self.generator.uniform(np.log(low), np.log(high))))
-        return float(self.generator.uniform(low, high))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Return one of `choices`, all with equal probability."""
-        return choices[int(self.generator.integers(len(choices)))]
 
 
 @dataclass(frozen=True)
@@ -77,7 +58,7 @@ class Space:
 
     def __post_init__(self) -> None:
         if not 0 < self.k0 < self.k1 < math.inf:
-            raise ValueError(f"the rates got k0={self.k0}, k1={self.k1}; needed are 0 < k0 < k1")
+            raise ValueError(f"k0={self.k0}, k1={self.k1}; the learning rates need 0 < k0 < k1")
         object.__setattr__(self, "kinds", tuple(self.kinds))
         unknown = [kind for kind in self.kinds if kind not in SHAPES]
         if unknown or not self.kinds:

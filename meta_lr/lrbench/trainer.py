@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 from torch.optim import Optimizer
@@ -106,13 +106,7 @@ def trainer(
     """
 
     def run(
-        controller: Controller,
-        folder: Path,
-        *,
-        seed: int,
-        until: Until | None,
-        test: bool,
-        facts: Mapping[str, object],
+        controller: Controller, folder: Path, *, seed: int, facts: Mapping[str, object], **ends: Any
     ) -> None:
         train(
             Scored(task(seed)),
@@ -125,8 +119,7 @@ def trainer(
             clip=clip,
             device=device,
             header={"policy": label(controller), **facts},
-            until=until,
-            test=test,
+            **ends,
         )
 
     return trainer_of(run, task(0), total_steps, store)

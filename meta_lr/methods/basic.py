@@ -10,9 +10,17 @@ from dataclasses import InitVar, dataclass
 from meta_lr.protocol import Need, NoState, StepView
 
 
+class Stateless:
+    """Base class of controllers without state."""
+
+    def init(self) -> NoState:
+        """Return the state before the first step."""
+        return NoState()
+
+
 @dataclass(frozen=True)
-class Constant:
-    """One rate for the whole run.
+class Constant(Stateless):
+    """One learning rate for the whole run.
 
     Update:
         rate(t) = peak
@@ -35,17 +43,13 @@ class Constant:
     def __post_init__(self) -> None:
         _require(0 <= self.peak < math.inf, self, "a finite peak >= 0")
 
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
-
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""
         return self.peak, state
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Stateless):
     """Half a cosine from `peak` down to `floor`.
 
     Update:
@@ -71,17 +75,13 @@ class Cosine:
     def __post_init__(self) -> None:
         _require(0 <= self.floor <= self.peak < math.inf, self, "0 <= floor <= peak, both finite")
 
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
-
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""
         return _cosine(self.peak, self.floor, view.step / view.total_steps), state
 
 
 @dataclass(frozen=True)
-class MultiStep:
+class MultiStep(Stateless):
     """Multiply the learning rate by `factor` at given fractions of the run.
 
     Update:
@@ -115,10 +115,6 @@ class MultiStep:
         _require(0 < self.factor < math.inf, self, "a finite factor > 0")
         _require(all(0 <= f <= 1 for f in self.fractions), self, "fractions in [0, 1]")
 
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
-
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""
         passed = sum(view.step >= round(f * view.total_steps) for f in self.fractions)
@@ -126,7 +122,7 @@ class MultiStep:
 
 
 @dataclass(frozen=True)
-class OneCycle:
+class OneCycle(Stateless):
     """Rise to `peak` along a cosine, then fall almost to zero along a cosine.
 
     Update:
@@ -158,10 +154,6 @@ class OneCycle:
         _require(0 <= self.peak < math.inf, self, "a finite peak >= 0")
         _require(0 <= self.pct_start <= 1, self, "pct_start in [0, 1]")
         _require(min(self.div_factor, self.final_div_factor) > 0, self, "divisors > 0")
-
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""

@@ -18,13 +18,14 @@ from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.methods.networks.module import ModuleNetwork
 from meta_lr.methods.networks.network import Network, is_number, is_whole, options
-from meta_lr.methods.self_tuning import contract as self_tuning_contract
+from meta_lr.methods.self_tuning.integrator import Integrator
 from meta_lr.methods.self_tuning.schedule import SelfTuning
 from meta_lr.protocol import HIGHEST
 from meta_lr.vectors import Tensors
 
 FORMAT = 3  # 2: features, floors, annealing and formulas for gamma; 3: self-tuning schedules
 FORMULA = "initial_loss"  # the name in the file of the one formula for gamma
+SELF_TUNING = "self_tuning"  # the kind of a self-tuning schedule; other schedules name no kind
 NETWORKS: dict[str, type] = {"LSTM": LSTM, "MLP": MLP}
 COPY, UPDATE = "copy the checkpoint again", "install a newer meta_lr"
 
@@ -41,7 +42,13 @@ def described(learned: Scheduler) -> Contract:
         "features": [_feature(name) for name in learned.features.names],
     }
     if isinstance(learned, SelfTuning):
-        return {**common, **self_tuning_contract.described(learned)}
+        return {
+            **common,
+            "kind": SELF_TUNING,
+            "factors": list(learned.inputs.values()),
+            "integrator": asdict(learned.integrator),
+            "stages": 1,
+        }
     return {
         **common,
         "output": _output(learned),
@@ -68,11 +75,11 @@ def checked(content: object) -> Contract:
             f"has format {short(version)}, this meta_lr reads up to {FORMAT}; {UPDATE}"
         )
     kind = content.get("kind")
-    if kind not in (None, self_tuning_contract.KIND):
+    if kind not in (None, SELF_TUNING):
         raise ValueError(
             f"is of the kind {short(kind)}, which this meta_lr does not know; {UPDATE}"
         )
-    needed = set(_ENTRIES) - _LATER if kind is None else self_tuning_contract.NEEDED
+    needed = set(_ENTRIES) - _LATER if kind is None else _OF_SELF_TUNING
     missing = sorted(needed - set(content))
     if missing:
         raise ValueError(f"lacks {', '.join(missing)}; {COPY}")
@@ -162,8 +169,8 @@ def scheduler(
     Raises:
         ValueError: An entry has a value that this kind of scheduler does not accept.
     """
-    if contract.get("kind") == self_tuning_contract.KIND:
-        return self_tuning_contract.made(contract, net, features, stages)
+    if contract.get("kind") == SELF_TUNING:
+        return _self_tuning(contract, net, features, stages)
     bounds = contract["loss_range"]
     return Learned(
         net,
@@ -174,6 +181,29 @@ def scheduler(
         features=features,
         anneal=contract.get("anneal", False),
     )
+
+
+def _self_tuning(
+    contract: Contract, net: Network, features: Features, stages: list[Tensors]
+) -> SelfTuning:
+    schedule = SelfTuning(stages[0], net, _integrator(contract["integrator"]), features)
+    factors = [*schedule.inputs.values()]
+    if contract.get("factors") != factors:
+        raise ValueError(
+            f"has factors={short(contract.get('factors'))}, and this meta_lr reads the features "
+            f"with {short(factors)}; install the version of meta_lr that wrote it"
+        )
+    return schedule
+
+
+def _integrator(bounds: object) -> Integrator:
+    known = asdict(Integrator())
+    if not isinstance(bounds, dict) or set(bounds) != set(known):
+        raise ValueError(f"has integrator={short(bounds)}; needed are {', '.join(known)}")
+    try:
+        return Integrator(**bounds)
+    except ValueError as error:
+        raise ValueError(f"has a wrong integrator: {error}") from None
 
 
 def _made(kind: type, arguments: dict[str, Any], fault: str) -> Any:
@@ -210,14 +240,6 @@ def _written(gamma: float | InitialLossGamma) -> float | dict[str, Any]:
     return {"formula": FORMULA, **asdict(gamma)} if isinstance(gamma, InitialLossGamma) else gamma
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_object(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
 def _is_origin(value: Any) -> bool:
     cost = value.get("cost") if isinstance(value, dict) else ""
     return cost is None or (is_number(cost) and cost >= 0)
@@ -238,14 +260,17 @@ def _is_range(value: Any) -> bool:
 
 
 _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {  # the required type, and a test for it
-    "network": ("a name", _is_text),
-    "arguments": ("an object", _is_object),
+    "network": ("a name", lambda value: isinstance(value, str)),
+    "arguments": ("an object", lambda value: isinstance(value, dict)),
     "gamma": (f"a number > 0 and at most {HIGHEST:g}, or an object", _is_scale),
     "stages": ("a whole number >= 1", lambda value: is_whole(value, 1)),
     "family": ("the name of an optimizer, or an empty text", _is_family),
     "loss_range": ("null, or two finite numbers, the smaller one first", _is_range),
     "trained_on": ("an object whose cost is null or a number >= 0", _is_origin),
-    "fingerprint": ("a text", _is_text),
+    "fingerprint": ("a text", lambda value: isinstance(value, str)),
     "anneal": ("true or false", lambda value: isinstance(value, bool)),
 }
 _LATER = {"anneal"}  # entries that may be missing in older files
+_OF_SELF_TUNING = {
+    *("network", "arguments", "features", "integrator", "stages", "trained_on", "fingerprint")
+}  # the needed entries of a self-tuning schedule

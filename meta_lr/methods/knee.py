@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from meta_lr.methods.basic import Stateless
 from meta_lr.protocol import Need, NoState, StepView
 
 
 @dataclass(frozen=True)
-class Knee:
+class Knee(Stateless):
     """Keep the peak for half of the run, to find wide minima, then decay linearly to zero.
 
     Update:
@@ -49,10 +50,6 @@ class Knee:
         if not 0 <= self.peak < math.inf:
             raise ValueError(f"{self} is out of range; it needs a finite peak >= 0")
         refuse_parts(self, self.warmup, self.explore)
-
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from meta_lr.files import write_atomically
 from meta_lr.json_text import parse_json
+from meta_lr.methods.basic import Stateless
 from meta_lr.protocol import Need, NoState, StepView
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Piecewise:
+class Piecewise(Stateless):
     """Interpolate between given points, linearly in the logarithm of the learning rate.
 
     Update:
@@ -52,7 +53,7 @@ class Piecewise:
         if not self.knots or any(len(knot) != 2 for knot in self.knots):
             raise ValueError(
                 f"knots={self.knots} is no policy; it needs at least one pair "
-                "(fraction of the run, rate)"
+                "(fraction of the run, learning rate)"
             )
         fractions = [fraction for fraction, _ in self.knots]
         inside = 0 <= fractions[0] and fractions[-1] <= 1
@@ -61,7 +62,9 @@ class Piecewise:
                 f"knots={self.knots} is out of range; it needs fractions that rise within [0, 1]"
             )
         if not all(0 < rate < math.inf for _, rate in self.knots):
-            raise ValueError(f"knots={self.knots} is out of range; it needs finite rates > 0")
+            raise ValueError(
+                f"knots={self.knots} is out of range; it needs finite learning rates > 0"
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Piecewise:
@@ -91,10 +94,6 @@ class Piecewise:
         content = {"format": FORMAT, "knots": self.knots}
         content |= {"family": self.family} if self.family else {}
         write_atomically(path, (json.dumps(content) + "\n").encode())
-
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""

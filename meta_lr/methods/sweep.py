@@ -65,7 +65,7 @@ class Sweep:
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high < math.inf:
             raise ValueError(
-                f"the rates got low={self.low}, high={self.high}; needed are 0 < low < high, finite"
+                f"low={self.low}, high={self.high}; the learning rates need 0 < low < high, finite"
             )
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing={self.smoothing}; a number in [0, 1) is needed")

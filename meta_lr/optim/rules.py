@@ -120,8 +120,8 @@ def rmsprop(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tup
 def adagrad(p: Tensor, g: Tensor, state: State, group: Mapping[str, Any]) -> tuple[Direction, dict]:
     """Adagrad (Duchi, Hazan & Singer 2011)."""
     g = _with_l2(p, g, group)
-    step = _count(state)
-    total = state["sum"] if "sum" in state else torch.full_like(p, _initial_sum(group))
+    step, begin = _count(state), group.get("initial_accumulator_value", 0.0)
+    total = state["sum"] if "sum" in state else torch.full_like(p, begin)
     total = total.addcmul(g, g, value=1)
     slowing = 1 + (float(step) - 1) * group["lr_decay"]
     return Direction(g, _sqrt(total) + group["eps"], slowing), {"step": step, "sum": total}
@@ -216,9 +216,9 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
     learned = getattr(controller, "family", "")
     if learned and learned != family(optimizer):
         raise ValueError(
-            f"the controller's rate was learned with {learned}, and the optimizer is "
-            f"{family(optimizer)}; use one of the family {learned}, or pass "
-            "load_pretrained(..., peak=...), the rate at full output, or a policy's own family="
+            f"the controller's learning rate was learned with {learned}, and the optimizer is "
+            f"{family(optimizer)}; use one of the family {learned}, or pass load_pretrained(..., "
+            "peak=...), the learning rate at full output, or a policy's own family="
         )
 
 
@@ -255,10 +255,6 @@ def _count(state: State) -> Tensor:
 
 def _or_zero(state: State, key: str, like: Tensor) -> Tensor:
     return state[key] if key in state else torch.zeros_like(like)
-
-
-def _initial_sum(group: Mapping[str, Any]) -> float:
-    return group.get("initial_accumulator_value", 0.0)
 
 
 def _sqrt(x: Tensor) -> Tensor:

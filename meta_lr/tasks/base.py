@@ -13,7 +13,7 @@ Split = Literal["train", "meta", "val", "test"]
 """Four disjoint parts of a data set, fixed per data set and independent of the run's seed.
 
 * `train`: the batches of the run.
-* `meta`: gradients for a learned schedule or for the rate; read in train mode.
+* `meta`: gradients for a learned schedule or a learning rate; read in train mode.
 * `val`: scores and choices; read in eval mode.
 * `test`: evaluated by the loop once, at the end; no method sees it.
 """

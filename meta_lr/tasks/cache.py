@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from meta_lr.files import write_atomically
 
 FORMAT = 2
-"""To be raised when the file's layout changes, or what is read from a folder of images."""
+"""Raise it when the layout of the file changes, or when other files of a folder are read."""
 _MAGIC = f"meta_lr images {FORMAT}\n".encode()
 _CHECKSUM_BYTES = 9
 _ALIGNMENT = 64

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""What counts as an image, in lower case; the list of torchvision's ImageFolder."""
+"""The endings of image files, in lower case; they are those of torchvision's ImageFolder."""
 
 MAX_BYTES = 2**28
-"""The largest file that is read, 256 MiB."""
+"""Size of the largest file that is read: 256 MiB."""
 
 _OF_THE_SYSTEM = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
 
 Member = tuple[PurePosixPath, bytes | None]
-"""The path below the root and the content of an image file; or a folder and None."""
+"""Of an image file, its path below the root and its content; of a folder, its path and None."""
 
 _File = tuple[Path, os.stat_result]
 

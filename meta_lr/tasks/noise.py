@@ -10,15 +10,16 @@ from torch import Tensor
 from meta_lr import seeds
 
 Noise = Literal["none", "uniform", "flip"]
-"""How labels are made wrong.
+"""The kind of label noise; `share` is the share of wrong labels, C the number of classes.
 
-* `none`: not at all.
-* `uniform`: to one of all *other* classes, each with the same chance, example by example. The
-  field's "symmetric" noise: the transition matrix has 1 - share on its diagonal and
-  share / (C - 1) elsewhere (Patrini et al. 2017, arXiv 1609.03683). So `share` is that of wrong
-  labels. The code around MLR-SNet also draws the right class; its share s is s (1 - 1/C) here.
-* `flip`: class c becomes class (c + 1) mod C, the field's "pair flip" (Han et al. 2018,
-  arXiv 1804.06872). From a share of 1/2 on, the wrong class is the more frequent one.
+* `none`: all labels are correct.
+* `uniform`: a wrong label is one of the *other* classes, each with the same probability. This is
+  called symmetric noise: the transition matrix has 1 - share on its diagonal and share / (C - 1)
+  elsewhere (Patrini et al. 2017, arXiv 1609.03683). MLR-SNet's published code also draws the
+  correct class; its share s is s (1 - 1/C) here.
+* `flip`: a wrong label is class (c + 1) mod C instead of c. This is called pair flip (Han et al.
+  2018, arXiv 1804.06872). If the share is above 1/2, the wrong class is more frequent than the
+  correct one.
 """
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 Level = Literal["char", "word"]
 
 UNKNOWN = "<unk>"
-"""Entry 0: what the training text does not have, or too seldom for a limited vocabulary."""
+"""Entry 0: tokens that are not in the training text, or too rare for a limited vocabulary."""
 
 LINE_END: Mapping[Level, str] = {"char": "\n", "word": "<eos>"}
-"""Entry 1: what ends a line."""
+"""Entry 1: the end of a line."""
 
 
 def tokenise(text: str, level: Level) -> Sequence[str]:

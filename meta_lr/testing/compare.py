@@ -23,9 +23,9 @@ def first_change(expected: Sequence[float], found: Sequence[float]) -> str:
     """Return the first difference between two lists of learning rates; "" if they are equal."""
     for index, (a, b) in enumerate(zip(expected, found, strict=False)):
         if a != b:
-            return f"rate {index} is {b} where {a} was expected"
+            return f"learning rate {index} is {b}, and {a} was expected"
     if len(expected) != len(found):
-        return f"there are {len(found)} rates where {len(expected)} were expected"
+        return f"there are {len(found)} learning rates, and {len(expected)} were expected"
     return ""
 
 

@@ -93,7 +93,10 @@ def check_learns(
     last = outcome.val["loss"] if outcome.status == "finished" else math.inf
     change = f"its loss went from {first:.4g} to {last:.4g} in {outcome.steps} steps"
     _require(
-        last < 0.6 * first, controller, rule, f"{change}; choose rates near 0.1, or learns=False"
+        last < 0.6 * first,
+        controller,
+        rule,
+        f"{change}; choose learning rates near 0.1, or learns=False",
     )
 
 
@@ -143,7 +146,7 @@ def check_drop_in(
     controller: Controller, *, optimizer: MakeOptimizer = MOMENTUM, steps: int = STEPS
 ) -> None:
     """Check that `train` and a user-written loop with `ControlledLR` give equal learning rates."""
-    rule, rates = "gives the same rates in any loop", list[float]()
+    rule, rates = "gives the same learning rates in any loop", list[float]()
 
     def keep(row: dict[str, Any]) -> None:
         if row["kind"] == "step":

@@ -48,9 +48,10 @@ def of_rate(rate: object) -> str:
     if isinstance(value, Tensor) and value.shape == () and not value.is_complex():
         value = value.item()
     if not isinstance(value, Real):
-        return f"the rate is {shown(value)}; return a number, a tensor of shape () or an Average"
+        needed = "a number, a tensor of shape () or an Average"
+        return f"the learning rate is {shown(value)}; return {needed}"
     if not 0.0 <= float(value) < math.inf:
-        return f"the rate is {float(value)}; return one that is finite and not negative"
+        return f"the learning rate is {float(value)}; return one that is finite and not negative"
     return ""
 
 
@@ -105,7 +106,7 @@ def _takes(method: Callable[..., object], args: tuple[str, ...]) -> bool:
     except TypeError:
         return False
     except ValueError:  # built-in functions may have no signature
-        return True
+        pass
     return True
 
 

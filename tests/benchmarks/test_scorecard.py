@@ -16,7 +16,7 @@ from benchmarks.scorecard.store import Store
 from benchmarks.scorecard.tuned import AVERAGED, CURVES, Tuned
 from meta_lr import checkpoint, polynomial_average
 from meta_lr.bilevel.copies import Copies
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.bilevel.varied import VariedProblems
 from meta_lr.methods.features.features import Features
 from meta_lr.methods.networks.mlp import MLP

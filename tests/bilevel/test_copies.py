@@ -9,7 +9,7 @@ import meta_lr
 from meta_lr.bilevel.copies import Copies
 from meta_lr.bilevel.layout import layout
 from meta_lr.bilevel.problems import DigitsProblems
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.bilevel.varied import VariedProblems
 from meta_lr.methods.features.arithmetic import ARRAYS, TENSORS, columns
 from meta_lr.methods.self_tuning.schedule import NETWORK, SelfTuning

@@ -19,8 +19,7 @@ from meta_lr.bilevel.es import PersistentES
 from meta_lr.bilevel.meta_training import Plan
 from meta_lr.bilevel.objectives import Mean
 from meta_lr.bilevel.problems import DigitsProblems
-from meta_lr.bilevel.shares import share
-from meta_lr.bilevel.trainer import STATE, meta_train
+from meta_lr.bilevel.trainer import STATE, meta_train, share
 from meta_lr.bilevel.windows import Fixed
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.mlp import MLP

@@ -132,7 +132,9 @@ def test_an_impossible_rate_names_controller_step_and_value_and_changes_nothing(
     optimizer.step()
     scheduler.controller = Says(rate)
     before = optimizer.param_groups[0]["params"][0].item()
-    with pytest.raises(ValueError, match=rf"Says returned the rate {float(rate)} at step 1"):
+    with pytest.raises(
+        ValueError, match=rf"Says returned the learning rate {float(rate)} at step 1"
+    ):
         optimizer.step()
     assert scheduler.last_epoch == 1
     assert optimizer.param_groups[0]["params"][0].item() == before

@@ -12,12 +12,13 @@ import torch
 from benchmarks.hopeless import replayed
 from meta_lr.lrbench.forecast import EARLIEST, FEWEST, error_at, lowest_error, rates_of
 from meta_lr.lrbench.metrics import Point
-from meta_lr.lrbench.space import Random, Space
+from meta_lr.lrbench.space import Space
 from meta_lr.lrbench.trainer import trainer
 from meta_lr.methods.basic import Cosine
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.tasks import Quadratic, digits
 from meta_lr.tasks.models import MLP
+from tests.lrbench.choosers import Random
 from tests.toys import LossRate
 
 T = 300

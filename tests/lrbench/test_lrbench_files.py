@@ -10,7 +10,7 @@ import pytest
 from meta_lr.lrbench.exchange import read, to_csv, to_json, write
 from meta_lr.lrbench.folders import result_of, run_folders, setting
 from meta_lr.lrbench.metrics import SCALES, Point
-from meta_lr.lrbench.scaled import Scaled
+from meta_lr.lrbench.robust import Scaled
 from meta_lr.lrbench.scored import Scored
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.records.reader import NAME, read_rows

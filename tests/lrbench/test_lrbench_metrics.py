@@ -11,7 +11,7 @@ import torch
 
 from meta_lr.lrbench import metrics
 from meta_lr.lrbench.metrics import Point
-from meta_lr.lrbench.scaled import Scaled
+from meta_lr.lrbench.robust import Scaled
 from meta_lr.lrbench.scored import Scored
 from meta_lr.methods.basic import Constant, Cosine
 from meta_lr.protocol import Average, Need, StepView

@@ -112,9 +112,13 @@ NOISE = np.random.default_rng(0).normal(2, 0.2, size=100)
         (NOISE, "finished", rf"never falls clearly .*noise of 0\.\d+.*{UP}"),
         (2 + np.arange(100) / 50, "finished", f"never falls clearly .*{DOWN}"),
         (2 + np.arange(40) / 10, DIVERGED, f"never falls clearly .*{DOWN}"),
-        (valley(falls=3), "finished", rf"falls already at the lowest rate, 0\.0001{DOWN}"),
-        (valley(rises=100), "finished", rf"not risen yet at the highest rate, 0\.912{UP}"),
-        (valley(30, 36), "finished", "falls from the rate .* and rises from .*; sweep more slowly"),
+        (valley(falls=3), "finished", rf"already falls at the lowest learning rate, 0\.0001{DOWN}"),
+        (valley(rises=100), "finished", rf"not risen yet at the highest learning rate, 0\.912{UP}"),
+        (
+            valley(30, 36),
+            "finished",
+            "falls from the learning rate .* and rises from .*; sweep more slowly",
+        ),
         (valley()[:9], DIVERGED, f"diverges within the first tenth of the sweep{DOWN}"),
     ],
 )
@@ -126,9 +130,9 @@ def test_a_sweep_that_shows_no_range_says_what_to_widen(losses, status, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"low": 0.0}, "low=0.0, high=10.0; needed are 0 < low < high, finite"),
-        ({"low": 20.0}, "low=20.0, high=10.0; needed are"),
-        ({"high": float("inf")}, "high=inf; needed are"),
+        ({"low": 0.0}, "low=0.0, high=10.0; the learning rates need 0 < low < high, finite"),
+        ({"low": 20.0}, "low=20.0, high=10.0; the learning rates need"),
+        ({"high": float("inf")}, "high=inf; the learning rates need"),
         ({"steps": 19}, "a sweep of 19 steps says nothing; needed are at least 20"),
         ({"smoothing": 1.0}, r"smoothing=1.0; a number in \[0, 1\) is needed"),
         ({"safety": 0.9}, "safety=0.9; a finite number is needed, at least 1"),

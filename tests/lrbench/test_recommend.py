@@ -13,7 +13,7 @@ import pytest
 from meta_lr.extras import MissingPackageError
 from meta_lr.lrbench.recommend import recommend
 from meta_lr.lrbench.search import search
-from meta_lr.lrbench.space import KINDS, Random, Space
+from meta_lr.lrbench.space import KINDS, Space
 from meta_lr.lrbench.trainer import trainer, trainer_of
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.methods.policies.shapes import SHAPES
@@ -25,6 +25,7 @@ from meta_lr.training import loop
 from meta_lr.training.outcome import StoppedError
 from tests.cases import slow_case
 from tests.commands import outcome
+from tests.lrbench.choosers import Random
 from tests.short_runs import SGD, record_of
 from tests.stores import result
 from tests.toys import Toy
@@ -76,8 +77,8 @@ def test_equal_seeds_choose_equal_policies():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"k0": 0.0}, "k0=0.0, k1=0.3; needed are 0 < k0 < k1"),
-        ({"k0": 0.5}, "needed are 0 < k0 < k1"),
+        ({"k0": 0.0}, "k0=0.0, k1=0.3; the learning rates need 0 < k0 < k1"),
+        ({"k0": 0.5}, "the learning rates need 0 < k0 < k1"),
         ({"kinds": ["fix", "tria"]}, "unknown policy 'tria'; choose some of: fix, step"),
         ({"kinds": []}, "no kind of policy; choose some of"),
     ],

@@ -10,12 +10,10 @@ import pytest
 import torch
 
 from meta_lr.drop_in.scheduler import ControlledLR
-from meta_lr.methods.autolrs.base import AutoLRSState
-from meta_lr.methods.autolrs.bayesian import Bayesian
-from meta_lr.methods.autolrs.limit import Start
+from meta_lr.methods.autolrs.grid import Start
 from meta_lr.methods.autolrs.method import AutoLRS
-from meta_lr.methods.autolrs.paper import AutoLRSPaper
-from meta_lr.methods.autolrs.round import Told
+from meta_lr.methods.autolrs.paper import AutoLRSPaper, Bayesian
+from meta_lr.methods.autolrs.round import AutoLRSState, Told
 from meta_lr.methods.autolrs.stages import Stage
 from meta_lr.methods.basic import Constant
 from meta_lr.protocol import Need, StepView
@@ -329,6 +327,19 @@ def test_a_loss_that_is_no_number_fails():
     assert outcome.status == "finished" and outcome.state.num_failed >= 2
 
 
+@pytest.mark.parametrize("stop_above", [None, 3.0])
+def test_a_large_unit_of_the_loss_is_no_failure(stop_above):
+    class Large(Quadratic):
+        def loss(self, model, batch):
+            return 1e12 * super().loss(model, batch)
+
+    task, optimizer = Large(noise=0.0, condition=10.0), partial(torch.optim.SGD, lr=1e-13)
+    controller = AutoLRS(1e-14, 1e-12, tau=20, shortest=20, stop_above=stop_above)
+    outcome, (notes, *_), _ = run(controller, steps=30, task=task, optimizer=optimizer)
+    assert outcome.status == "finished"
+    assert not any(note["failed"] for note in notes)
+
+
 def test_of_trials_with_the_same_loss_the_first_is_chosen():
     """As published."""
     search = Bayesian(PAPER, None, AutoLRSState(), Stage(20, 2, 0), 0.1)
@@ -353,7 +364,10 @@ def test_of_trials_with_the_same_loss_the_first_is_chosen():
         ({"anneal": 1.0}, "anneal=1.0; it needs a part of a trial: a number in [0, 1)"),
         ({"stop_above": 0.0}, "stop_above=0.0; it needs a finite number > 0, or null"),
         ({"max_change": 1.0}, "max_change=1.0; it needs a finite factor > 1, or null"),
-        ({"warmup_steps": 3}, "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a rise"),
+        (
+            {"warmup_steps": 3},
+            "warmup_steps=3, warmup_lr=0.0; it needs steps >= 0 and, for a warm-up",
+        ),
     ],
 )
 def test_unusable_options_are_refused(options, said):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from meta_lr.methods.autolrs import bayesian
+from meta_lr.methods.autolrs import paper
 from meta_lr.methods.autolrs.paper import AutoLRSPaper
 from meta_lr.methods.autolrs.stages import Stage
 from meta_lr.protocol import HostLoss, StepView
@@ -121,9 +121,9 @@ def ours():
     state, step = controller.init(), 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            bayesian.Bayesian, "ask", lambda self, told: place(self.state.num_stages, len(told))
+            paper.Bayesian, "ask", lambda self, told: place(self.state.num_stages, len(told))
         )
-        patch.setattr(bayesian, "published", lambda losses, at, **_: world.forecast(losses, at))
+        patch.setattr(paper, "published", lambda losses, at, **_: world.forecast(losses, at))
         while world.step < STEPS:
             loss = HostLoss(loss_at(world.step, OLD), torch.float64)
             lr, state = controller(StepView(controller, step, loss=loss, sandbox=world), state)

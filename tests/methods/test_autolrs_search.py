@@ -7,7 +7,7 @@ import pytest
 
 from meta_lr.methods.autolrs import gaussian_process
 from meta_lr.methods.autolrs.gaussian_process import next_place
-from meta_lr.methods.autolrs.likely import ALIKE, likely, with_errors
+from meta_lr.methods.autolrs.grid import ALIKE, likely, with_errors
 from meta_lr.methods.autolrs.round import Told
 from meta_lr.methods.autolrs.trials import Seen
 

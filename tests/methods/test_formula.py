@@ -260,18 +260,21 @@ def test_the_run_of_a_part_is_as_long_as_its_epochs():
 ENDS = {"k0": 0.1, "k1": 1.0}
 WRONG = [
     (("trixp", {"k0": 0.1}), "unknown policy 'trixp'; choose one of: fix, step, nstep, exp"),
-    (("tri", {"k0": 0.1, "l": 5}), r"tri needs k1=..., a finite rate >= 0; it takes k0, k1, l$"),
+    (
+        ("tri", {"k0": 0.1, "l": 5}),
+        r"tri needs k1=..., a finite learning rate >= 0; it takes k0, k1, l$",
+    ),
     (
         ("triexp", {**ENDS, "l": 5}),
         "triexp needs gamma=..., a finite number > 0; it takes k0, k1, l, gamma",
     ),
     (("tri", {**ENDS, "l": 5, "gamma": 0.9}), "tri got gamma=0.9; it takes k0, k1, l$"),
     (("fix", ENDS), "fix got k1=1.0; it takes k0$"),
-    (("fix", {"k0": -0.1}), "fix got k0=-0.1; it needs a finite rate >= 0"),
+    (("fix", {"k0": -0.1}), "fix got k0=-0.1; it needs a finite learning rate >= 0"),
     (("fix", {"k0": math.nan}), "fix got k0=nan"),
     (("fix", {"k0": None}), "fix needs k0="),
-    (("fix", {"k0": "0.1"}), "fix got k0=0.1; it needs a finite rate"),
-    (("fix", {"k0": True}), "fix got k0=True; it needs a finite rate"),
+    (("fix", {"k0": "0.1"}), "fix got k0=0.1; it needs a finite learning rate"),
+    (("fix", {"k0": True}), "fix got k0=True; it needs a finite learning rate"),
     (("tri", {"k0": 0.1, "k1": math.inf, "l": 5}), "tri got k1=inf"),
     (("tri", {**ENDS, "l": 0}), "tri got l=0; it needs a finite number > 0"),
     (("tri", {**ENDS, "l": [5, 6]}), r"tri got l=\(5, 6\); it needs a finite number > 0"),

@@ -87,9 +87,9 @@ def test_an_optimizer_of_another_family_is_refused(family, refused):
         ([(-0.1, 0.1)], r"within \[0, 1\]"),
         ([(0.1, 0.1), (1.1, 0.1)], r"within \[0, 1\]"),
         ([(math.nan, 0.1)], r"within \[0, 1\]"),
-        ([(0.0, 0.0)], "finite rates > 0"),
-        ([(0.0, math.inf)], "finite rates > 0"),
-        ([(0.0, math.nan)], "finite rates > 0"),
+        ([(0.0, 0.0)], "finite learning rates > 0"),
+        ([(0.0, math.inf)], "finite learning rates > 0"),
+        ([(0.0, math.nan)], "finite learning rates > 0"),
     ],
 )
 def test_bad_knots_fail_at_construction(knots, message):
@@ -107,7 +107,7 @@ def test_bad_knots_fail_at_construction(knots, message):
         ('{"format": 1, "knots": [[0, "high"]]}', "holds no policy"),
         ('{"format": 1, "knots": [[0]]}', "holds no policy"),
         ('{"format": 1, "knots": [[0, 1]], "family": 3}', "holds no policy .*family is 3"),
-        ('{"format": 1, "knots": [[0, -1]]}', "holds no policy .*finite rates > 0"),
+        ('{"format": 1, "knots": [[0, -1]]}', "holds no policy .*finite learning rates > 0"),
         ("[" * 50_000, "holds no policy .*it is nested too deeply"),
         ('{"format": ' + "9" * 5000, "holds no policy .*it has a number of 5000 digits"),
         ('{"format": 1, "knots": [[0, ' + "9" * 400 + "]]}", "it has a number of 400 digits"),

@@ -14,8 +14,7 @@ from meta_lr.bilevel.objectives import Final, Mean
 from meta_lr.bilevel.problems import DigitsProblems
 from meta_lr.bilevel.trainer import meta_train
 from meta_lr.bilevel.varied import VariedProblems
-from meta_lr.bilevel.windowed import TruncatedBackprop
-from meta_lr.bilevel.windowed_unroll import TruncatedUnroll
+from meta_lr.bilevel.windowed import TruncatedBackprop, TruncatedUnroll
 from meta_lr.bilevel.windows import Fixed
 from meta_lr.methods.features.arithmetic import TENSORS
 from meta_lr.methods.networks.lstm import LSTM

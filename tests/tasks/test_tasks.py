@@ -327,9 +327,16 @@ def test_what_does_not_fit_together_is_refused_at_construction(changes, words):
 # Configuration ------------------------------------------------------------------------------------
 
 
+def loaded(path):
+    """Return what a file of a group says, over what the files in its list of defaults say."""
+    config = OmegaConf.load(path)
+    names = [name for name in config.pop("defaults", ()) if name != "_self_"]
+    return OmegaConf.merge(*(loaded(path.with_name(f"{name}.yaml")) for name in names), config)
+
+
 @pytest.mark.parametrize("path", sorted((CONF / "task").glob("*.yaml")), ids=lambda p: p.stem)
 def test_task_files_name_every_argument_and_nothing_else(path):
-    config = OmegaConf.to_container(OmegaConf.load(path))
+    config = OmegaConf.to_container(loaded(path))
     target = get_object(config.pop("_target_"))
     parameters = inspect.signature(target).parameters
     assert list(config) and set(config) == set(parameters)
@@ -343,7 +350,7 @@ FACTS = {"in_channels", "image_size", "num_classes"}
 @pytest.mark.parametrize("path", sorted((CONF / "model").glob("*.yaml")), ids=lambda p: p.stem)
 def test_model_files_become_the_task_s_factory(path):
     size = 64 if path.stem == "torchvision" else 32
-    config = OmegaConf.load(path)
+    config = loaded(path)
     nested = OmegaConf.create({"factory": "${model}", "model": config})
     factory = instantiate(nested.factory)
     given = set(config) - {"_target_", "_partial_"}

@@ -79,7 +79,7 @@ def test_an_overflow_in_the_last_update_is_a_divergence():
 
 
 def test_an_unusable_rate_is_the_controller_s_fault_if_the_loss_is_finite(finding):
-    with pytest.raises(ValueError, match="LossRate returned the rate nan at step 0"):
+    with pytest.raises(ValueError, match="LossRate returned the learning rate nan at step 0"):
         train(Toy(), SGD, LossRate(math.nan), total_steps=3)
-    with pytest.raises(ValueError, match=r"Fixed returned the rate -1\.0 at step 0"):
+    with pytest.raises(ValueError, match=r"Fixed returned the learning rate -1\.0 at step 0"):
         train(Toy(), SGD, Fixed(-1.0), total_steps=3)

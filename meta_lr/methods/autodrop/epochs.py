@@ -15,29 +15,17 @@ from meta_lr.protocol import Average, Need, StepView
 
 
 class AutoDropEpochsState(NamedTuple):
-    """The state of AutoDropEpochs.
+    """The state of AutoDropEpochs."""
 
-    Attributes:
-        lr: The present learning rate.
-        theta: The present threshold, in degrees.
-        trail: The last snapshot and the last direction; () before the first epoch.
-        snapshots: Number of snapshots so far.
-        angle: The last angle, in degrees; nan before the first one.
-        counter: Number of epochs since saturation, including the saturated one; 0 before it.
-        total: Weighted sum of the weights in these epochs; () if there are none.
-        num_drops: Number of drops of the learning rate.
-        num_averages: Number of restarts from an average.
-    """
-
-    lr: float
-    theta: float
-    trail: tuple[Vector, ...] = ()
-    snapshots: int = 0
-    angle: float = math.nan
-    counter: int = 0
-    total: Vector = ()
-    num_drops: int = 0
-    num_averages: int = 0
+    lr: float  # the present learning rate
+    theta: float  # the present threshold, in degrees
+    trail: tuple[Vector, ...] = ()  # last snapshot and last direction; () before the first epoch
+    snapshots: int = 0  # so far
+    angle: float = math.nan  # the last one, in degrees; nan before the first one
+    counter: int = 0  # epochs since saturation, including the saturated one; 0 before it
+    total: Vector = ()  # weighted sum of the weights in these epochs; () if there are none
+    num_drops: int = 0  # of the learning rate
+    num_averages: int = 0  # restarts from an average
 
 
 @dataclass(frozen=True)

@@ -18,23 +18,14 @@ from meta_lr.seeds import derive
 
 
 class AutoDropState(NamedTuple):
-    """The state of AutoDrop.
+    """The state of AutoDrop."""
 
-    Attributes:
-        lr: The present learning rate.
-        steps: Number of points of the path so far.
-        trail: Trail of the path, see `optim.angles`: three copies of the parameters.
-        angles: B, in degrees.
-        smoothed: C of the last window; None if B was emptied since then.
-        num_drops: Number of drops of the learning rate.
-    """
-
-    lr: float
-    steps: int = 0
-    trail: Trail = ()
-    angles: tuple[float, ...] = ()
-    smoothed: float | None = None
-    num_drops: int = 0
+    lr: float  # the present learning rate
+    steps: int = 0  # points of the path so far
+    trail: Trail = ()  # of the path, see `optim.angles`: three copies of the parameters
+    angles: tuple[float, ...] = ()  # B, in degrees
+    smoothed: float | None = None  # C of the last window; None if B was emptied since then
+    num_drops: int = 0  # of the learning rate
 
 
 @dataclass(frozen=True)

@@ -10,19 +10,12 @@ import numpy as np
 
 
 class Fit(NamedTuple):
-    """The least-squares fit a x^2 + b x + c, with x the multiple of the present learning rate.
+    """The least-squares fit a x^2 + b x + c, with x the multiple of the present learning rate."""
 
-    Attributes:
-        curvature: 2 a; nan if a loss is not finite.
-        slope: b, at x = 0.
-        r2: Share of the variance of the mean losses that the fit explains; 0 if they do not vary.
-        error: Standard error of the optimum over the batches; nan for a single batch.
-    """
-
-    curvature: float
-    slope: float
-    r2: float
-    error: float
+    curvature: float  # 2 a; nan if a loss is not finite
+    slope: float  # b, at x = 0
+    r2: float  # explained share of the variance of the mean losses; 0 if they do not vary
+    error: float  # standard error of the optimum over the batches; nan for a single batch
 
     @property
     def optimum(self) -> float:

@@ -15,21 +15,13 @@ SLOPE, CURVATURE = 1.77e-4, 0.01  # besides 0, positions along a unit direction 
 
 
 class LABPALState(NamedTuple):
-    """The learning rate, the step of the next measurement, and the averaged learning rates.
+    """The learning rate, the step of the next measurement, and the averaged learning rates."""
 
-    Attributes:
-        lr: The present learning rate; 0 before the first measurement.
-        due: The next measurement is made at this step or later.
-        measured: The last measured learning rates, without those of the start.
-        num_measured: Number of measurements.
-        num_accepted: Number of measurements that gave a learning rate.
-    """
-
-    lr: float = 0.0
-    due: int = 0
-    measured: tuple[float, ...] = ()
-    num_measured: int = 0
-    num_accepted: int = 0
+    lr: float = 0.0  # the present learning rate; 0 before the first measurement
+    due: int = 0  # the next measurement is made at this step or later
+    measured: tuple[float, ...] = ()  # the last measured learning rates, without those of the start
+    num_measured: int = 0  # measurements
+    num_accepted: int = 0  # measurements that gave a learning rate
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,11 @@ from meta_lr.training.line import line
 
 
 class AutoLRState(NamedTuple):
-    """The learning rate without its warm-up, and counts.
+    """The learning rate without its warm-up, and counts."""
 
-    Attributes:
-        lr: The seed learning rate until the exploit phase, then that of the last accepted fit; 0
-            before the first step.
-        num_fits: Number of fits in both phases.
-        num_accepted: Number of accepted fits; in the exploit phase they set the learning rate.
-    """
-
-    lr: float = 0.0
-    num_fits: int = 0
-    num_accepted: int = 0
+    lr: float = 0.0  # 0, then the seed's; in the exploit phase that of the last accepted fit
+    num_fits: int = 0  # in both phases
+    num_accepted: int = 0  # accepted fits; in the exploit phase they set the learning rate
 
 
 @dataclass(frozen=True)

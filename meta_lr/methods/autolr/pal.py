@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from meta_lr.methods.basic import Stateless
 from meta_lr.methods.checks import refuse_not_positive
 from meta_lr.protocol import Need, NoState, StepView
 from meta_lr.training.line import line
@@ -12,7 +13,7 @@ from meta_lr.vectors import dot
 
 
 @dataclass(frozen=True)
-class PAL:
+class PAL(Stateless):
     """Step to the minimum of a parabola, fitted to the loss, its slope and one more loss.
 
     Update:
@@ -53,10 +54,6 @@ class PAL:
 
     def __post_init__(self) -> None:
         refuse_not_positive(self, "mu", "max_step", "kappa")
-
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
 
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""

@@ -46,7 +46,8 @@ def _least(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Return the learning rate with the lowest smoothed loss."""
     smoothed, start = smooth(np.array(losses), SMOOTHING), losses[:_START]
     least, begin = int(np.argmin(smoothed)), float(np.mean(start))
-    none = f"AutoLR found no seed rate: in a sweep from {rates[0]:g} to {rates[-1]:g} the loss"
+    sweep = f"in a sweep from {rates[0]:g} to {rates[-1]:g} the loss"
+    none = f"AutoLR found no seed learning rate: {sweep}"
     if not begin - smoothed[least] > max(float(np.std(start)), _FALL * abs(begin)):
         raise ValueError(f"{none} never falls clearly; pass seed_rate=")
     if least == len(rates) - 1:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from meta_lr.methods.autolrs.base import AutoLRSState, Searcher
-from meta_lr.methods.autolrs.grid import Grid
-from meta_lr.methods.autolrs.likely import likely, with_errors
-from meta_lr.methods.autolrs.limit import start_of
-from meta_lr.methods.autolrs.options import of_ours, refuse_unusable
+from meta_lr.methods.autolrs.grid import Grid, likely, start_of, with_errors
+from meta_lr.methods.autolrs.round import AutoLRSState, Rule, Searcher, refuse_unusable
 from meta_lr.methods.autolrs.stages import Stage, fall, lengths, stage
 from meta_lr.methods.checks import refuse_counts
 from meta_lr.methods.knee import rise
@@ -98,7 +96,23 @@ class AutoLRS(Searcher):
 
     def __post_init__(self) -> None:
         refuse_counts(self, 1, "ratio", "shortest", "trials", "batches")
-        refuse_unusable(self, of_ours(self))
+        refuse_unusable(self, self._rules())
+
+    def _rules(self) -> Iterator[Rule]:
+        known = [length for length in (self.tau, self.tau_max) if length is not None]
+        rising = all(length >= 1 for length in known) and known == sorted(known)
+        yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps, or null"
+        fits = self.tau is None or self.shortest <= self.tau
+        yield ("tau", "shortest"), fits, "a first stage that is no shorter than its trials"
+        first, above, change = self.first_trials, self.stop_above, self.max_change
+        yield ("first_trials",), first is None or first >= 1, "a whole number >= 1, or null"
+        for name, whole in (("anneal", "a trial"), ("cooldown", "the run")):
+            part = getattr(self, name)
+            yield (name,), 0 <= part < 1, f"a part of {whole}: a number in [0, 1)"
+        bounded = above is None or 0 < above < math.inf
+        yield ("stop_above",), bounded, "a finite number > 0, or null"
+        bounded = change is None or 1 < change < math.inf
+        yield ("max_change",), bounded, "a finite factor > 1, or null"
 
     @cached_property
     def needs(self) -> Need:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from meta_lr.methods.autolrs.base import AutoLRSState, Searcher
-from meta_lr.methods.autolrs.bayesian import Bayesian
-from meta_lr.methods.autolrs.options import of_paper, refuse_unusable
+from meta_lr.methods.autolrs.forecast import published
+from meta_lr.methods.autolrs.gaussian_process import next_place
+from meta_lr.methods.autolrs.round import (
+    AutoLRSState,
+    Round,
+    Rule,
+    Searcher,
+    Told,
+    refuse_unusable,
+    usable,
+)
 from meta_lr.methods.autolrs.stages import stage
+from meta_lr.methods.autolrs.trials import Seen, losses_on_the_way
 from meta_lr.methods.checks import refuse_counts
 from meta_lr.protocol import Need, StepView
+from meta_lr.seeds import derive
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,17 @@ class AutoLRSPaper(Searcher):
 
     def __post_init__(self) -> None:
         refuse_counts(self, 1, "ratio", "trials", "val_batches")
-        refuse_unusable(self, of_paper(self))
+        refuse_unusable(self, self._rules())
+
+    def _rules(self) -> Iterator[Rule]:
+        rising = 1 <= self.tau <= self.tau_max
+        yield ("tau", "tau_max"), rising, "1 <= tau <= tau_max, in steps"
+        yield ("kappa",), 0 <= self.kappa < math.inf, "a finite number >= 0"
+        plan = stage(0, self.tau, self.tau_max, self.ratio)
+        needed = (
+            "trials of two steps or more, because the first step keeps the earlier learning rate"
+        )
+        yield ("tau", "ratio"), plan.trial > 1, needed
 
     def __call__(self, view: StepView, state: AutoLRSState) -> tuple[float, AutoLRSState]:
         """Return the rate of this step; where a stage begins, search for the one to come."""
@@ -119,3 +141,44 @@ class AutoLRSPaper(Searcher):
     def _warm(self, view: StepView) -> float:
         """Return the rate of a step of the warm-up; its first is at the optimizer's own rate."""
         return self.warmup_lr / self.warmup_steps * view.step if view.step else view.sandbox.rate
+
+
+@dataclass(frozen=True)
+class Bayesian(Round):
+    """The search of one stage, in which each trial sees batches of its own.
+
+    Args:
+        old: The rate that the optimizer has.
+    """
+
+    method: AutoLRSPaper
+    old: float
+
+    def ask(self, told: Sequence[Told]) -> float:
+        """Return the place of the next rate: a random one, and then the process's."""
+        seed = derive(self.method.seed, "autolrs", self.state.num_stages, len(told))
+        return next_place(told, self.method.kappa, seed)
+
+    def attempt(self, rate: float, index: int) -> Seen:
+        """Train a copy at a rate; return the losses on the way."""
+        with self.view.sandbox.trial(index * (self.plan.trial + 1)) as trial:
+            rates = self._rates(rate, index)
+            return losses_on_the_way(trial, self.plan, rates, self.method.val_batches)
+
+    def forecast(self, seen: Seen) -> float:
+        """Return where the losses lead; but the last one, if they validate and are too high."""
+        plan, validates = self.plan, self.plan.period > 0
+        if validates and max(seen.losses) >= self.state.first_loss:
+            return seen.losses[-1]
+        return published(seen.losses, plan.tau // (plan.period or 1), validates=validates)
+
+    def best(self, told: Sequence[Told]) -> float:
+        """Return the place of the least loss, or, if all have failed, the smallest place."""
+        return min(usable(told), key=lambda point: point.loss).place
+
+    def _rates(self, rate: float, index: int) -> list[float]:
+        """Return those of a trial's steps: the first is at the rate before, or is one more."""
+        num_steps = self.plan.trial
+        if self.state.num_stages + index == 0:
+            return [rate] * (num_steps + 1)
+        return [self.old] + [rate] * (num_steps - 1)

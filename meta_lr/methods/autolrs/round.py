@@ -1,38 +1,101 @@
-"""The search at the start of a stage: trials, one after the other, and what each found."""
+"""What both versions of AutoLRS share: the state of a run, and the search at a stage's start."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from meta_lr.methods.autolrs.base import AutoLRSState, Searcher
 from meta_lr.methods.autolrs.stages import Stage
 from meta_lr.methods.autolrs.trials import Seen
 from meta_lr.protocol import StepView
 
 
 class Told(NamedTuple):
-    """What a trial found.
+    """What a trial found."""
 
-    Attributes:
-        place: Of its rate in [0, 1]: its logarithm between those of both ends.
-        loss: That it promises; infinity if it has failed.
-        error: Standard deviation of its error, as far as others do not share it; 0 if not known.
-        seen: In the trial.
-    """
-
-    place: float
-    loss: float
-    error: float = 0.0
+    place: float  # of its learning rate, see `Searcher.rate_at`
+    loss: float  # expected loss at the end of the stage; infinity if the trial has failed
+    error: float = 0.0  # standard deviation of the part that other trials do not share; 0: unknown
     seen: Seen = Seen()
 
     @property
     def failed(self) -> bool:
-        """Whether it promises nothing."""
+        """Whether the trial has failed."""
         return math.isinf(self.loss)
+
+
+def usable(told: Sequence[Told]) -> list[Told]:
+    """Return the trials that have not failed; if all have, the one at the smallest rate."""
+    return [point for point in told if not point.failed] or [min(told, key=lambda p: p.place)]
+
+
+class AutoLRSState(NamedTuple):
+    """What AutoLRS knows between two steps."""
+
+    lr: float | None = None  # the learning rate of the step before
+    chosen: float = 0.0  # the learning rate of the present stage; 0 before the first stage
+    begin: int = -1  # step at which the stage began; -1 before the first stage
+    end: int = -1  # step at which the next stage begins
+    # Where the first search began: the mean training loss over four batches or, as published, that
+    # of the run's step before; nan before the first search, and if it is not measured.
+    first_loss: float = math.nan
+    num_stages: int = 0  # begun so far
+    num_trials: int = 0  # of all stages
+    num_failed: int = 0  # failed trials
+
+    def begun(self, begin: int, end: int, chosen: float, told: Sequence[Told]) -> AutoLRSState:
+        """Return the state at the start of a stage, after its trials."""
+        return self._replace(
+            chosen=chosen,
+            begin=begin,
+            end=end,
+            num_stages=self.num_stages + 1,
+            num_trials=self.num_trials + len(told),
+            num_failed=self.num_failed + sum(point.failed for point in told),
+        )
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """A method that tries learning rates from `min_lr` to `max_lr`."""
+
+    min_lr: float
+    max_lr: float
+
+    def init(self) -> AutoLRSState:
+        """Return the state before the first step."""
+        return AutoLRSState()
+
+    def rate_at(self, place: float) -> float:
+        """Return the learning rate at a place in [0, 1]: 0 is `min_lr`, 1 is `max_lr`.
+
+        Its logarithm is linear in the place.
+        """
+        low, high = math.log10(self.min_lr), math.log10(self.max_lr)
+        return min(max(10 ** (low + place * (high - low)), self.min_lr), self.max_lr)
+
+
+Rule = tuple[tuple[str, ...], bool, str]  # names of options, whether they will do, what they need
+
+
+def refuse_unusable(method: Any, rules: Iterable[Rule]) -> None:
+    """Raise a ValueError that says which of the method's options came, and what they need."""
+    for names, holds, needed in (*_shared(method), *rules):
+        if not holds:
+            came = ", ".join(f"{name}={getattr(method, name)!r}" for name in names)
+            raise ValueError(f"{type(method).__name__} got {came}; it needs {needed}")
+
+
+def _shared(method: Any) -> Iterator[Rule]:
+    rates = 0 < method.min_lr < method.max_lr < math.inf
+    yield ("min_lr", "max_lr"), rates, "0 < min_lr < max_lr"
+    steps, peak = method.warmup_steps, method.warmup_lr
+    rises = 0 <= peak < math.inf and steps >= 0 and (peak > 0 or steps == 0)
+    needed = "steps >= 0 and, for a warm-up, a finite learning rate > 0"
+    yield ("warmup_steps", "warmup_lr"), rises, needed
 
 
 @dataclass(frozen=True)

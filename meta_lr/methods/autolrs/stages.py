@@ -8,17 +8,11 @@ _POINTS = 16  # validation losses that a trial has, or a few more
 
 
 class Stage(NamedTuple):
-    """One stage of a run.
+    """One stage of a run."""
 
-    Attributes:
-        tau: Steps at the rate that is chosen.
-        trial: Steps of each trial.
-        period: Steps between a trial's validation losses, 0 where it reads training losses.
-    """
-
-    tau: int
-    trial: int
-    period: int
+    tau: int  # steps at the learning rate that is chosen
+    trial: int  # steps of each trial
+    period: int  # steps between a trial's validation losses; 0 if it reads training losses
 
     @property
     def num_validations(self) -> int:

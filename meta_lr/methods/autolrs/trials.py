@@ -11,24 +11,17 @@ from meta_lr.methods.autolrs.stages import Stage
 if TYPE_CHECKING:
     from meta_lr.training.sandbox import Trial
 
-_HUGE = 1e10  # a loss beyond it is as good as none
+_HUGE = 1e10  # a loss from here on is a failure; in our version, if also so many times the first
 _RECENT = 3  # losses of a trial whose mean is compared with the limit
 
 
 class Seen(NamedTuple):
-    """What a trial saw.
+    """What a trial saw."""
 
-    Attributes:
-        losses: By which it is judged; none if it was stopped.
-        num_steps: That the trial took.
-        failed: Whether a loss was no number, or huge, or above the limit.
-        start: Fingerprint of where it began.
-    """
-
-    losses: Sequence[float] = ()
-    num_steps: int = 0
-    failed: bool = False
-    start: str = ""
+    losses: Sequence[float] = ()  # by which it is judged; none if it was stopped
+    num_steps: int = 0  # that it took
+    failed: bool = False  # a loss was not a number, or huge, or above the limit
+    start: str = ""  # fingerprint of the point where it began
 
 
 def loss_after(
@@ -40,20 +33,23 @@ def loss_after(
         trial: At the start of a stage.
         rates: Of the trial's steps.
         batches: On which to read the loss, one by one.
-        limit: A trial stops where the mean of its last three training losses is above it, or one is
-            no number; None lets it take all its steps.
+        limit: A trial stops when the mean of its last three training losses is above it, or when
+            one is not a number, or is huge: 1e10 or, if that is larger, 1e10 times the loss of its
+            first step. None lets it take all its steps.
         validates: Whether it is the validation loss that is read.
     """
-    start, trained = trial.fingerprint(), list[float]()
+    start, trained, huge = trial.fingerprint(), list[float](), _HUGE
     for rate in rates:
         trained.append(float(trial.step(rate)))
-        if limit is not None and not _below(trained[-_RECENT:], limit):
+        huge = _HUGE * max(1.0, abs(trained[0]))
+        if limit is not None and not _below(trained[-_RECENT:], limit, huge):
             return Seen((), len(trained), failed=True, start=start)
     if validates:
         losses = [trial.val_loss(1, drawn=True, first=index) for index in range(batches)]
     else:
         losses = trial.train_losses(batches)
-    return Seen(losses, len(trained), failed=not _finite([*trained, *losses]), start=start)
+    failed = not _finite([*trained, *losses], huge)
+    return Seen(losses, len(trained), failed=failed, start=start)
 
 
 def losses_on_the_way(trial: Trial, stage: Stage, rates: Sequence[float], val_batches: int) -> Seen:
@@ -76,9 +72,9 @@ def losses_on_the_way(trial: Trial, stage: Stage, rates: Sequence[float], val_ba
     return Seen(losses, len(rates), failed=not _finite(losses), start=start)
 
 
-def _below(losses: Sequence[float], limit: float) -> bool:
-    return _finite(losses) and math.fsum(losses) <= limit * len(losses)
+def _below(losses: Sequence[float], limit: float, huge: float) -> bool:
+    return _finite(losses, huge) and math.fsum(losses) <= limit * len(losses)
 
 
-def _finite(losses: Sequence[float]) -> bool:
-    return all(abs(loss) < _HUGE for loss in losses)
+def _finite(losses: Sequence[float], huge: float = _HUGE) -> bool:
+    return all(abs(loss) < huge for loss in losses)

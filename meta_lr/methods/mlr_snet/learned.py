@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,10 +13,10 @@ from torch.func import vmap
 
 from meta_lr import callers
 from meta_lr.annealing import cosine_share
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.methods.features.features import Features, Read
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma, refuse_useless
-from meta_lr.methods.networks.network import Folded, Network, options
+from meta_lr.methods.networks.network import Folded, Network, fingerprint_of, options
 from meta_lr.protocol import Need, StepView
 from meta_lr.vectors import Tensors
 
@@ -117,12 +115,7 @@ class Learned:
             kind["gamma"] = asdict(self.gamma)
         if self.anneal:
             kind["anneal"] = True
-        digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
-        for weights in self.stages:
-            for name, weight in zip(self.net.names, weights, strict=True):
-                digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-                digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(kind, self.net, self.stages)
 
     @property
     def needs(self) -> Need:
@@ -145,7 +138,8 @@ class Learned:
 
     def init(self) -> LearnedState:
         """Return the state before the first step."""
-        return LearnedState(self.net.memory() + self.features.init() + self._formula_init())
+        formula = self.gamma.init() if isinstance(self.gamma, InitialLossGamma) else ()
+        return LearnedState(self.net.memory() + self.features.init() + formula)
 
     def __call__(self, view: StepView, state: LearnedState) -> tuple[float | Tensor, LearnedState]:
         """Return the learning rate for this loss, and the next state."""
@@ -234,9 +228,6 @@ class Learned:
         last = len(self.stages) - 1
         return min(step * len(self.stages) // total_steps, last) if last else 0
 
-    def _formula_init(self) -> Tensors:
-        return self.gamma.init() if isinstance(self.gamma, InitialLossGamma) else ()
-
     @cached_property
     def _borders(self) -> tuple[int, int]:
         first = len(self.net.memory())
@@ -250,7 +241,7 @@ class Learned:
     def highest(self) -> float:
         """The learning rate at full output, for a constant gamma."""
         if isinstance(self.gamma, InitialLossGamma):
-            raise ValueError(f"{self!r} has no highest rate before its first loss")
+            raise ValueError(f"{self!r} has no highest learning rate before its first loss")
         return self.gamma * self.swing
 
     @cached_property
@@ -287,7 +278,7 @@ class Learned:
         if low - margin <= loss <= high + margin:
             return False
         callers.warn(
-            f"the loss {loss:.4g} is outside [{low:.4g}, {high:.4g}], all that this scheduler saw "
-            "in meta-training; its rate is an extrapolation from here on"
+            f"the loss {loss:.4g} is outside [{low:.4g}, {high:.4g}], the range of meta-training; "
+            "from here on the learning rate is an extrapolation"
         )
         return True

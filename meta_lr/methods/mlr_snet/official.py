@@ -15,8 +15,8 @@ from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.vectors import Tensors
 
 CELL = LSTM(hidden=50, gates="ifgo", forget_offset=0.0)
-"""The cell of their meta-test code. Their meta-training has another one (`LSTM()`), whose files
-have the same keys and shapes: read so, these weights mean something else."""
+"""The cell of the authors' meta-test code. The cell of their meta-training, `LSTM()`, is another
+one. Files of both have the same keys and shapes, so a file does not show which cell it is for."""
 
 _KEYS = {  # our name of each weight -> their name
     "x_down": "layer1.fc_i2h.0",

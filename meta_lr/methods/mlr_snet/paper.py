@@ -32,17 +32,10 @@ class PaperMLRSNet(OnlineMLRSNet):
         per update one step on a meta batch; one pass of the network per step
 
     Args:
-        net: See `OnlineMLRSNet`.
-        gamma: See `OnlineMLRSNet`; as published, `InitialLossGamma` with the number of classes.
+        net: This argument and those that are not listed are described in `OnlineMLRSNet`.
+        gamma: As published, `InitialLossGamma` with the number of classes.
         period: T, in steps; the authors' 300 gives one update in each of their epochs of 383 steps.
-        look_ahead: See `OnlineMLRSNet`.
-        meta_lr: See `OnlineMLRSNet`.
-        meta_weight_decay: See `OnlineMLRSNet`.
-        seed: See `OnlineMLRSNet`.
-        snapshots: See `OnlineMLRSNet`; as published, after epochs 1, 100 and 200 of 200.
-        estimator: See `OnlineMLRSNet`.
-        start: See `OnlineMLRSNet`.
-        features: See `OnlineMLRSNet`.
+        snapshots: As published, after epochs 1, 100 and 200 of 200.
         double_tick: Whether an update first advances the memory on its own loss, with the old phi.
             The memory then reads that loss twice.
         counts: Where the periods are counted: in each "epoch" separately, as published, or over the

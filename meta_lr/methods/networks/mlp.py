@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from meta_lr.methods.networks.feed_forward import FeedForward
 from meta_lr.methods.networks.network import (
+    FeedForward,
     FoldedScores,
     Layers,
     Shapes,

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from meta_lr.methods.networks.feed_forward import FeedForward
 from meta_lr.methods.networks.network import (
+    FeedForward,
     FoldedScores,
     Shapes,
     Start,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from numbers import Real
 from typing import Any, ClassVar, Literal, Protocol, TypeGuard, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -76,6 +80,38 @@ class Network(Protocol):
     def fold_scores(self, weights: Tensors) -> FoldedScores:
         """Return `scores` in NumPy, for fast inference; it updates the memory in place."""
         ...
+
+
+class FeedForward(ABC):
+    """A network without memory; see `Network` for what the methods return."""
+
+    floor: float
+
+    @abstractmethod
+    def scores(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return what the last layer gives (outputs,) for the features (inputs,), and ()."""
+
+    @abstractmethod
+    def fold_scores(self, weights: Tensors) -> FoldedScores:
+        """Return `scores` as a function of numbers."""
+
+    def memory(self) -> Tensors:
+        """Return (): the network has no memory."""
+        return ()
+
+    def __call__(self, weights: Tensors, x: Tensor, memory: Tensors) -> tuple[Tensor, Tensors]:
+        """Return the output () for the features (inputs,), and ()."""
+        z, memory = self.scores(weights, x, memory)
+        return output(z, self.floor).squeeze(), memory
+
+    def fold(self, weights: Tensors) -> Folded:
+        """Return the same function of numbers."""
+        scores = self.fold_scores(weights)
+
+        def cell(x: Any, memory: Tensors) -> float:
+            return float(1 / (1 + np.exp(-scores(x, memory)))[0])
+
+        return raised(cell, self.floor)
 
 
 def shapes_of(layers: Layers) -> Shapes:
@@ -171,3 +207,13 @@ def options(net: Network) -> dict[str, Any]:
     kept = {field.name: getattr(net, field.name) for field in fields(net)}
     kept = {name: str(v) if isinstance(v, nn.Module) else v for name, v in kept.items()}
     return {name: value for name, value in kept.items() if later.get(name, ...) != value}
+
+
+def fingerprint_of(kind: dict[str, Any], net: Network, stages: Sequence[Tensors]) -> str:
+    """Return a hash (16 hex digits) of plain values and of a network's weights, stage by stage."""
+    digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
+    for weights in stages:
+        for name, weight in zip(net.names, weights, strict=True):
+            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
+            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

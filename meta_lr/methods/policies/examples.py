@@ -11,69 +11,63 @@ _AS_PUBLISHED = (
 
 
 class Option(NamedTuple):
-    """An option of a policy.
+    """An option of a policy."""
 
-    Attributes:
-        value: The initial value.
-        comment: The meaning of the option.
-    """
-
-    value: Any
-    comment: str
+    value: Any  # the initial value
+    comment: str  # the meaning of the option
 
 
 class Example(NamedTuple):
-    """A policy with initial values.
+    """A policy with initial values."""
 
-    Attributes:
-        summary: What the policy does.
-        options: The options by name, k0 first.
-        note: A further remark; "" if there is none.
-    """
-
-    summary: str
-    options: dict[str, Option]
-    note: str = ""
+    summary: str  # what the policy does
+    options: dict[str, Option]  # by name, k0 first
+    note: str = ""  # a further remark
 
 
 _PER = {"per": Option("step", "what is counted: step, or epoch")}
-_ENDS = {"k0": Option(0.01, "the lowest rate"), "k1": Option(0.1, "the highest rate")}
+_ENDS = {
+    "k0": Option(0.01, "the lowest learning rate"),
+    "k1": Option(0.1, "the highest learning rate"),
+}
 _FACTOR = "the factor"
 _ONCE = {
-    "fix": Example("One rate for the whole run.", {"k0": Option(0.05, "the rate")}),
+    "fix": Example(
+        "One learning rate for the whole run.", {"k0": Option(0.05, "the learning rate")}
+    ),
     "step": Example(
-        "The rate drops by a factor every l steps.",
+        "The learning rate drops by a factor every l steps.",
         {
-            "k0": Option(0.1, "the first rate"),
+            "k0": Option(0.1, "the first learning rate"),
             "l": Option(50, "steps from drop to drop"),
             "gamma": Option(0.3, _FACTOR),
         },
     ),
     "nstep": Example(
-        "The rate drops by a factor at each of the given boundaries.",
+        "The learning rate drops by a factor at each of the given boundaries.",
         {
-            "k0": Option(0.1, "the first rate"),
-            "l": Option([80, 120], "steps at which the rate drops"),
+            "k0": Option(0.1, "the first learning rate"),
+            "l": Option([80, 120], "steps at which the learning rate drops"),
             "gamma": Option(0.1, _FACTOR),
         },
     ),
     "exp": Example(
-        "The rate shrinks by a factor at each step.",
-        {"k0": Option(0.1, "the first rate"), "gamma": Option(0.98, _FACTOR)},
+        "The learning rate shrinks by a factor at each step.",
+        {"k0": Option(0.1, "the first learning rate"), "gamma": Option(0.98, _FACTOR)},
     ),
     "inv": Example(
-        "The rate shrinks with a power of the number of steps.",
+        "The learning rate shrinks with a power of the number of steps.",
         {
-            "k0": Option(0.1, "the first rate"),
-            "gamma": Option(0.05, "the rate is k0 (1 + gamma t)^-p at step t"),
+            "k0": Option(0.1, "the first learning rate"),
+            "gamma": Option(0.05, "the learning rate is k0 (1 + gamma t)^-p at step t"),
             "p": Option(0.75, "the exponent"),
         },
     ),
     "poly": Example(
         "From k1 down to k0 along a power of what is left of l, and k0 from there on.",
         {
-            "k0": Option(0.0, "the last rate"),
-            "k1": Option(0.1, "the first rate"),
+            "k0": Option(0.0, "the last learning rate"),
+            "k1": Option(0.1, "the first learning rate"),
             "l": Option(160, "steps from k1 to k0, such as the whole run"),
             "p": Option(1.0, "the exponent: 1 is a straight line"),
         },
@@ -82,9 +76,9 @@ _ONCE = {
         "Half of k0 at step l, along a logistic curve: down from k0 where gamma < 0, "
         "else up to it.",
         {
-            "k0": Option(0.1, "the highest rate"),
+            "k0": Option(0.1, "the highest learning rate"),
             "l": Option(80, "the step in the middle of the curve"),
-            "gamma": Option(-0.05, "the rate is k0 / (1 + e^(-gamma (t - l))) at step t"),
+            "gamma": Option(-0.05, "the learning rate is k0 / (1 + e^(-gamma (t - l))) at step t"),
         },
     ),
 }

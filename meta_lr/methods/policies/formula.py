@@ -10,12 +10,13 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Literal, TypeGuard
 
+from meta_lr.methods.basic import Stateless
 from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.protocol import Need, NoState, StepView
 
 
 @dataclass(frozen=True)
-class Policy:
+class Policy(Stateless):
     """A policy of LRBench: the learning rate follows a shape between two values.
 
     Update:
@@ -96,10 +97,6 @@ class Policy:
         height = SHAPES[self.kind].height(t, *self._inner)
         return self.k0 * height if self.k1 is None else self.k0 + (self.k1 - self.k0) * height
 
-    def init(self) -> NoState:
-        """Return the state before the first step."""
-        return NoState()
-
     def __call__(self, view: StepView, state: NoState) -> tuple[float, NoState]:
         """Return the learning rate of this step, and the state."""
         t = view.step // view.steps_per_epoch if self.per == "epoch" else view.step
@@ -169,7 +166,7 @@ def _rises(value: object) -> bool:
 def _needed(kind: str, name: str) -> tuple[Callable[[object], bool], str]:
     """Return the requirement for the number `name` of a policy: as a test, and in words."""
     if name in ("k0", "k1"):
-        return _is_rate, "a finite rate >= 0"
+        return _is_rate, "a finite learning rate >= 0"
     if (kind, name) == ("nstep", "l"):
         return _rises, "a list of rising numbers > 0, such as [80, 120]"
     if (kind, name) == ("sig", "gamma"):

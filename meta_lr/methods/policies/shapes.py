@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -15,13 +15,11 @@ from typing import NamedTuple
 class Shape(NamedTuple):
     """A policy without its numbers.
 
-    Attributes:
-        takes: Names of the numbers that the policy takes, k0 first.
-        height: Maps a count, and the numbers in `takes` without the ends k0 and k1 (in this order),
-            to the height: 0 is one end, 1 is the other.
+    Its height, 0 at one end and 1 at the other, is a function of a count and of the numbers in
+    `takes` without the ends k0 and k1, in this order.
     """
 
-    takes: tuple[str, ...]
+    takes: tuple[str, ...]  # names of the numbers that the policy takes, k0 first
     height: Callable[..., float]
 
 
@@ -89,26 +87,6 @@ def _power(base: float, exponent: float) -> float:
         return math.inf
 
 
-def _step(t: float, length: float, gamma: float) -> float:
-    return _power(gamma, t // length)
-
-
-def _nstep(t: float, boundaries: Sequence[float], gamma: float) -> float:
-    return _power(gamma, bisect_right(boundaries, t))
-
-
-def _exp(t: float, gamma: float) -> float:
-    return _power(gamma, t)
-
-
-def _inv(t: float, gamma: float, p: float) -> float:
-    return (1.0 + gamma * t) ** -p
-
-
-def _poly(t: float, length: float, p: float) -> float:
-    return max(0.0, 1.0 - t / length) ** p
-
-
 def _sig(t: float, length: float, gamma: float) -> float:
     small = math.exp(-abs(gamma * (t - length)))  # never overflows
     return (1.0 if gamma * (t - length) >= 0 else small) / (1.0 + small)
@@ -121,11 +99,11 @@ _ENVELOPES = {
 }
 SHAPES = {
     "fix": Shape(("k0",), lambda t: 1.0),
-    "step": Shape(("k0", "l", "gamma"), _step),
-    "nstep": Shape(("k0", "l", "gamma"), _nstep),
-    "exp": Shape(("k0", "gamma"), _exp),
-    "inv": Shape(("k0", "gamma", "p"), _inv),
-    "poly": Shape(("k0", "k1", "l", "p"), _poly),
+    "step": Shape(("k0", "l", "gamma"), lambda t, length, gamma: _power(gamma, t // length)),
+    "nstep": Shape(("k0", "l", "gamma"), lambda t, at, gamma: _power(gamma, bisect_right(at, t))),
+    "exp": Shape(("k0", "gamma"), lambda t, gamma: _power(gamma, t)),
+    "inv": Shape(("k0", "gamma", "p"), lambda t, gamma, p: (1.0 + gamma * t) ** -p),
+    "poly": Shape(("k0", "k1", "l", "p"), lambda t, length, p: max(0.0, 1.0 - t / length) ** p),
     "sig": Shape(("k0", "l", "gamma"), _sig),
     **{
         f"{name}{suffix}": Shape(("k0", "k1", "l", *more), partial(envelope, wave))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from meta_lr.bilevel.look_ahead import mapped
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.optim.signals import chosen, flat_copies, pieces_of
 from meta_lr.protocol import Need, StepView
 from meta_lr.vectors import Tensors

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +14,12 @@ from torch import Tensor
 from torch.func import vmap
 
 from meta_lr import callers, host
-from meta_lr.bilevel.seen import Seen
+from meta_lr.bilevel.schedules import Seen
 from meta_lr.methods.features.arithmetic import FLOATS, TENSORS, columns
 from meta_lr.methods.features.feature import Moment, share_of_run
 from meta_lr.methods.features.features import Features, Read
 from meta_lr.methods.networks.mlp import MLP
-from meta_lr.methods.networks.network import Network, options
+from meta_lr.methods.networks.network import Network, fingerprint_of, options
 from meta_lr.methods.self_tuning.integrator import Integrator, Scale
 from meta_lr.methods.self_tuning.one_copy import OneCopy
 from meta_lr.optim import shards
@@ -159,11 +157,7 @@ class SelfTuning:
             "integrator": asdict(self.integrator),
             "inputs": self.inputs,
         }
-        digest = hashlib.sha256(json.dumps(kind, sort_keys=True).encode())
-        for name, weight in zip(self.net.names, self.weights, strict=True):
-            digest.update(f"{name}{tuple(weight.shape)}{weight.dtype}".encode())
-            digest.update(weight.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint_of(kind, self.net, self.stages)
 
     @property
     def stages(self) -> tuple[Tensors, ...]:
@@ -187,7 +181,11 @@ class SelfTuning:
     @property
     def needs(self) -> Need:
         """The loss, the weights and gradients, the first direction, and the run length."""
-        return self._needs
+        return self._needs  # views are made at every step
+
+    @cached_property
+    def _needs(self) -> Need:
+        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     def init(self) -> SelfTuningState:
         """Return the state before the first step."""
@@ -318,10 +316,6 @@ class SelfTuning:
             outputs, kept = vmap(self.net.scores)(weights, x, state.memory[own:])
             _, scale = self.integrator.step(by.ops, scale, now, *by.apart(outputs.double()))
         return by.together(scale, copies), memory + kept
-
-    @cached_property
-    def _needs(self) -> Need:  # views are made at every step
-        return self.features.needs | FEATURES.needs | Need.DIRECTION
 
     @cached_property
     def _own(self) -> int:
