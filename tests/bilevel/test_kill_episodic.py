@@ -38,6 +38,7 @@ class DeathError(RuntimeError):
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", [["estimator.pairs=2"], ["estimator=truncated"]])
 def test_killed_at_random_moments(tmp_path, warm, estimator):
+    """Over 10 s: two whole meta-trainings, and one that is begun again twice."""
     draw, whole, parts = random.Random(0), tmp_path / "whole", tmp_path / "parts"
     command = [*EPISODIC, *estimator]
     for place in (whole, parts):

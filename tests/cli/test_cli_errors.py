@@ -72,7 +72,7 @@ def in_new_processes():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", in_new_processes())
 def test_rows_of_the_error_table_in_new_processes(name, tmp_path):
-    """Here a command imports all that it needs; the other rows import the same."""
+    """Over 10 s where a command trains: it imports torch, and all else that it needs."""
     walk(ROWS[name], tmp_path, fresh)
 
 

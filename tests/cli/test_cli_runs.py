@@ -213,7 +213,7 @@ def test_a_signal_ends_the_whole_sweep(place, capfd):
 
 @pytest.mark.slow
 def test_a_sweep_that_was_killed_skips_and_resumes(tmp_path, warm):
-    """The sweep of the README, killed in its second job."""
+    """The sweep of the README, killed in its second job. Over 10 s: five meta-trainings."""
     sweep = ["meta-train", "-m", "debug=tiny", "seed=0,1", "net.hidden=20,50"]
     with warm.start(tmp_path, sweep) as process:
         process.reads("job 2 of 4: ")

@@ -115,6 +115,7 @@ CASES = {  # name: (number of stages, options); trials that validate have 48 ste
 }
 SLOW = {
     "twenty validations in each of five trials": (4, {"tau": 300, "tau_max": 600, "k": 5}),
+    # over 10 s: five stages of ten trials each, and a Gaussian process for each trial
     "ten trials, five stages": (5, {"tau": 130, "tau_max": 520, "k": 10}),
 }
 
