@@ -41,6 +41,15 @@ def decode(content: bytes, size: int) -> NDArray[np.uint8]:
         ) from error
 
 
+def pixels(content: bytes) -> NDArray[np.uint8]:
+    """Return an image as uint8 RGB, (height, width, 3), as `decode` does at its own size.
+
+    Raises:
+        ValueError: As in `decode`.
+    """
+    return np.array(_rgb(_opened(content)), dtype=np.uint8)
+
+
 def _opened(content: bytes) -> Image:
     with explained():
         from PIL import Image, UnidentifiedImageError
