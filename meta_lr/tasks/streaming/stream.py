@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from meta_lr import seeds
 from meta_lr.tasks import sampling
 from meta_lr.tasks.augment import affine, normalise
 from meta_lr.tasks.base import SPLITS, Batch, Split
+from meta_lr.tasks.decode import opened
 from meta_lr.tasks.fingerprint import checksum
 from meta_lr.tasks.images import check_splits, check_statistics
 from meta_lr.tasks.layout import found_at
@@ -25,7 +26,7 @@ from meta_lr.tasks.parts import rows_of_part
 from meta_lr.tasks.splits import with_given_test
 from meta_lr.tasks.streaming.files import contents
 from meta_lr.tasks.streaming.index import Index, index_of
-from meta_lr.tasks.streaming.pixels import centred, cropped, decoded, random_crop
+from meta_lr.tasks.streaming.pixels import centred, cropped, random_crop
 
 _CHANNELS = 3
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
@@ -239,29 +240,29 @@ class ImageStream:
         shape = (len(chosen), _CHANNELS, self.size, self.size)
         images = torch.empty(shape, dtype=torch.uint8, memory_format=order)
         names = (split, index) if draw is None else (split, index, draw)
-        for row, image in enumerate(self._decoded(chosen.tolist())):
-            if split in ("train", "meta"):
-                crop = random_crop(
-                    *image.shape[1:],
-                    scale=self.scale,
-                    ratio=self.ratio,
-                    flip=self.flip,
-                    generator=seeds.generator(self.seed, "augment", *names, first + row),
-                )
-                images[row] = cropped(image, crop, self.size)
-            else:
-                images[row] = centred(image, self.size)
+        files = contents(self.root, self.index, chosen.tolist())
+        for row, (number, content) in enumerate(zip(chosen.tolist(), files, strict=True)):
+            try:
+                images[row] = self._pixels(split, content, (*names, first + row))
+            except ValueError as error:
+                path = self.index.path(number)
+                raise ValueError(f"{self.root}: the image {path} {error}") from error
         return images, self.index.labels[chosen].long()
 
-    def _decoded(self, chosen: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the images with these numbers, each uint8 (3, height, width)."""
-        files = contents(self.root, self.index, chosen)
-        for image, content in zip(chosen, files, strict=True):
-            try:
-                yield decoded(content)
-            except ValueError as error:
-                path = self.index.path(image)
-                raise ValueError(f"{self.root}: the image {path} {error}") from error
+    def _pixels(self, split: Split, content: bytes, names: tuple[str | int, ...]) -> Tensor:
+        """Return an image file as uint8 (3, size, size); the names select its random crop."""
+        image = opened(content)
+        if split not in ("train", "meta"):
+            return centred(image, self.size)
+        crop = random_crop(
+            image.height,
+            image.width,
+            scale=self.scale,
+            ratio=self.ratio,
+            flip=self.flip,
+            generator=seeds.generator(self.seed, "augment", *names),
+        )
+        return cropped(image, crop, self.size)
 
     def _choose(self, split: Split, index: int, draw: int | None) -> Tensor:
         members = self._members(split)
