@@ -9,7 +9,7 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """What counts as an image, in lower case; the list of torchvision's ImageFolder."""
@@ -168,7 +168,9 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _of_archive(
-    root: Path, mode: str, read: Callable[[tarfile.TarFile, tarfile.TarInfo], _Read]
+    root: Path,
+    mode: Literal["r:", "r|*"],
+    read: Callable[[tarfile.TarFile, tarfile.TarInfo], _Read],
 ) -> Iterator[tuple[PurePosixPath, _Read | None]]:
     """Yield each folder, and each image file with what `read` returns for it."""
     if not root.is_file():

@@ -192,9 +192,10 @@ def _load(path: Path, stamp: str) -> Index | None:
             facts = file.metadata() or {}
             if facts.get("stamp") != stamp:
                 return None
-            arrays = [file.get_tensor(name) for name in _ARRAYS]
-        if facts["checksum"] == checksum("index", *arrays):
-            return Index(*arrays, int(facts["num_train"]), tuple(json.loads(facts["classes"])))
+            arrays = {name: file.get_tensor(name) for name in _ARRAYS}
+        if facts["checksum"] == checksum("index", *arrays.values()):
+            classes = tuple(json.loads(facts["classes"]))
+            return Index(**arrays, num_train=int(facts["num_train"]), classes=classes)
     return None
 
 
