@@ -20,6 +20,7 @@ from meta_lr.tasks import SPLITS, image_folder, imagenet
 from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.tasks.parts import Parted, part_of_batch
 from meta_lr.tasks.streaming import stream as module
+from meta_lr.training.compute import Compute
 from meta_lr.training.loop import train
 from tests.image_sets import SMALL, digest, pack
 from tests.short_runs import SGD, ends, record_of
@@ -136,7 +137,7 @@ def test_the_same_from_a_directory_and_an_archive(make, jpegs, tmp_path):
 def test_workers_change_nothing_of_a_run(make, jpegs, tmp_path):
     def run(workers, root):
         folder = tmp_path / f"run-{workers}-{root.name}"
-        options = {"folder": folder, "workers": workers, "eval_every": 2}
+        options = {"folder": folder, "compute": Compute(workers=workers), "eval_every": 2}
         return ends(train(make(root), SGD, Cosine(0.1), total_steps=4, **options)), record_of(
             folder
         )
