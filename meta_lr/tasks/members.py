@@ -179,7 +179,7 @@ def _of_archive(
     try:
         with tarfile.open(root, mode) as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # it would keep every header that it has read
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it keeps all
                 last = member.name
                 path = PurePosixPath(posixpath.normpath(member.name))
                 if not any(map(_is_hidden, path.parts)):
