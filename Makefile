@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help demo test test-slow test-all lint format clean
+.PHONY: help demo test test-slow test-all lint gpu format clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test-slow: $(INSTALLED)  ## the slow tests alone
 
 test-all: lint  ## lint and every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+gpu: $(INSTALLED)  ## checks on a CUDA device, about three minutes; skipped without one
+	$(BIN)/python -m benchmarks.gpu
 
 format: $(INSTALLED)  ## format the code in place
 	$(BIN)/ruff format .

@@ -25,6 +25,11 @@ def send(numbers: Tensor) -> Tensor:
     return numbers
 
 
+def sent(number: Tensor) -> Tensor:
+    """Return a number (); if it is on an accelerator, its copy to the host has begun."""
+    return number if is_near(number) else send(number)
+
+
 def receive(numbers: Tensor | Sequence[float]) -> Sequence[float]:
     """Return the numbers on the host; this waits only for the copy that `send` started.
 
@@ -34,6 +39,6 @@ def receive(numbers: Tensor | Sequence[float]) -> Sequence[float]:
         return numbers
     if numbers not in _COPIES:
         return numbers.tolist()
-    copy, done = _COPIES.pop(numbers)
+    copy, done = _COPIES[numbers]
     done.synchronize()
     return copy.tolist()

@@ -107,7 +107,7 @@ def _rows(
     scales, state, status = group_scales(optimizer), sweep.init(), "finished"
     yield rows.header({"total_steps": steps})
     for step in range(steps):
-        loss = gradient(optimizer, loss_fn(model, next(batches)), clip)
+        loss = gradient(optimizer, [loss_fn(model, next(batches))], clip)
         try:
             lr, _, state = ask(
                 sweep,

@@ -6,7 +6,7 @@ call it, in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -36,6 +36,34 @@ def add_over_processes(tensor: Tensor) -> None:
         dist.all_reduce(tensor)
 
 
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes, without a graph."""
+    if num_ranks() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    add_over_processes(total)
+    return total / num_ranks()
+
+
+def means_over_processes(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Return the means of tensors of one type over all processes, in one operation."""
+    if num_ranks() == 1 or not tensors:
+        return tensors
+    flat = mean_over_processes(torch.cat([tensor.reshape(-1) for tensor in tensors]))
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def numbers(value: float) -> list[float]:
+    """Return the number that each process gives, in rank order."""
+    if num_ranks() == 1:
+        return [value]
+    given = torch.zeros(num_ranks(), dtype=torch.float64)
+    given[rank()] = value
+    add_over_processes(given)
+    return given.tolist()
+
+
 def any_of(*flags: bool) -> tuple[bool, ...]:
     """Return, for each flag, whether it is set in any process."""
     if num_ranks() == 1:
@@ -52,6 +80,15 @@ def gathered(value: T) -> list[T]:
     values: list[T] | None = [value] * num_ranks() if rank() == 0 else None
     dist.gather_object(value, values, dst=0)
     return values or []
+
+
+def everywhere(value: T) -> list[T]:
+    """Return the values of all processes in rank order, in every process."""
+    if num_ranks() == 1:
+        return [value]
+    values = [value] * num_ranks()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def from_first(make: Callable[[], T]) -> T:

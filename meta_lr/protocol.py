@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from meta_lr import host
+
 if TYPE_CHECKING:
     from meta_lr.training.sandbox import Sandbox
 
@@ -163,8 +165,11 @@ class StepView:
         return as_tensor(self._loss)
 
     def loss_item(self) -> float:
-        """Return the loss as a number; on an accelerator this waits for the device."""
-        return self._loss.item()
+        """Return the loss as a number; on an accelerator this waits until it is known."""
+        loss = self._loss
+        if isinstance(loss, HostLoss) or host.is_near(loss):
+            return loss.item()
+        return float(host.receive(loss))  # pyright: ignore[reportArgumentType]
 
     @property
     def direction(self) -> Sequence[Tensor]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from meta_lr.methods.basic import Constant
 from meta_lr.methods.wrappers import Composite
+from meta_lr.processes import from_first
 from meta_lr.protocol import Controller
 from meta_lr.records.reader import Record, read_record
 from meta_lr.training.outcome import Outcome
@@ -103,7 +105,7 @@ def compare(
         place = f"seed-{seed}"
         driven = folder / LEARNED / place
         outcomes.append(train(LEARNED, driven, seed=seed, header=header))
-        replay = three_constants(read_record(driven)) if control else None
+        replay = from_first(partial(_replayed, driven)) if control else None
         if replay is not None:
             copy = folder / CONTROL / place
             scale = {"peak": None, "tuned": None}
@@ -146,6 +148,11 @@ def tune(train: Trainer, method: str, peaks: Sequence[float], *, seed: int, fold
         raise ValueError(f"{method} diverged at every peak in {grid}; add lower ones to tune.peaks")
     at_edge = len(grid) > 1 and best in (0, len(grid) - 1)
     return Choice(grid[best], sum(outcome.cost for outcome in outcomes), at_edge, tuned=True)
+
+
+def _replayed(folder: Path) -> Controller | None:
+    """Return the control of the run in `folder`."""
+    return three_constants(read_record(folder))
 
 
 def three_constants(record: Record) -> Controller | None:

@@ -11,6 +11,7 @@ from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.records.reader import NAME, read_record
 from meta_lr.testing.compare import leaves
+from meta_lr.training.feed import Feed
 from tests.times import SECONDS
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -49,3 +50,8 @@ def stop_when(count, asker="steps"):
 
 def steps_of(folder):
     return read_record(folder).steps
+
+
+def batches_of(task):
+    """The batches of a task on the CPU, as `measure` takes them."""
+    return Feed(task, torch.device("cpu")).batches

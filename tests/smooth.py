@@ -90,7 +90,7 @@ class Stopped:
         self.sandbox.at(step)
         seed_model(0, "model", step)
         loss = self.task.loss(self.model, self.task.batch("train", step))
-        return gradient(self.optimizer, loss, None)
+        return gradient(self.optimizer, [loss], None)
 
 
 class Waiting(Stopped):

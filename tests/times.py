@@ -8,12 +8,14 @@ import torch
 
 from meta_lr.training.loop import STATE
 
-SECONDS = re.compile(rb',"(search_)?seconds":[-+.e0-9]+')  # in the bytes of a record
+SECONDS = re.compile(rb',"(wait|(search_)?seconds)":[-+.e0-9]+')  # in the bytes of a record
 
 
 def untimed(rows):
     """The rows of a record, without their times."""
-    return [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in rows]
+    return [
+        {k: v for k, v in row.items() if k != "wait" and not k.endswith("seconds")} for row in rows
+    ]
 
 
 def untimed_state(folder):

@@ -68,7 +68,7 @@ class Waiting:
             self.sandbox.at(step)
             seed_model(0, "model", step)
             loss = task.loss(self.model, self.batch("train", step))
-            self.loss = gradient(self.optimizer, loss, clip)
+            self.loss = gradient(self.optimizer, [loss], clip)
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return the task's batch, in float64."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,13 @@ from meta_lr import checkpoint
 from meta_lr.cli import pages, parts
 from meta_lr.cli.checks import target_of
 from meta_lr.cli.family import optimizer_choice
+from meta_lr.cli.processes import process_group
 from meta_lr.cli.second_folder import kept
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.mlr_snet.paper import PaperMLRSNet
+from meta_lr.processes import from_first, rank
 from meta_lr.records.reader import read_record
 from meta_lr.report.card import FEW_UPDATES, card
 from meta_lr.training.outcome import Outcome
@@ -36,19 +39,23 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     task = parts.build(cfg.task)
     controller = parts.build(cfg.lr)
     header = parts.header(cfg, "meta-train", method)
-    with graceful_stop() as stop:
+    with process_group(), graceful_stop(speaks=rank() == 0) as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
-    ended = outcome.status == "finished"  # the checkpoint is kept before anything is shown
-    places = kept(cfg, folder, partial(_keep, outcome, controller)) if ended else {}
-    print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {pages.page_of(folder)}")
-    if not places:
-        print("no checkpoint is written of a run that diverged")
-        return parts.result(outcome)
-    for place, fingerprint in places.items():
-        print(f"checkpoint: {place} ({fingerprint})")
-    print(_advice(outcome, controller, [*places][-1]))
+        ended = outcome.status == "finished"  # the checkpoint is kept before anything is shown
+        keep = partial(_keep, outcome, controller)
+        places = from_first(lambda: kept(cfg, folder, keep) if ended else {})
+        print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
+        print(f"report: {pages.page_of(folder)}")
+        print(from_first(lambda: _told(outcome, controller, places)))
     return parts.result(outcome)
+
+
+def _told(outcome: Outcome, controller: OnlineMLRSNet, places: Mapping[Path, str]) -> str:
+    """Return where the checkpoint is, and how to use it."""
+    if not places:
+        return "no checkpoint is written of a run that diverged"
+    lines = [f"checkpoint: {place} ({fingerprint})" for place, fingerprint in places.items()]
+    return "\n".join([*lines, _advice(outcome, controller, [*places][-1])])
 
 
 def _advice(outcome: Outcome, controller: OnlineMLRSNet, place: Path) -> str:

@@ -20,11 +20,13 @@ from meta_lr.cli.errors import explain_instantiation
 from meta_lr.cli.progress import watched
 from meta_lr.cli.sweep import JobResult
 from meta_lr.methods.policies.text import label
+from meta_lr.processes import rank
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.lock import LockedError
 from meta_lr.records.reader import finished
 from meta_lr.records.writer import Listener
 from meta_lr.tasks.base import Task
+from meta_lr.training.compute import Compute
 from meta_lr.training.loop import Until, train
 from meta_lr.training.outcome import Outcome
 
@@ -36,7 +38,7 @@ _NEEDED = {
     "net": ("init", "inputs"),
     "features": ("names", "inputs"),
 }
-_MOST_THREADS = 1024  # with more of them, a CPU is slower or fails to start them
+_MOST_THREADS = 1024  # with more threads or workers, a CPU is slower or fails to start them
 
 # Commands of many runs, each of which is shown in short.
 _OF_MANY = ("transfer", "verify", "recommend", "compose")
@@ -152,6 +154,9 @@ def listening(
     Raises:
         ValueError: Another process works there.
     """
+    if rank():  # the first process shows and logs for all
+        yield lambda row: None
+        return
     ended_before = finished(folder)
     with build(cfg.logger)(folder) as forward, shown as show:
 
@@ -222,9 +227,22 @@ def _options(cfg: DictConfig, task: Task) -> dict[str, Any]:
         "record_every": whole(cfg, "record.every", least=1),
         "angle_every": _angle_every(cfg, task),
         "average": cfg.average,
+        "ema": cfg.ema,
+        "norm_decay": cfg.norm_decay,
+        "compute": _compute(cfg),
         "clip": None if cfg.clip is None else positive(cfg, "clip"),
         "device": _device(cfg.device),
     }
+
+
+def _compute(cfg: DictConfig) -> Compute:
+    return Compute(
+        parts=whole(cfg, "parts", least=1),
+        workers=whole(cfg, "workers", least=0, most=_MOST_THREADS),
+        precision=cfg.precision,
+        channels_last=cfg.channels_last,
+        compile=cfg.compile,
+    )
 
 
 def _angle_every(cfg: DictConfig, task: Task) -> int:

@@ -14,6 +14,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from meta_lr.cli.conf_files import conf_dir, policy
 from meta_lr.methods.policies.examples import EXAMPLES
 
+_NEWER = {  # options that were added later, with their defaults
+    "average": False,
+    "parts": 1,
+    "precision": "fp32",
+    "channels_last": False,
+    "compile": None,
+    "norm_decay": None,
+    "ema": None,
+}
 _OWN = "meta_lr."  # begins the path of each class and function of this package
 
 
@@ -36,13 +45,12 @@ def fingerprint(*, _root_: DictConfig) -> str:
     What says how Hydra runs or where the results go has no part in it: `hydra` itself and the keys
     in `hydra.job.config.override_dirname.exclude_keys`. A checkpoint counts by what is in it, not
     by its name, so a run never passes for one with an older checkpoint. Of what this package makes,
-    the class or function counts, not its module, so that modules can move. The option `average`
-    counts only where it is set, so that runs without it keep their names from before there was one.
+    the class or function counts, not its module, so that modules can move. A newer option counts
+    only where it is set, so that runs without it keep their names from before there was one.
     """
     excluded = OmegaConf.select(_root_, "hydra.job.config.override_dirname.exclude_keys")
-    keys = [str(key) for key in _root_ if key not in ("hydra", *excluded)]
-    if _root_.get("average") is False:
-        keys.remove("average")
+    unset = [key for key, default in _NEWER.items() if _root_.get(key, default) == default]
+    keys = [str(key) for key in _root_ if key not in ("hydra", *excluded, *unset)]
     config = OmegaConf.to_container(OmegaConf.masked_copy(_root_, keys))
     text = json.dumps(_content(config), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()

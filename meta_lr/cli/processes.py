@@ -6,7 +6,7 @@ import atexit
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 
 import torch
 import torch.distributed as dist
@@ -33,7 +33,8 @@ def process_group() -> Iterator[None]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if with_nccl else "gloo")
         atexit.register(dist.destroy_process_group)
     try:
-        yield
+        with _silent() if dist.get_rank() else nullcontext():
+            yield
     except ElsewhereError as error:
         raise ValueError(str(error)) from error
     except RuntimeError as error:
@@ -45,6 +46,13 @@ def process_group() -> Iterator[None]:
             file=sys.stderr,
         )
         raise SystemExit(1) from None
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what this process prints: the first one prints for all."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _lost(error: RuntimeError) -> bool:

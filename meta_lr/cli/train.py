@@ -9,8 +9,10 @@ from omegaconf import DictConfig
 
 from meta_lr.cli import pages, parts
 from meta_lr.cli.family import refuse_other_family
+from meta_lr.cli.processes import process_group
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.sweep import JobResult
+from meta_lr.processes import rank
 
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
@@ -20,8 +22,8 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     controller = parts.build(cfg.lr)
     refuse_other_family(controller, cfg, option="lr.peak")
     header = parts.header(cfg, "train", method)
-    with graceful_stop() as stop:
+    with process_group(), graceful_stop(speaks=rank() == 0) as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
-    print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-    print(f"report: {pages.page_of(folder)}")
+        print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
+        print(f"report: {pages.page_of(folder)}")
     return parts.result(outcome)

@@ -14,11 +14,13 @@ from omegaconf import DictConfig
 from meta_lr import checkpoint, transfer
 from meta_lr.cli import asked, pages, parts
 from meta_lr.cli.family import refuse_other_family
+from meta_lr.cli.processes import process_group
 from meta_lr.cli.signals import StopFlag, graceful_stop
 from meta_lr.cli.sweep import JobResult, mean
 from meta_lr.methods.fallback import Fallback
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
+from meta_lr.processes import rank
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.training.outcome import Outcome
@@ -41,8 +43,8 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     methods = {name: _compose(name, peak) for name in asked.baselines(cfg)}
     for method in methods.values():
         parts.build(method.lr)  # a wrong one is refused before the first run, not after an hour
-    print("\n".join(_plan(cfg, methods, inner, grid)), flush=True)
-    with graceful_stop() as stop:
+    with process_group(), graceful_stop(speaks=rank() == 0) as stop:
+        print("\n".join(_plan(cfg, methods, inner, grid)), flush=True)
         train = _trainer(cfg, methods, learned, stop)
         baselines = {
             name: _choose(cfg, train, name, method, grid, folder)
@@ -56,9 +58,9 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             origin={**_origin(cfg.learned.name), "peak": gamma},
             control=cfg.three_constants,
         )
-    tables, page = pages.tables_and_page(folder)
-    print(tables)
-    print(f"report: {page}")
+        tables, page = pages.tables_and_page(folder)
+        print(tables)
+        print(f"report: {page}")
     return mean([parts.result(outcome) for outcome in outcomes if _is_learned(outcome)])
 
 

@@ -12,6 +12,7 @@ from meta_lr.files import READ_ONLY, take_lock
 from meta_lr.records.reader import finished
 
 LOCK = "lock"
+_held: set[int] = set()  # the lock files that this process has open
 NO_LOCKS = (
     "the file system of the run's folder has no locks (flock), so the run goes on without one; "
     "start no second process in the same folder"
@@ -37,6 +38,7 @@ def locked(folder: Path) -> Iterator[None]:
     if handle is None:
         yield
         return
+    _held.add(handle)
     try:
         free = take_lock(handle)
         if free is False:
@@ -45,11 +47,11 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder} is in use by process {owner}; wait for it, stop it, or run elsewhere"
             )
         if free is None:
-            warnings.warn(NO_LOCKS, stacklevel=4)  # the caller of `train`
+            warnings.warn(NO_LOCKS, stacklevel=7)  # the caller of `train`
         _note_owner(handle)
         yield
     finally:
-        os.close(handle)
+        _close(handle)
 
 
 def _opened_lock(folder: Path) -> int | None:
@@ -60,6 +62,23 @@ def _opened_lock(folder: Path) -> int | None:
         if error.errno in READ_ONLY and finished(folder):
             return None
         raise
+
+
+def _close(handle: int) -> None:
+    """Close a lock file, if this process has it."""
+    if handle in _held:
+        _held.remove(handle)
+        os.close(handle)
+
+
+def _leave_locks_to_the_parent() -> None:
+    """Close the lock files in a new process: a worker must not hold the lock of a dead run."""
+    for handle in [*_held]:
+        _close(handle)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks_to_the_parent)
 
 
 def _note_owner(handle: int) -> None:

@@ -3,7 +3,7 @@
 | kind | written | fields besides its kind |
 | --- | --- | --- |
 | header | first | what was run, on what, with which versions; any facts |
-| step | for each recorded step | step, loss, lr, what it cost |
+| step | for each recorded step | step, loss, lr, wait, what it cost |
 | search | when a controller reports an experiment | step, any facts |
 | angle | at the end of a block of steps | step, angle |
 | eval | after each evaluation | step, split, weights, the task's metrics, what it cost |
@@ -12,7 +12,8 @@
 | end | last | status, steps or updates, counts that begin with "num_", what it cost |
 | searching | never; only a listener gets it, during an experiment | any facts |
 
-Costs are in plain training steps, times in seconds, angles in degrees, losses in nats.
+`wait` is the time that a step waited for its batch. Costs are in plain training steps, times in
+seconds, angles in degrees, losses in nats.
 """
 
 from __future__ import annotations

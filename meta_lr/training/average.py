@@ -69,12 +69,24 @@ class RunningAverage:
 
     Args:
         model: The model that is trained.
-        on: Whether to keep an average; if not, the methods do nothing.
+        on: Whether to keep the average of the last weights.
+        ema: Decay of an exponential moving average instead, in (0, 1); it begins with the weights
+            after the first step.
+
+    Without either, the methods do nothing.
+
+    Raises:
+        ValueError: `ema` is out of range, or both averages are asked for.
     """
 
-    def __init__(self, model: nn.Module, *, on: bool) -> None:
-        self._model = model
-        self._average = [tensor.detach().clone() for tensor in _averaged(model)] if on else None
+    def __init__(self, model: nn.Module, *, on: bool, ema: float | None = None) -> None:
+        if ema is not None and not 0 < ema < 1:
+            raise ValueError(f"ema={ema}; a decay between 0 and 1 is needed, such as 0.9999")
+        if on and ema is not None:
+            raise ValueError("average and ema are two averages of the weights; choose one")
+        self._model, self._ema = model, ema
+        kept = on or ema is not None
+        self._average = [tensor.detach().clone() for tensor in _averaged(model)] if kept else None
 
     def after_step(self, step: int) -> None:
         """Move the average towards the weights after this step, counted from 1."""
@@ -85,7 +97,9 @@ class RunningAverage:
             if step == 1:
                 torch._foreach_copy_(self._average, weights)
             else:
-                torch._foreach_lerp_(self._average, weights, share(step))
+                torch._foreach_lerp_(
+                    self._average, weights, share(step) if self._ema is None else 1 - self._ema
+                )
 
     def model(self) -> nn.Module | None:
         """Return a copy of the model with the averaged weights; None if there is no average."""
@@ -98,8 +112,10 @@ class RunningAverage:
                 tensor.copy_(torch.where(fixed, tensor, average))
         return twin
 
-    def identity(self) -> dict[str, bool]:
+    def identity(self) -> dict[str, bool | float]:
         """Return the settings that identify this run; empty without an average."""
+        if self._ema is not None:
+            return {"ema": self._ema}
         return {} if self._average is None else {"average": True}
 
     def saved(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from meta_lr.processes import any_of, from_first, rank
 from meta_lr.protocol import Controller
 from meta_lr.records import rows
 from meta_lr.records.lock import locked
@@ -26,6 +27,7 @@ from meta_lr.tasks.base import Split, Task
 from meta_lr.training import saving
 from meta_lr.training.angle import RunningAngle
 from meta_lr.training.average import RunningAverage
+from meta_lr.training.compute import Compute
 from meta_lr.training.evaluation import measure, refuse_empty
 from meta_lr.training.outcome import Outcome, StoppedError
 from meta_lr.training.resume import STATE, fitting, found_in, refuse_other_moment
@@ -49,8 +51,11 @@ def train(
     record_every: int = 1,
     angle_every: int = 0,
     average: bool = False,
+    ema: float | None = None,
     clip: float | None = None,
     device: str = "cpu",
+    compute: Compute = Compute(),  # noqa: B008
+    norm_decay: float | None = None,
     header: Mapping[str, object] | None = None,
     listener: Listener | None = None,
     until: Until | None = None,
@@ -58,6 +63,11 @@ def train(
     stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Train the task's model with learning rates from `controller`; resume the run in `folder`.
+
+    In a group of processes, all processes make the same call. They share the parts of each step and
+    the evaluations, and follow the learning rate of the first process, which alone writes to
+    `folder` and calls the listener. If one process is asked to stop, all processes stop. Any number
+    of processes that divides `compute.parts` can resume.
 
     Args:
         task: Gives the model, the batches and the loss.
@@ -74,8 +84,13 @@ def train(
             parameters' mean over blocks; 0 records no angles.
         average: Whether to keep an average of the last weights (see `training.average`). It is then
             also measured on "val" and "test" when "test" is measured. The training does not change.
+        ema: Decay of an exponential moving average of the weights, such as 0.9999, in place of
+            `average`.
         clip: Largest norm of the gradient; None does not clip.
         device: Device of model and batches.
+        compute: How the steps are computed: parts, workers, number format, compilation.
+        norm_decay: Weight decay of parameters with at most one dimension, such as biases and the
+            weights of normalisation layers; None gives them the decay of the others.
         header: More fields for the record's first row.
         listener: Called with each row of the record, in order. It is also called with a row of kind
             "searching" as soon as a controller reports an experiment for the record.
@@ -89,17 +104,22 @@ def train(
 
     Raises:
         ValueError: The controller needs what the run cannot provide, or returned an invalid
-            learning rate; or the folder holds another run or a damaged one.
+            learning rate; the folder holds another run or a damaged one; or the processes cannot
+            share the parts, or the controller's experiments.
         LockedError: Another process works in `folder`.
-        StoppedError: `stop` returned true.
+        OSError: A worker was lost, or the folder cannot be written.
+        StoppedError: `stop` returned true, in this or in another process.
+        ElsewhereError: The first process could not read or write `folder`; raised in the others.
     """
     if total_steps < 1:
         raise ValueError(f"total_steps is {total_steps}; a run takes at least one step")
     refuse_empty(task)
     epoch = task.num_batches("train")
-    with nullcontext() if folder is None else locked(folder):
+    with ExitStack() as held:
+        if folder is not None:
+            from_first(lambda: held.enter_context(locked(folder)))
         stop = stop or (lambda: False)
-        tell = listener or (lambda row: None)
+        tell = listener if listener is not None and rank() == 0 else lambda row: None
         stepper = Stepper(
             task,
             optimizer,
@@ -107,6 +127,8 @@ def train(
             total_steps=total_steps,
             seed=seed,
             clip=clip,
+            compute=compute,
+            norm_decay=norm_decay,
             device=torch.device(device),
             stop=stop,
             listener=lambda note: tell(rows.searching(note)),
@@ -116,7 +138,7 @@ def train(
             stepper,
             recorder,
             RunningAngle(angle_every),
-            RunningAverage(stepper.model, on=average),
+            RunningAverage(stepper.model, on=average, ema=ema),
             folder,
             eval_every=eval_every or epoch,
             save_every=save_every or epoch,
@@ -124,7 +146,7 @@ def train(
             test=test,
             stop=stop,
         )
-        with closing(recorder):
+        with closing(recorder), stepper.feed:
             ended = run.resume()
             if ended is not None:
                 return ended
@@ -164,7 +186,8 @@ class _Run:
         """Load the saved state; return the outcome if the run has ended."""
         if self.folder is None:
             return None
-        found = found_in(self.folder, self.saved())
+        folder, like = self.folder, self.saved()
+        found = from_first(lambda: found_in(folder, like))
         if found.saved is not None:
             with fitting(self.folder / STATE):
                 self.load(found.saved)
@@ -178,18 +201,26 @@ class _Run:
     def open(self, header: Mapping[str, object]) -> None:
         """Open the record: truncate it to the saved state, or begin it with its header."""
         if self.folder is not None:
-            self.recorder.open(self.folder, self.offset, self.record)
-            self.curve = read_record(self.folder).curve
+            self.curve = from_first(self.reopen)
             self.enough = self.until(self.curve) if self.curve else None
         if self.step == 0 and self.offset == 0:
             facts = self.stepper.facts(), self.average.identity()
             self.recorder.add(rows.header(*facts, provenance(self.stepper.device), header))
             self.recorder.flush()  # so that a listener gets it first
 
+    def reopen(self) -> list[Row]:
+        """Open the record in the folder at the saved state; return its evaluations on "val"."""
+        assert self.folder is not None
+        self.recorder.open(self.folder, self.offset, self.record)
+        return read_record(self.folder).curve
+
     def steps(self) -> Outcome:
         """Take the remaining steps."""
+        rest = range(self.step, self.stepper.total_steps)
+        self.stepper.feed.plan(rest, self.stepper.parts.mine, self.stepper.parts.count)
         while self.step < self.stepper.total_steps and self.enough is None:
-            if self.stop():
+            stopping, late = any_of(self.stop(), self.is_late())
+            if stopping:
                 self.save_and_stop()
             if not self.one_step():
                 return self.diverge(self.step)
@@ -198,7 +229,7 @@ class _Run:
                 self.evaluate()
             last = self.step == self.stepper.total_steps or self.enough is not None
             due = self.step % self.save_every == 0 or last
-            if due or time.perf_counter() - self.flushed > _FLUSH_SECONDS:
+            if due or late:
                 bad = self.flush()
                 if bad is not None:
                     return self.diverge(bad)
@@ -210,6 +241,10 @@ class _Run:
             return self.finish()
         return self.end(self.enough or "finished", [])
 
+    def is_late(self) -> bool:
+        """Return whether the pending rows have waited long enough."""
+        return time.perf_counter() - self.flushed > _FLUSH_SECONDS
+
     def one_step(self) -> bool:
         """Take one optimizer step; return False before the step if the loss is not finite."""
         try:
@@ -220,9 +255,13 @@ class _Run:
             self.recorder.add(rows.search(note))
         if loss is None:
             return False
-        spent = self.spent(self.step + 1)
+        spent = {"wait": round(self.stepper.waited, 4), **self.spent(self.step + 1)}
+        if self.stepper.skipped:
+            spent["skipped"] = True
         self.recorder.add(rows.step(self.step, loss, self.stepper.lr, spent))
-        self.average.after_step(self.step + 1)
+        if self.stepper.skipped:
+            return True
+        self.average.after_step(self.step + 1 - self.stepper.num_skipped)
         angle = self.angle.after_step(self.stepper.params)
         if angle is not None:
             self.recorder.add(rows.angle(self.angle.steps, angle))
@@ -243,7 +282,7 @@ class _Run:
 
     def evaluate(self) -> None:
         """Measure and record on "val", keep the weights if they are the best, and call `until`."""
-        self.val = measure(self.stepper.task, self.stepper.model, "val", self.stepper.batch)
+        self.val = self.measured(self.stepper.model, "val")
         self.curve.append(self.add_evaluation("val", "current", self.val))
         self.enough = self.until(self.curve)
         score = self.val.get("accuracy", -self.val["loss"])
@@ -272,8 +311,13 @@ class _Run:
 
     def measure_at(self, weights: str, model: nn.Module, split: Split) -> Row:
         """Measure a model whose weights are not the current ones; return the row."""
-        metrics = measure(self.stepper.task, model, split, self.stepper.batch)
-        return self.add_evaluation(split, weights, metrics)
+        return self.add_evaluation(split, weights, self.measured(model, split))
+
+    def measured(self, model: nn.Module, split: Split) -> dict[str, float]:
+        """Return the metrics of a model on a split."""
+        stepper = self.stepper
+        with stepper.compute.autocast(stepper.device):
+            return measure(stepper.task, model, split, stepper.feed.batches)
 
     def diverge(self, step: int) -> Outcome:
         """End the record of a run whose loss at `step` is not finite; nothing is tested."""
@@ -323,8 +367,10 @@ class _Run:
     def save(self) -> None:
         """Save everything that the rest of the run depends on; the record is flushed already."""
         if self.folder is not None:
-            saved = {**self.saved(), **self.recorder.sync()}
-            saving.save_atomically(saved, self.folder / STATE)
+            path = self.folder / STATE
+            from_first(
+                lambda: saving.save_atomically({**self.saved(), **self.recorder.sync()}, path)
+            )
 
     def saved(self) -> dict[str, Any]:
         """Return everything that the rest of the run depends on, except its record."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import torch
@@ -19,10 +21,13 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from meta_lr.processes import any_of, mean_over_processes, num_ranks
 from meta_lr.protocol import group_scales, params_of, set_rate
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split
+from meta_lr.tasks.parts import sliced
 from meta_lr.training.loaders import LoaderBatches
+from meta_lr.training.parts import Parts
 from meta_lr.training.step import gradient, update
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
@@ -48,6 +53,9 @@ class Sandbox:
             and "val". DataLoaders are also accepted: by split, such as
             `{"train": loader, "val": val_loader}`, or only the loader of "train".
         clip: Largest norm of the gradient in a trial's steps, as in the run.
+        parts: The parts of a step, as in the run; losses on training and meta batches are then
+            means over the parts. In several processes, such a loss is the mean over all of them,
+            but its gradient is that of this process's own parts.
         scaler: The run's GradScaler, if it has one; trials scale their losses in the same way.
         seed: The run's seed, if the run calls `seed_model(seed, "model", step)` before each forward
             pass; experiments then use the same dropout masks. None if the run does not.
@@ -69,6 +77,7 @@ class Sandbox:
         batch: BatchFn | DataLoader[Any] | Mapping[Split, DataLoader[Any]],
         *,
         clip: float | None = None,
+        parts: Parts = Parts(),  # noqa: B008
         scaler: torch.amp.GradScaler | None = None,
         seed: int | None = None,
         stop: Callable[[], bool] | None = None,
@@ -77,7 +86,7 @@ class Sandbox:
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.loss_fn = loss_fn
-        self.clip, self.scaler, self.seed = clip, scaler, seed
+        self.clip, self.parts, self.scaler, self.seed = clip, parts, scaler, seed
         self.cost, self.seconds = 0.0, 0.0
         self.step = 0
         self._stop, self._listener = stop, listener
@@ -147,15 +156,14 @@ class Sandbox:
         It is like `loss` and `meta_loss`, but for an unroll of several steps; each step changes the
         buffers.
         """
-        if self._stop is not None and self._stop():
-            raise InterruptedExperimentError("stopped inside an experiment")
         tensors = dict(zip(self._names, params, strict=True))
         tensors.update({"model." + name: buffer for name, buffer in buffers.items()})
-        batch = self.batch(split, self.step, draw)
-        self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
-        with self._forked():
-            self._seed(split, draw)
+
+        def forward(batch: Batch) -> Tensor:
             return functional_call(self._lossy, tensors, (batch,))
+
+        with self._forked():
+            return _total(self.part_losses(forward, [*buffers.values()], split, draw))
 
     def val_loss(self, num_batches: int) -> float:
         """Return the mean loss of the run's model on the first batches of "val", in eval mode."""
@@ -209,12 +217,26 @@ class Sandbox:
 
         The caller must fork the random state.
         """
-        if self._stop is not None and self._stop():
+        return _total(self.part_losses(partial(self.loss_fn, model), model.buffers(), split, draw))
+
+    def part_losses(
+        self,
+        forward: Callable[[Batch], Tensor],
+        buffers: Iterable[Tensor],
+        split: Split,
+        draw: int | None,
+    ) -> Iterator[Tensor]:
+        """Yield the loss () of each part of a batch of this step, divided by their number.
+
+        The caller must fork the random state, and must not change the buffers that `forward` uses.
+        """
+        if self._stop is not None and any(any_of(self._stop())):
             raise InterruptedExperimentError("stopped inside an experiment")
         batch = self.batch(split, self.step, draw)
         self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
-        self._seed(split, draw)
-        return self.loss_fn(model, batch)
+        for part in self.parts.each([*buffers]):
+            self._seed(split, draw, part)
+            yield forward(sliced(batch, part, self.parts.count)) / len(self.parts.mine)
 
     def charge(self, passes: float, batch: Batch) -> None:
         """Add the cost of `passes` plain steps on `batch`, scaled by its number of examples."""
@@ -226,9 +248,9 @@ class Sandbox:
         buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
         return self.loss_with(params, buffers, split, draw)
 
-    def _seed(self, split: Split, draw: int | None) -> None:
+    def _seed(self, split: Split, draw: int | None, part: int) -> None:
         if self.seed is not None:
-            kind = () if draw is None else (split, draw)
+            kind = (*(() if draw is None else (split, draw)), *self.parts.names(part))
             seed_model(self.seed, "model", self.step, *kind, device=self._device)
 
     @contextmanager
@@ -264,8 +286,9 @@ class Trial:
     def step(self, rate: float) -> Tensor:
         """Take one training step at `rate`; return its loss ()."""
         with torch.enable_grad():
-            loss = self.loss(self.model, self._first_draw + self.steps)
-            loss = gradient(self.optimizer, loss, self.sandbox.clip, self._scaler)
+            draw, forward = self._first_draw + self.steps, partial(self.sandbox.loss_fn, self.model)
+            losses = self.sandbox.part_losses(forward, self.model.buffers(), "train", draw)
+            loss = gradient(self.optimizer, losses, self.sandbox.clip, self._scaler, shared=True)
         set_rate(self.optimizer, rate, self._scales)
         update(self.optimizer, scaler=self._scaler)
         self.steps += 1
@@ -289,6 +312,14 @@ class Trial:
         the data set is sorted by class, because its first batches are then not representative.
         """
         return self.sandbox.measure(self.model, num_batches, drawn=drawn, first=first)
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    """Return the sum of the losses () of a process; its value is the mean over all processes."""
+    own = reduce(add, parts)
+    if num_ranks() == 1:
+        return own
+    return own + (mean_over_processes(own) - own.detach())
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

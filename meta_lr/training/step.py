@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from meta_lr import protocol
 from meta_lr.optim import rules
+from meta_lr.processes import mean_over_processes, means_over_processes
 from meta_lr.protocol import Average, Controller, HostLoss, StepView
 
 if TYPE_CHECKING:
@@ -20,19 +21,38 @@ if TYPE_CHECKING:
 
 
 def gradient(
-    optimizer: Optimizer, loss: Tensor, clip: float | None, scaler: GradScaler | None = None
+    optimizer: Optimizer,
+    losses: Iterable[Tensor],
+    clip: float | None,
+    scaler: GradScaler | None = None,
+    *,
+    shared: bool = False,
 ) -> Tensor:
-    """Store the gradient of a loss () in the parameters; return the loss without its graph.
+    """Store the gradient of a sum of losses () in the parameters; return the sum without its graph.
 
-    The norm of the unscaled gradient is clipped to `clip`.
+    The losses are taken one after the other, each after the backward pass of the one before. The
+    norm of the unscaled gradient is clipped to `clip`. If `shared`, sum and gradient are averaged
+    over the processes.
     """
     optimizer.zero_grad()
-    (loss if scaler is None else scaler.scale(loss)).backward()
+    total = torch.zeros(())
+    for number, loss in enumerate(losses):
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        total = loss.detach() if number == 0 else total + loss.detach()
+    if shared:
+        total = mean_over_processes(total)
+        _average_gradients(optimizer)
+    if scaler is not None:
+        scaler.unscale_(optimizer)
     if clip is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(protocol.params_of(optimizer), clip)
-    return loss.detach()
+    return total
+
+
+def _average_gradients(optimizer: Optimizer) -> None:
+    grads = [p.grad for p in protocol.params_of(optimizer) if p.grad is not None]
+    for grad, mean in zip(grads, means_over_processes(grads), strict=True):
+        grad.copy_(mean)
 
 
 def ask(

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from meta_lr import protocol
+from meta_lr import host, protocol
 from meta_lr.optim import rules
 from meta_lr.optim.groups import refuse_complex, separate
+from meta_lr.processes import mean_over_processes, numbers
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.rows import COUNTED
 from meta_lr.seeds import seed_model
-from meta_lr.tasks.base import Batch, Split, Task
+from meta_lr.tasks.base import Task
 from meta_lr.tasks.fingerprint import fingerprint_of
-from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox
+from meta_lr.training.compute import Compute
+from meta_lr.training.feed import Feed
+from meta_lr.training.parts import Parts, averaged_at, parallel
+from meta_lr.training.sandbox import InterruptedExperimentError, LossModule, Sandbox
 from meta_lr.training.step import ask, gradient, update
 
 
@@ -33,6 +40,8 @@ class Stepper:
         seed: Seed of the model's random numbers.
         clip: Largest norm of the gradient; None does not clip.
         device: Device of model and batches.
+        compute: How the steps are computed.
+        norm_decay: Weight decay of parameters with at most one dimension; None leaves it.
         stop: Called during long experiments; if it returns true, the experiment is interrupted.
         listener: Called immediately with the controller's reports of its experiments.
 
@@ -44,6 +53,11 @@ class Stepper:
         notes: The controller's reports of its experiments in the last step.
         state: The controller's state.
         lr: Learning rate of the last step.
+        feed: The batches.
+        waited: Seconds that the last step waited for its batch.
+        skipped: Whether the last step was skipped because its gradient in half precision was not
+            finite; neither weights nor controller have changed.
+        num_skipped: Number of such steps.
     """
 
     def __init__(
@@ -56,14 +70,19 @@ class Stepper:
         seed: int,
         clip: float | None,
         device: torch.device,
+        compute: Compute = Compute(),  # noqa: B008
+        norm_decay: float | None = None,
         stop: Callable[[], bool],
         listener: Callable[[dict[str, Any]], None] = lambda note: None,
     ) -> None:
         self.task, self.controller, self.total_steps = task, controller, total_steps
         self.data = fingerprint_of(task)
         self.seed, self.clip, self.device = seed, clip, device
-        self.model = task.model().to(device).train()
-        self.optimizer = make_optimizer(list(self.model.parameters()))
+        self.compute, self.parts = compute, Parts(compute.parts)
+        self.feed = Feed(task, device, compute.workers)
+        self.model = compute.placed(task.model(), device).train()
+        self.optimizer = make_optimizer(_grouped(self.model, norm_decay))
+        self.norm_decay, self.scaler = norm_decay, compute.scaler(device)
         rules.refuse_other_family(controller, self.optimizer)
         refuse_complex(controller, self.optimizer)
         self.params = protocol.params_of(self.optimizer)
@@ -75,17 +94,22 @@ class Stepper:
         self.sandbox = Sandbox(
             self.model,
             self.optimizer,
-            task.loss,
-            self.batch,
+            compute.loss_of(task, device),
+            self.feed.batch,
             clip=clip,
+            parts=self.parts,
+            scaler=self.scaler,
             seed=seed,
             stop=stop,
             val_batches=task.num_batches("val"),
             listener=self._note,
         )
         self._listener = listener
+        lossy = LossModule(self.model, self.sandbox.loss_fn)
+        self._forward = compute.compiled(parallel(lossy))
         self.state: Any = controller.init()
-        self.lr = 0.0
+        self.lr, self.waited = 0.0, 0.0
+        self.skipped, self.num_skipped = False, 0
 
     def take(self, step: int) -> Tensor | None:
         """Take one optimizer step; return its loss (), or None before it if the run has diverged.
@@ -100,10 +124,14 @@ class Stepper:
             ValueError: The controller returned an invalid learning rate for a finite loss.
         """
         self.notes.clear()
+        self.skipped = False
         undo = self._undo()
         loss = self._gradient(step)
         if _is_known_bad(loss):
             return None
+        if self.scaler is not None and not _is_finite(self.params):
+            self._skip(self.scaler)
+            return loss
         try:
             average = self._ask(step, loss)
         except InterruptedExperimentError:
@@ -115,19 +143,19 @@ class Stepper:
             if math.isfinite(loss.item()):
                 raise
             return None  # no controller can handle a loss that is not finite
-        update(self.optimizer, average)
+        update(self.optimizer, average, self.scaler)
         return loss
+
+    def _skip(self, scaler: GradScaler) -> None:
+        """Skip the step, and lower the scale of the loss."""
+        scaler.step(self.optimizer)  # it takes no step, since it has found the infinity
+        scaler.update()
+        self.skipped = True
+        self.num_skipped += 1
 
     def _note(self, note: dict[str, Any]) -> None:
         self.notes.append(note)
         self._listener(note)
-
-    def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
-        """Return the task's batch on the run's device."""
-        batch = self.task.batch(split, index, draw)
-        if self.device.type == "cpu":
-            return batch
-        return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
 
     def facts(self) -> dict[str, Any]:
         """Return the fields of the run for the record's header."""
@@ -146,7 +174,8 @@ class Stepper:
     def counts(self) -> dict[str, int]:
         """Return the counts in the controller's state."""
         packed = protocol.pack(self.state)
-        return {name: value for name, value in packed.items() if name.startswith(COUNTED)}
+        found = {name: value for name, value in packed.items() if name.startswith(COUNTED)}
+        return found if self.scaler is None else {**found, "num_skipped": self.num_skipped}
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that identify this run; another run in its folder is refused."""
@@ -158,6 +187,8 @@ class Stepper:
             "task": self.task.name,
             "optimizer": f"{type(self.optimizer).__name__}({self.optimizer.defaults})",
             "clip": self.clip,
+            **self.compute.identity(),
+            **({} if self.norm_decay is None else {"norm_decay": self.norm_decay}),
             "data": self.data,
         }
 
@@ -169,7 +200,11 @@ class Stepper:
             "state": protocol.pack(self.state),
             "search_cost": self.sandbox.cost,
             "search_seconds": self.sandbox.seconds,
+            **({} if self.scaler is None else self._scaling(self.scaler)),
         }
+
+    def _scaling(self, scaler: GradScaler) -> dict[str, Any]:
+        return {"scaler": scaler.state_dict(), "num_skipped": self.num_skipped}
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Restore the state that `saved` returned."""
@@ -178,11 +213,33 @@ class Stepper:
         self.state = protocol.unpack(self.state, saved["state"])
         self.sandbox.cost = saved["search_cost"]
         self.sandbox.seconds = saved["search_seconds"]
+        if self.scaler is not None:
+            self.scaler.load_state_dict(saved["scaler"])
+            self.num_skipped = int(saved["num_skipped"])
 
     def _gradient(self, step: int) -> Tensor:
-        batch = self.batch("train", step)
-        seed_model(self.seed, "model", step, device=self.device)
-        return gradient(self.optimizer, self.task.loss(self.model, batch), self.clip)
+        losses: list[Tensor] = []
+        gradient(self.optimizer, self._losses(step, losses), self.clip, self.scaler)
+        return losses[0]
+
+    def _losses(self, step: int, whole: list[Tensor]) -> Iterator[Tensor]:
+        """Yield the loss () of each part of this process, divided by their number.
+
+        The loss of the whole step is put into `whole` before the last part is yielded, so that on
+        an accelerator the host can read it without waiting for the backward pass.
+        """
+        mine, count, self.waited = self.parts.mine, self.parts.count, 0.0
+        own: list[Tensor] = []
+        for part in self.parts.each(list(self.model.buffers())):
+            batch = self.feed.part(step, part, count)
+            self.waited += self.feed.waited
+            seed_model(self.seed, "model", step, *self.parts.names(part), device=self.device)
+            with averaged_at(self._forward, last=part == mine[-1]):
+                loss = self._forward(batch) / len(mine)
+                own.append(loss.detach())
+                if part == mine[-1]:
+                    whole.append(host.sent(mean_over_processes(reduce(add, own))))
+                yield loss
 
     def _undo(self) -> Callable[[], None]:
         """Return a function that undoes this step, for a search that is interrupted."""
@@ -199,19 +256,53 @@ class Stepper:
         return restore
 
     def _ask(self, step: int, loss: Tensor) -> protocol.Average | None:
-        self.lr, average, self.state = ask(
-            self.controller,
-            self.state,
-            self.optimizer,
-            step,
-            scales=self.scales,
-            loss=loss,
-            params=self.params,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.task.num_batches("train"),
-            sandbox=self.sandbox,
-        )
+        try:
+            lr, average, self.state = ask(
+                self.controller,
+                self.state,
+                self.optimizer,
+                step,
+                scales=self.scales,
+                loss=loss,
+                params=self.params,
+                total_steps=self.total_steps,
+                steps_per_epoch=self.task.num_batches("train"),
+                sandbox=self.sandbox,
+            )
+        except protocol.DivergedError:
+            self._agree(math.nan)
+            raise
+        self._agree(lr)
         return average
+
+    def _agree(self, lr: float) -> None:
+        """Set the learning rate of the first process in all of them; NaN is a divergence.
+
+        Raises:
+            DivergedError: In all processes, if it is NaN in one of them.
+        """
+        given = numbers(lr)
+        if any(map(math.isnan, given)):
+            raise protocol.DivergedError("a process diverged")
+        self.lr = given[0]
+        if lr != self.lr:
+            protocol.set_rate(self.optimizer, self.lr, self.scales)
+
+
+def _grouped(model: nn.Module, norm_decay: float | None) -> list[Any]:
+    """Return the parameters; in two groups if those of norms and biases have their own decay."""
+    params = list(model.parameters())
+    if norm_decay is None:
+        return params
+    few, many = ([p for p in params if (p.ndim <= 1) is small] for small in (True, False))
+    groups = [{"params": many}, {"params": few, "weight_decay": norm_decay}]
+    return [group for group in groups if group["params"]]
+
+
+def _is_finite(params: Sequence[Tensor]) -> bool:
+    """Return whether all gradients are finite; on an accelerator the host waits for them."""
+    norm = nn.utils.get_total_norm(p.grad for p in params if p.grad is not None)
+    return math.isfinite(norm.item())
 
 
 def _is_known_bad(loss: Tensor) -> bool:

@@ -21,7 +21,7 @@ from meta_lr.tasks.models import MLP
 from meta_lr.testing import check_docstring, check_protocol, check_reads, check_repr
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import train
-from tests.short_runs import SGD, ends, steps_of
+from tests.short_runs import SGD, batches_of, ends, steps_of
 from tests.times import untimed
 from tests.toys import Toy
 
@@ -189,7 +189,7 @@ def test_a_task_that_calls_its_model_twice_is_refused_and_no_hook_stays_behind()
     task = Scored(Watched(calls=2, tested=[]))
     model = task.model()
     with pytest.raises(ValueError, match="toy calls its model 2 times per batch"):
-        measure(task, model, "val", task.batch)
+        measure(task, model, "val", batches_of(task))
     assert not model._forward_hooks
 
 
@@ -201,8 +201,8 @@ class Unscored(Toy):
 
 def test_a_task_without_accuracy_is_measured_as_before():
     task = Unscored()
-    plain = measure(task, task.model(), "val", task.batch)
-    assert measure(Scored(task), task.model(), "val", task.batch) == plain
+    plain = measure(task, task.model(), "val", batches_of(task))
+    assert measure(Scored(task), task.model(), "val", batches_of(task)) == plain
 
 
 @dataclass(frozen=True)

@@ -180,7 +180,7 @@ def test_a_fit_that_is_interrupted_is_made_again_bit_for_bit(tmp_path, asks):
     run = partial(train, Toy(), SGD, method, total_steps=30)
     run(folder=tmp_path / "whole")
     with pytest.raises(StoppedError):
-        run(folder=tmp_path / "parts", stop=stop_when(asks, asker="loss_with"))
+        run(folder=tmp_path / "parts", stop=stop_when(asks, asker="part_losses"))
     run(folder=tmp_path / "parts")
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")
 

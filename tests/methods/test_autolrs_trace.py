@@ -54,7 +54,7 @@ def test_a_search_that_is_interrupted_begins_anew(tmp_path, asks):
     go = partial(train, Toy(), SGD, SHORT, total_steps=50, eval_every=25)
     whole = go(folder=tmp_path / "whole")
     with pytest.raises(StoppedError) as stopped:
-        go(folder=tmp_path / "parts", stop=stop_when(asks, asker="loss_of"))
+        go(folder=tmp_path / "parts", stop=stop_when(asks, asker="part_losses"))
     assert stopped.value.step == (0 if asks < 20 else 20)
     assert difference(ends(whole), ends(go(folder=tmp_path / "parts"))) == ""
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")

@@ -15,6 +15,7 @@ from meta_lr.tasks.models import MLP, LSTMLanguageModel
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import STATE, train
 from tests.image_sets import digest, numbers_task
+from tests.short_runs import batches_of
 from tests.texts import BEFORE, SGD, counting, talk
 
 
@@ -164,7 +165,7 @@ def test_a_pass_gives_the_loss_token_by_token_whatever_the_batch_size(double, ba
     model = task.model()
     with torch.no_grad():
         model.embedding.weight.mul_(30)
-    measured = measure(task, model, "val", task.batch)
+    measured = measure(task, model, "val", batches_of(task))
     expected = by_hand(model, task.parts["val"], 5, warm)
     assert measured["loss"] == pytest.approx(expected, rel=1e-12)
     assert measured["perplexity"] == pytest.approx(math.exp(expected), rel=1e-12)
@@ -174,7 +175,7 @@ def test_a_pass_gives_the_loss_token_by_token_whatever_the_batch_size(double, ba
 def test_a_perplexity_too_large_for_a_number_is_infinite():
     task = SimpleNamespace(num_batches=lambda _: 1, metrics=lambda *_: HUGE)
     model = SimpleNamespace(eval=lambda: None, train=lambda: None)
-    assert measure(task, model, "val", lambda *_: (torch.ones(1),))["perplexity"] == math.inf
+    assert measure(task, model, "val", lambda *_: [(torch.ones(1),)])["perplexity"] == math.inf
 
 
 HUGE = {"loss": torch.tensor(1e4), "perplexity": torch.tensor(math.inf)}
@@ -192,4 +193,4 @@ def test_a_run_is_scored_by_its_loss_and_records_its_perplexity(tmp_path):
     best = min(row["loss"] for row in rows if row["split"] == "val")
     best_model = task.model()
     best_model.load_state_dict(torch.load(tmp_path / STATE, weights_only=True)["best"][1])
-    assert measure(task, best_model, "val", task.batch)["loss"] == pytest.approx(best)
+    assert measure(task, best_model, "val", batches_of(task))["loss"] == pytest.approx(best)

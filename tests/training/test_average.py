@@ -21,7 +21,7 @@ from meta_lr.training.average import RunningAverage
 from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import StoppedError
 from tests.commands import SMALL, outcome, own_place, runs
-from tests.short_runs import ADAM, SGD, ends, record_of, stop_when
+from tests.short_runs import ADAM, SGD, batches_of, ends, record_of, stop_when
 from tests.toys import Net, Toy
 from tests.training.test_loop_divergence import Poisoned
 from tests.training.test_loop_resume import dies_at
@@ -135,8 +135,8 @@ def test_the_loop_s_average_is_exactly_that_of_an_averaged_model(optimizer):
     class Plain(RunningAverage):
         """Beside the loop's own average, updates torch's as a loop of somebody's own does."""
 
-        def __init__(self, model, *, on):
-            super().__init__(model, on=on)
+        def __init__(self, model, *, on, ema):
+            super().__init__(model, on=on, ema=ema)
             models.append(averaged(model))
 
         def after_step(self, step):
@@ -175,7 +175,7 @@ def test_a_run_with_an_average_is_the_run_without_and_rows_more(tmp_path):
         ("eval", 20, "test"),
     ]
     for row in extra:
-        metrics = measure(Toy(), found.average, row["split"], Toy().batch)
+        metrics = measure(Toy(), found.average, row["split"], batches_of(Toy()))
         assert {name: row[name] for name in metrics} == metrics
     assert tested == metrics != found.test["last"]
     assert rows.pop(0)["average"] is True

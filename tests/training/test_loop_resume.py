@@ -40,7 +40,7 @@ def test_a_search_that_is_interrupted_begins_anew(tmp_path, asks):
     run = partial(train, Toy(), SGD, online(2), total_steps=8, eval_every=2)
     whole = run(folder=tmp_path / "whole")
     with pytest.raises(StoppedError) as stopped:
-        run(folder=tmp_path / "parts", stop=stop_when(asks, asker="loss_of"))
+        run(folder=tmp_path / "parts", stop=stop_when(asks, asker="part_losses"))
     assert stopped.value.step == (2 if asks < 3 else 5)  # the steps that update phi
     again = run(folder=tmp_path / "parts")
     assert difference(ends(whole), ends(again)) == ""
@@ -70,7 +70,7 @@ def test_an_interrupted_search_leaves_no_trace_in_the_controller_s_state(tmp_pat
     whole = run(folder=tmp_path / "whole")
     for asks in (1, 0, 3):
         with pytest.raises(StoppedError):
-            run(folder=tmp_path / "parts", stop=stop_when(asks, asker="loss_of"))
+            run(folder=tmp_path / "parts", stop=stop_when(asks, asker="part_losses"))
     again = run(folder=tmp_path / "parts")
     assert difference(ends(whole), ends(again)) == ""
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")

@@ -58,7 +58,7 @@ def test_a_record_has_a_row_for_each_note_before_the_step_it_belongs_to(tmp_path
 def test_notes_of_an_interrupted_search_are_said_once(tmp_path, asks):
     train(Toy(), ADAM, Talks(), total_steps=7, folder=tmp_path / "whole")
     with pytest.raises(StoppedError):
-        stop = stop_when(asks, asker="loss_of")
+        stop = stop_when(asks, asker="part_losses")
         train(Toy(), ADAM, Talks(), total_steps=7, folder=tmp_path / "parts", stop=stop)
     train(Toy(), ADAM, Talks(), total_steps=7, folder=tmp_path / "parts")
     assert record_of(tmp_path / "parts") == record_of(tmp_path / "whole")

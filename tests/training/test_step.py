@@ -23,7 +23,7 @@ def live(kind, options, clip):
     groups = [{"params": params[3:], "lr": 0.05}, {"params": params[:3], "lr": 0.02}]
     optimizer = kind(groups, **options)
     for step in range(2):
-        gradient(optimizer, task.loss(model, task.batch("train", step)), clip)
+        gradient(optimizer, [task.loss(model, task.batch("train", step))], clip)
         optimizer.step()
     return Sandbox(model, optimizer, task.loss, task.batch, clip=clip, seed=0)
 
@@ -68,5 +68,5 @@ def test_a_loss_is_returned_without_its_graph_and_the_norm_of_its_gradient_is_cl
     p = torch.nn.Parameter(torch.full((4,), 3.0))
     optimizer = torch.optim.SGD([p], lr=0.1)
     for _ in range(2):  # a gradient that was there before counts no more
-        loss = gradient(optimizer, p.square().sum(), 0.5)
+        loss = gradient(optimizer, [p.square().sum()], 0.5)
         assert not loss.requires_grad and p.grad.norm() == pytest.approx(0.5)
