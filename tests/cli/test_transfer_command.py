@@ -162,8 +162,8 @@ REFUSED = {
     "tune.peaks=0.1": "tune.peaks=0.1; a list is needed: tune.peaks=[0.1]",
     "peak=high": "peak=high; a number is needed",
     "checkpoint=mlr-snet-cifar10 optimizer=sgd": "the checkpoint's rate was learned with sgd, "
-    "and the optimizer is sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the rate at "
-    "full output with sgd_momentum",
+    "and the optimizer is sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the maximum "
+    "learning rate with sgd_momentum",
 }
 
 
