@@ -137,11 +137,11 @@ def load_pretrained(
         name: A bundled checkpoint such as "mlr-snet-cifar10", a folder, or
             "hub:org/name@revision" on the Hugging Face hub (needs huggingface_hub). The default is
             "self-tuning", which finds its own learning rate and works with any optimizer.
-        peak: The learning rate at full output. If the scheduler corrects a cosine (`anneal`), it
+        peak: The maximum learning rate. If the scheduler corrects a cosine (`anneal`), it
             is the peak of that cosine. The default is the checkpoint's own peak, a number or a
             formula; the scheduler then works only with an optimizer of the family that it was
             meta-trained with.
-        fallback: "cosine" uses a cosine from the learning rate at full output while the recent
+        fallback: "cosine" uses a cosine from the maximum learning rate while the recent
             losses exceed the range seen in meta-training. The state counts those steps in
             `num_fallbacks` (see `Fallback`). None only warns, once.
         net: The network that the checkpoint was made with. It is needed if the network is a torch

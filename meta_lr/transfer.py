@@ -94,7 +94,7 @@ def compare(
         seeds: The seeds; each gives one run per method.
         folder: Where all runs are kept.
         origin: Header fields of the learned schedule: `checkpoint` (fingerprint),
-            `meta_training_cost` (plain steps) and `peak` (its learning rate at full output; None
+            `meta_training_cost` (plain steps) and `peak` (its maximum learning rate; None
             if it finds its own learning rate).
         control: Whether to also replay the mean learning rate of each third of the learned run.
             The control is left out for a seed if a third of its learned run has no step.

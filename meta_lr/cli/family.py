@@ -23,7 +23,7 @@ def optimizer_choice(family: str) -> str | None:
 def refuse_other_family(controller: Controller, cfg: DictConfig, *, option: str) -> None:
     """Raise a ValueError, before anything is trained, if the controller's rates are of another one.
 
-    `option` is what sets a checkpoint's rate at full output, such as "lr.peak".
+    `option` is what sets a checkpoint's maximum learning rate, such as "lr.peak".
     """
     learned = getattr(controller, "family", "")
     optimizer = parts.build(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
@@ -31,7 +31,7 @@ def refuse_other_family(controller: Controller, cfg: DictConfig, *, option: str)
     if learned and learned != present:
         choice = optimizer_choice(learned)
         fitting = f"optimizer={choice}, or " if choice else ""
-        what, other = "checkpoint", f"{option}=..., the rate at full output with {present}"
+        what, other = "checkpoint", f"{option}=..., the maximum learning rate with {present}"
         if isinstance(controller, Piecewise):
             what, other = "policy", f"lr.family={present} to take its rates as they are"
         raise ValueError(

@@ -60,11 +60,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--classes",
         type=int,
         metavar="C",
-        help="of the task to come: gamma, the rate at full output, follows by the authors' formula "
-        f"from C and from the loss, anew in each third of the run (default: {CLASSES})",
+        help="number of classes of the new task; the authors' formula gives gamma, the maximum "
+        f"learning rate, from C and the loss in each third of the run (default: {CLASSES})",
     )
     gamma.add_argument(
-        "--gamma", type=float, metavar="RATE", help="a rate at full output, instead of the formula"
+        "--gamma",
+        type=float,
+        metavar="RATE",
+        help="a maximum learning rate, instead of the formula",
     )
     parser.add_argument(
         "--frozen", action="store_true", help="compute gamma once, at the start of the run"

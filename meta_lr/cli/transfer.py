@@ -82,7 +82,7 @@ def _meaning(inner: Controller) -> str:
     if not isinstance(inner, Learned):
         return "no peak (it finds its own learning rate)"
     meaning = (
-        "the peak of the cosine that it corrects" if inner.anneal else "its rate at full output"
+        "the peak of the cosine that it corrects" if inner.anneal else "its maximum learning rate"
     )
     return f"peak {_gamma(inner):g}, not tuned (gamma: {meaning})"
 

@@ -218,7 +218,7 @@ def refuse_other_family(controller: object, optimizer: Optimizer) -> None:
         raise ValueError(
             f"the controller's learning rate was learned with {learned}, and the optimizer is "
             f"{family(optimizer)}; use one of the family {learned}, or pass load_pretrained(..., "
-            "peak=...), the learning rate at full output, or a policy's own family="
+            "peak=...), the maximum learning rate, or a policy's own family="
         )
 
 

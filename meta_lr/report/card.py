@@ -63,7 +63,7 @@ seed {head["seed"]} |
 | cost | {end["cost"]:,.0f} plain steps |
 | updates of phi | {float(state.updates):.0f}: every {controller.period} steps, look-ahead \
 {controller.look_ahead}, Adam {controller.meta_lr:g} |
-| rate at full output (gamma) | {state.gamma:.4g} |
+| maximum learning rate (gamma) | {state.gamma:.4g} |
 | losses seen | {state.low:.4g} to {state.high:.4g} |
 | stages | {len(learned.stages)} |
 
@@ -89,7 +89,7 @@ the network does not listen to the loss: that stage is a constant.
 
 {"phi was hardly updated: this is close to an untrained network. " if few else ""}\
 One meta-training run on one task.
-The rate at full output was learned with {head["optimizer"]}; with another optimizer pass `peak=`.
+The maximum learning rate was learned with {head["optimizer"]}; with another optimizer pass `peak=`.
 Losses above the range that was seen are an extrapolation.
 """
 

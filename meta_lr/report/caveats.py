@@ -45,7 +45,7 @@ def _shared(untuned: Sequence[Method], methods: Sequence[Method]) -> str:
     learned = {peak for method in methods if method.group.learned for peak in method.group.peaks}
     if len(learned) != 1 or {peak for method in untuned for peak in method.group.peaks} != learned:
         return ""
-    return f": they share the learned schedule's rate at full output, {learned.pop():g}"
+    return f": they share the learned schedule's maximum learning rate, {learned.pop():g}"
 
 
 def _on_runs(analysis: Analysis) -> Iterator[str]:

@@ -44,7 +44,7 @@ scheduler = meta_lr.ControlledLR(optimizer, learned, total_steps=len(loader) * e
 
 Each holds one LSTM cell of 11,776 weights. They are read with the cell of the authors' meta-test
 code: gates in the order i, f, g, o, and no forget offset. The cell of their meta-training code
-loads them too, without an error, and gives other rates. As far as can be told they were kept after
+loads them too, without an error, and gives other rates. They were probably kept after
 epochs 1, 100 and 200 of a run on CIFAR-10 with ResNet-18 and SGD without momentum; the files do not
 say so, and they match neither training script that was published.
 
@@ -67,7 +67,8 @@ The output p after 60 steps at a constant loss, from an empty memory; the rate i
 
 ## Limits
 
-For SGD without momentum (family sgd); with another optimizer pass `peak=`, the rate at full output.
+For SGD without momentum (family sgd). With another optimizer pass `peak=`, the maximum learning
+rate.
 """
 
 
@@ -79,12 +80,12 @@ def outputs(learned: Learned) -> list[list[float]]:
 def rule(learned: Learned) -> str:
     """Return in words where gamma comes from."""
     if not isinstance(learned.gamma, InitialLossGamma):
-        return f"gamma is {learned.gamma:g} throughout; the authors compute it anew at each stage."
+        return f"gamma is {learned.gamma:g} throughout; the authors compute it again at each stage."
     classes = learned.gamma.num_classes
     first = f"gamma is computed for C = {classes} classes from the loss of the first step"
     if learned.gamma.recomputed:
-        return f"{first}, and anew at each later stage from the mean loss of the stage before."
-    return f"{first}, and stays; the authors compute it anew at each stage."
+        return f"{first}, and again at each later stage from the mean loss of the stage before."
+    return f"{first}, and stays; the authors compute it again at each stage."
 
 
 def verdict(rows: Sequence[Sequence[float]]) -> str:

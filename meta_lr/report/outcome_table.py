@@ -52,7 +52,9 @@ def _note(analysis: Analysis) -> str:
     if any(method.count("diverged") for method in analysis.methods):
         parts.append(f"A diverged run counts as {worst + ' and ' if worst else ''}loss inf.")
     if any(method.group.peaks for method in analysis.methods):
-        parts.append("Peak: the highest rate of a schedule, the learned one's rate at full output.")
+        parts.append(
+            "Peak: the highest rate of a schedule, the learned one's maximum learning rate."
+        )
     if any(method.values("test_average") for method in analysis.methods):
         parts.append("At average: the test value of an average of the last weights.")
     parts.append(

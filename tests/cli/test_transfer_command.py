@@ -40,7 +40,7 @@ def test_the_command_compares_on_the_same_data_and_is_repeated_for_nothing(check
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[:4] == [
-        "learned          peak 0.2, not tuned (gamma: its rate at full output)",
+        "learned          peak 0.2, not tuned (gamma: its maximum learning rate)",
         "three_constants  no peak (the learned run's mean rate in each third of it)",
         "cosine           peak tuned on val over 0.01, 0.1",
         "constant         peak tuned on val over 0.01, 0.1",
@@ -101,7 +101,7 @@ def test_all_methods_have_the_learned_schedules_scale_unless_told(
     baselines = ["seeds=[0]", "baselines=[cosine,mlr_snet_online]"]
     assert main([*TINY, *baselines, *overrides]) == 0
     assert capsys.readouterr().out.splitlines()[:4] == [
-        f"learned          peak {gamma:g}, not tuned (gamma: its rate at full output)",
+        f"learned          peak {gamma:g}, not tuned (gamma: its maximum learning rate)",
         "three_constants  no peak (the learned run's mean rate in each third of it)",
         f"cosine           peak {peak:g}, not tuned ({why})",
         "mlr_snet_online  no peak (it sets its own rate)",
@@ -162,8 +162,8 @@ REFUSED = {
     "tune.peaks=0.1": "tune.peaks=0.1; a list is needed: tune.peaks=[0.1]",
     "peak=high": "peak=high; a number is needed",
     "checkpoint=mlr-snet-cifar10 optimizer=sgd": "the checkpoint's rate was learned with sgd, "
-    "and the optimizer is sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the rate at "
-    "full output with sgd_momentum",
+    "and the optimizer is sgd_momentum; pass optimizer=sgd_plain, or learned.peak=..., the maximum "
+    "learning rate with sgd_momentum",
 }
 
 

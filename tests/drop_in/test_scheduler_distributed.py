@@ -1,19 +1,16 @@
 """`ControlledLR` in a process group: other losses on each rank, one rate on all."""
 
-import json
 import math
-import os
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from meta_lr.drop_in.losses import as_loss, summarise
 from meta_lr.drop_in.scheduler import ControlledLR
 from meta_lr.protocol import Need
 from tests.controllers import Says, Tenth
+from tests.ranks import on_ranks
 
 NAN, INF = math.nan, math.inf
 
@@ -37,10 +34,7 @@ def late_mean(losses, weight):
     return mean.item() if num_seen else -1.0
 
 
-def worker(rank, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
+def worker(rank):
     weight = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.8)
     scheduler = ControlledLR(optimizer, Tenth())
@@ -59,14 +53,12 @@ def worker(rank, folder):
         refusal = str(error)
     report = {"rates": rates, "held": scheduler.held, "refusal": refusal}
     report["late"] = [late_mean(step[rank], weight) for step in STEPS]
-    Path(folder, f"{rank}.json").write_text(json.dumps(report))
-    dist.destroy_process_group()
+    return report
 
 
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
-def test_two_ranks_with_different_losses_take_one_rate(tmp_path):
-    mp.spawn(worker, (str(tmp_path),), nprocs=2)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+def test_two_ranks_with_different_losses_take_one_rate():
+    first, second = on_ranks(2, worker)
     assert str(first) == str(second)  # bit for bit; NaN does not equal itself
     expected = [rate for _, _, rate in STEPS]
     assert first["rates"] == pytest.approx([*expected, 0.05], rel=1e-15)

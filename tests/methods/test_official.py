@@ -153,8 +153,12 @@ def test_the_command_makes_a_checkpoint_that_follows_the_transfer_rule(tmp_path,
 @pytest.mark.parametrize(
     ("options", "gamma", "words"),
     [
-        ([], InitialLossGamma(10, recomputed=True), "for C = 10 classes .* and anew at each later"),
-        (["--classes", "200"], InitialLossGamma(200), "for C = 200 classes .* and anew at each"),
+        (
+            [],
+            InitialLossGamma(10, recomputed=True),
+            "for C = 10 classes .* and again at each later",
+        ),
+        (["--classes", "200"], InitialLossGamma(200), "for C = 200 classes .* and again at each"),
         (["--frozen"], InitialLossGamma(10, recomputed=False), "of the first step, and stays"),
         (["--gamma", "0.2"], 0.2, "is 0.2 throughout"),
     ],

@@ -1,17 +1,15 @@
 """The self-tuning schedule in process groups: DDP, and parameters that FSDP2 shards."""
 
-import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from meta_lr import ControlledLR
+from tests.ranks import on_ranks
 from tests.steered import STEPS, Lion, batch_of, momentum, network, schedule
 
 
@@ -46,9 +44,6 @@ def adam(params):
 def worker(rank, folder):
     from torch.distributed.fsdp import fully_shard
 
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/group", rank=rank, world_size=2)
     mesh = dist.init_device_mesh("cpu", (2,))
     found = {}
     for name, make in (("momentum", momentum), ("adam", adam)):
@@ -58,16 +53,14 @@ def worker(rank, folder):
         path = Path(folder, f"state {rank}")
         torch.save(scheduler.state_dict(), path)
         scheduler.load_state_dict(torch.load(path, weights_only=True))
-    Path(folder, f"{rank}.json").write_text(json.dumps(found))
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # torch's own
 def test_two_ranks_take_one_learning_rate_that_of_one_process(tmp_path):
-    """Over 10 s: both ranks import torch and its FSDP."""
-    mp.spawn(worker, (str(tmp_path),), nprocs=2)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    """Over 10 s: both ranks import torch's FSDP."""
+    first, second = on_ranks(2, lambda rank: worker(rank, tmp_path))
     assert first == second, "bit for bit"
     for name, make in (("momentum", momentum), ("adam", adam)):
         alone = rates_of(network(), make)[0]

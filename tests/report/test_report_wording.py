@@ -104,8 +104,8 @@ def test_few_seeds_give_no_sentence_per_pair_but_one_on_the_control(tmp_path):
 TUNED = [
     (
         {"learned": (0.2, None), "cosine": (0.2, False), "three_constants": (None, None)},
-        "The baselines' peaks were not tuned: they share the learned schedule's rate at full "
-        "output, 0.2; other peaks may do better.",
+        "The baselines' peaks were not tuned: they share the learned schedule's maximum "
+        "learning rate, 0.2; other peaks may do better.",
     ),
     (
         {"learned": (0.2, False), "cosine": (0.2, False), "constant": (0.1, False)},
@@ -113,8 +113,8 @@ TUNED = [
     ),
     (
         {"learned": (0.2, None), "cosine": (0.2, False), "constant": (0.1, True)},
-        "The peaks of cosine were not tuned: they share the learned schedule's rate at full "
-        "output, 0.2; other peaks may do better.",
+        "The peaks of cosine were not tuned: they share the learned schedule's maximum "
+        "learning rate, 0.2; other peaks may do better.",
     ),
     (
         {"learned": (0.2, None), "cosine": (0.3, True), "constant": (0.1, True)},

@@ -54,7 +54,7 @@ class Learned:
     Args:
         net: The network.
         stages: One tuple of weights per stage.
-        gamma: The learning rate at full output, or a formula for it. Annealed: the peak of the
+        gamma: The maximum learning rate, or a formula for it. Annealed: the peak of the
             cosine that the network corrects.
         family: The optimizer family that gamma is valid for; "" for any family.
         loss_range: Smallest and largest loss seen in meta-training. The first loss that is outside
@@ -239,14 +239,14 @@ class Learned:
 
     @property
     def highest(self) -> float:
-        """The learning rate at full output, for a constant gamma."""
+        """The maximum learning rate, for a constant gamma."""
         if isinstance(self.gamma, InitialLossGamma):
             raise ValueError(f"{self!r} has no highest learning rate before its first loss")
         return self.gamma * self.swing
 
     @cached_property
     def swing(self) -> float:
-        """The learning rate at full output divided by gamma: 1, or 1 / p0 if annealed."""
+        """The maximum learning rate divided by gamma: 1, or 1 / p0 if annealed."""
         if not self.anneal:
             return 1.0
         return self.net.floor**-0.5 if self.net.floor else 2.0

@@ -58,7 +58,7 @@ class OnlineMLRSNet:
 
     Args:
         net: The network.
-        gamma: The learning rate at full output, or a formula for it.
+        gamma: The maximum learning rate, or a formula for it.
         period: T, in steps; the paper's 300 is about one epoch of CIFAR-10.
         look_ahead: K, the unroll length in steps.
         meta_lr: Learning rate of Adam on phi.
