@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 
 from meta_lr.records.reader import NAME
@@ -27,12 +25,6 @@ def num_lines(place):
     return path.read_bytes().count(b"\n") if path else 0
 
 
-def start(place, arguments, **options):
-    """Start a command in a folder."""
-    command = [sys.executable, "-m", "meta_lr", *arguments]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, **options)
-
-
 def grown(place, processes, *, lines):
     """Wait until the record has grown by so many lines, which it may lose at the start."""
     before, most = num_lines(place), 0
@@ -42,12 +34,13 @@ def grown(place, processes, *, lines):
         most = max(most, num_lines(place))
 
 
-def kill(place, arguments, *, lines, seconds):
+def kill(warm, place, arguments, *, lines, seconds):
     """Start a command; kill it once the record has grown by `lines`, some `seconds` later."""
-    with start(place, arguments) as process:
+    with warm.start(place, arguments) as process:
         grown(place, [process], lines=lines)
         time.sleep(seconds)
         process.kill()
+        process.wait()
     assert process.returncode == -9
 
 

@@ -34,7 +34,10 @@ def test_the_wheel_ships_configuration_checkpoints_and_types(wheel):
 
 @pytest.mark.slow
 def test_the_installed_wheel_trains_in_an_empty_folder(wheel, tmp_path, monkeypatch):
-    """Dependencies come from this environment; the package itself only from the wheel."""
+    """Dependencies come from this environment; the package itself only from the wheel.
+
+    Over 10 s: pip fills a new environment, and its first command compiles the package.
+    """
     monkeypatch.delenv("PYTHONPATH", raising=False)
     venv, place = tmp_path / "venv", tmp_path / "empty"
     place.mkdir()

@@ -2,7 +2,7 @@
 
 A child has its own pid, working directory, argv, stdin, stdout and stderr, and runs
 `meta_lr/__main__.py` as `python -m meta_lr` does; its exit code is the system's. Two things are
-not as in a new process, so the slow tests run all commands in new ones too:
+not as in a new process, so some slow tests run commands in new ones too:
 the imports are shared, and the interpreter is not taken down piece by piece at the end.
 """
 
@@ -14,13 +14,17 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-WARM = "hydra sklearn.datasets torchvision torch meta_lr.cli.jobs meta_lr.cli.train".split()
+COMMANDS = "train meta_train meta_train_episodic transfer check_hypergrad jobs".split()
+LIBRARIES = "hydra sklearn.datasets torchvision matplotlib.figure matplotlib.backends.backend_svg"
+WARM = [*LIBRARIES.split(), *(f"meta_lr.cli.{name}" for name in COMMANDS)]
+SECONDS = 300  # a child is ended after these
 
 
 class Done(NamedTuple):
@@ -31,21 +35,85 @@ class Done(NamedTuple):
     err: str
 
 
+class Child:
+    """A process of the server, with as much of `subprocess.Popen` as is used."""
+
+    def __init__(self, ask, pid, out, err):
+        self.pid, self.returncode = pid, None
+        self._ask, self._out, self._err = ask, out, err
+
+    def poll(self):
+        """Return the exit code, or None while the process runs."""
+        if self.returncode is None:
+            self.returncode = self._ask({"poll": self.pid})
+        return self.returncode
+
+    def wait(self):
+        """Return the exit code once the process has ended."""
+        if self.returncode is None:
+            self.returncode = self._ask({"wait": self.pid})
+        return self.returncode
+
+    def reads(self, text):
+        """Return what the process has printed, once that holds `text`."""
+        while text not in (printed := self._out.read_text()):
+            assert self.poll() is None, "it ended before"
+            time.sleep(0.005)
+        return printed
+
+    def send_signal(self, number):
+        """Send a signal, unless the process is known to have ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        """End the process at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def done(self):
+        """Return how the process ended, once it has."""
+        return Done(self.wait(), self._out.read_text(), self._err.read_text())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        self.wait()
+
+
+class Server:
+    """Starts processes of `meta_lr` that have all their imports at once."""
+
+    def __init__(self, server, scratch):
+        self._server, self._scratch, self._started = server, scratch, 0
+
+    def _ask(self, question):
+        print(json.dumps(question), file=self._server.stdin, flush=True)
+        return json.loads(self._server.stdout.readline())
+
+    def start(self, place, arguments, env=None):
+        """Start a command in folder `place`, with changes `env` to the environment."""
+        self._started += 1
+        out, err = (self._scratch / f"{name}-{self._started}" for name in ("out", "err"))
+        out.touch()
+        job = {"place": str(place), "arguments": arguments, "out": str(out), "err": str(err)}
+        return Child(self._ask, self._ask({"start": job | {"env": env or {}}}), out, err)
+
+    def run(self, place, arguments):
+        """Run a command in folder `place` to its end."""
+        return self.start(place, arguments).done()
+
+
 @contextmanager
 def warm_server(scratch):
-    """Give a function `(place, arguments) -> Done`; each call is a process in folder `place`."""
+    """Give a `Server`; what its processes print is kept in `scratch`."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     command = [sys.executable, "-m", "tests.warm"]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[1], **pipes) as server:
-
-        def run(place, arguments):
-            out, err = scratch / "out", scratch / "err"
-            job = {"place": str(place), "arguments": arguments, "out": str(out), "err": str(err)}
-            print(json.dumps(job), file=server.stdin, flush=True)
-            code = int(server.stdout.readline())
-            return Done(code, out.read_text(), err.read_text())
-
-        yield run
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, env=one_thread, **pipes) as server:
+        yield Server(server, scratch)
         server.stdin.close()
 
 
@@ -58,20 +126,30 @@ def fresh(place, arguments):
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def ended(pid, options):
+    """Return the exit code of a child, or None while it runs."""
+    pid, status = os.waitpid(pid, options)
+    return os.waitstatus_to_exitcode(status) if pid else None
+
+
 def serve():
-    """Fork a child for each line of stdin; return the line's job in the child, None at the end."""
+    """Answer each line of stdin; return the job in a child that was forked for it, else None."""
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            return json.loads(line)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print(code, flush=True)
+        ((what, given),) = json.loads(line).items()
+        if what == "start":
+            answer = os.fork()
+            if answer == 0:
+                return given
+        else:
+            answer = ended(given, os.WNOHANG if what == "poll" else 0)
+        print(json.dumps(answer), flush=True)
     return None
 
 
 def become(job):
-    """Take the place of a new process that was started with these arguments, for two minutes."""
-    signal.alarm(120)
+    """Take the place of a new process that was started with these arguments."""
+    signal.alarm(SECONDS)
+    os.environ.update(job["env"])
     os.chdir(job["place"])
     writing = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     ends = (os.devnull, os.O_RDONLY), (job["out"], writing), (job["err"], writing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from meta_lr.bilevel.meta_training import MetaTraining
 from meta_lr.bilevel.problems import OPTIMIZERS
+from meta_lr.bilevel.varied import KINDS
 from meta_lr.methods.contract import Scheduler
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.mlp import MLP
@@ -45,7 +46,7 @@ The rate follows a cosine, and the network says by which factor it differs from 
 each step: from {best.net.floor * best.swing:g} to {best.swing:g}.
 `peak` is the peak of that cosine: pass the one that you would give to a cosine."""
     kinds = getattr(done.plan.problems, "optimizers", ())
-    rows = (f"| {kind} | {done.plan.peak * OPTIMIZERS[kind][1]:g} |" for kind in kinds)
+    rows = (f"| {kind} | {done.plan.peak * (OPTIMIZERS | KINDS)[kind][1]:g} |" for kind in kinds)
     peaks = "\n".join(["| learned with | at peak |", "| --- | ---: |", *rows])
     return f"{meaning}\n\n{peaks}\n\n{_weights(best)}"
 

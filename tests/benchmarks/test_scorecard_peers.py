@@ -190,7 +190,6 @@ def installed(name):
         pytest.skip(f"{peers.PEERS[name].package} is not installed")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_packaged_peer_trains_with_every_optimizer(problem, name, kind):
@@ -201,7 +200,6 @@ def test_each_packaged_peer_trains_with_every_optimizer(problem, name, kind):
     assert end.logs[0] < end.worst - 3.0 - 0.1  # better than at the start
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Schedule-Free SGD", "Schedule-Free AdamW", "DoG + its average"])
 def test_peers_that_average_are_judged_at_their_average(problem, name):
     installed(name)
@@ -217,7 +215,6 @@ def test_peers_that_average_are_judged_at_their_average(problem, name):
     assert any(not torch.equal(a, b) for a, b in zip(last, judged, strict=True))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Prodigy + cosine", "Mechanic + cosine"])
 def test_peers_with_a_cosine_end_at_zero(problem, name):
     installed(name)

@@ -1,7 +1,6 @@
 """Episodic meta-training: copies side by side, both kinds of gradient, and the trainer."""
 
 import math
-import socket
 from dataclasses import replace
 
 import pytest
@@ -299,38 +298,6 @@ def test_an_episode_that_diverges_is_dropped_and_counted():
     run = meta_train(plan(TruncatedBackprop(), updates=2), own, own.stages[0])
     assert run.num_diverged == 4
     assert all(weight.isfinite().all() for weight in run.phi)
-
-
-def in_two_processes(rank, port, queue):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
-    own = learner()
-    run = meta_train(plan(PersistentES(pairs=2)), own, own.stages[0])
-    queue.put((rank, [weight.tolist() for weight in run.phi], run.best_score, run.cost))
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_share_the_work_and_come_to_the_same_phi():
-    own, context = learner(), torch.multiprocessing.get_context("spawn")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    queue = context.Queue()
-    processes = [context.Process(target=in_two_processes, args=(r, port, queue)) for r in (0, 1)]
-    for process in processes:
-        process.start()
-    found = sorted(queue.get(timeout=120) for _ in processes)
-    for process in processes:
-        process.join()
-    alone = meta_train(plan(PersistentES(pairs=2)), own, own.stages[0])
-    assert found[0][1:] == found[1][1:]  # the same on both, bit for bit
-    for mine, theirs in zip(found[0][1], alone.phi, strict=True):
-        torch.testing.assert_close(torch.tensor(mine), theirs, rtol=0, atol=1e-6)
-    assert found[0][2] == pytest.approx(alone.best_score, abs=1e-6)
-    assert found[0][3] == pytest.approx(alone.cost, rel=0.2)  # both may make the same curve
 
 
 @pytest.mark.parametrize("options", [{"updates": 0}, {"pool": 0}, {"meta_lr": 0.0}, {"clip": -1.0}])

@@ -12,7 +12,6 @@ from meta_lr.bilevel.objectives import Final, LogArea, Mean
 from meta_lr.methods.mlr_snet.online import OnlineMLRSNet
 from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
-from tests.cases import slow_case
 from tests.smooth import MODELS, Waiting
 
 SGD = torch.optim.SGD
@@ -72,10 +71,7 @@ def test_steps_that_are_not_scored_need_no_graph():
 
 @pytest.mark.parametrize("net", [LSTM(hidden=4), MLP(hidden=(6,))])
 @pytest.mark.parametrize("objective", [Final(), Mean(every=2), LogArea()])
-@pytest.mark.parametrize(
-    "kind",
-    ["mlp", *(slow_case(kind) for kind in MODELS if kind != "mlp")],
-)
+@pytest.mark.parametrize("kind", MODELS)
 def test_they_agree_with_central_differences(kind, objective, net):
     run, weights = waiting(kind, net=net), objective(2, 5)
     grads = run.estimate(Adjoint(), weights).grads

@@ -20,7 +20,7 @@ from meta_lr.methods.networks.mlp import MLP
 from meta_lr.records.reader import NAME, finished, read_record, read_rows
 from meta_lr.records.writer import Recorder
 from meta_lr.testing.compare import difference, leaves
-from tests.killing import EPISODIC, kill, record, results, start, timeless
+from tests.killing import EPISODIC, kill, record, results, timeless
 from tests.times import SECONDS
 
 KILLS = 2
@@ -37,17 +37,17 @@ class DeathError(RuntimeError):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", [["estimator.pairs=2"], ["estimator=truncated"]])
-def test_killed_at_random_moments(tmp_path, estimator):
+def test_killed_at_random_moments(tmp_path, warm, estimator):
+    """Over 10 s: two whole meta-trainings, and one that is begun again twice."""
     draw, whole, parts = random.Random(0), tmp_path / "whole", tmp_path / "parts"
     command = [*EPISODIC, *estimator]
     for place in (whole, parts):
         place.mkdir()
     for _ in range(KILLS):
-        kill(parts, command, lines=draw.randint(1, 8), seconds=draw.uniform(0.0, 0.05))
+        kill(warm, parts, command, lines=draw.randint(1, 8), seconds=draw.uniform(0.0, 0.05))
         assert not finished(record(parts).parent)
     for place in (parts, whole):
-        with start(place, command) as process:
-            assert process.wait() == 0
+        assert warm.run(place, command).code == 0
     (state, checkpoint), (expected, of_whole) = (results(record(p).parent) for p in (parts, whole))
     (part,) = state["parts"]
     assert part["update"] == 15 and part["best_score"] < 1.0

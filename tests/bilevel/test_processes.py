@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -24,7 +23,7 @@ from meta_lr.bilevel.windows import Fixed
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.testing.compare import difference, leaves
-from tests.killing import EPISODIC, grown, record, start, timeless
+from tests.killing import EPISODIC, grown, record, timeless
 
 COMMAND = [*EPISODIC, "estimator.pairs=2"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -67,20 +66,19 @@ def test_more_processes_than_episodes_are_refused(monkeypatch):
         meta_train(plan, Learned(net, [phi], 1.0), phi)
 
 
-def workers(place):
+def workers(warm, place):
     """Start both processes of the command, as torchrun does, with their environment variables."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
-    own = os.environ | group | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    pipe = {"stderr": subprocess.PIPE, "text": True}
-    return [start(place, COMMAND, env=own | {"RANK": str(rank)}, **pipe) for rank in (0, 1)]
+    ranks = ({**group, "WORLD_SIZE": "2", "RANK": str(rank)} for rank in (0, 1))
+    return [warm.start(place, COMMAND, env) for env in ranks]
 
 
 def ended(processes):
     """Wait for the processes; return their exit codes and what they said on stderr."""
-    said = [process.communicate(timeout=300)[1] for process in processes]
-    return [process.returncode for process in processes], said
+    done = [process.done() for process in processes]
+    return [one.code for one in done], [one.err for one in done]
 
 
 def results(place):
@@ -99,21 +97,22 @@ def torchrun(place):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="torch was built without gloo")
-def test_two_processes_are_one_however_they_end(tmp_path):
+def test_two_processes_are_one_however_they_end(tmp_path, warm):
+    """Over 10 s: torchrun starts three new processes, each of which imports torch."""
     draw = random.Random(0)
     whole, parts, other, alone = (tmp_path / name for name in ("whole", "parts", "other", "alone"))
     for place in (whole, parts, alone):
         place.mkdir()
     assert torchrun(whole).count("begins, 15 updates") == 1, "one process speaks"
 
-    dying = workers(parts)
+    dying = workers(warm, parts)
     grown(parts, dying, lines=draw.randint(5, 9))
     first = draw.randint(0, 1)
     dying[first].kill()
     codes, said = ended([dying[1 - first], dying[first]])
     assert codes == [1, -9] and f"process {1 - first} lost another one" in said[0]
 
-    stopped = workers(parts)
+    stopped = workers(warm, parts)
     grown(parts, stopped, lines=2)
     stopped[1].send_signal(signal.SIGINT)  # one is asked, all stop
     codes, said = ended(stopped)
@@ -121,17 +120,19 @@ def test_two_processes_are_one_however_they_end(tmp_path):
     assert "updates of phi, saved in" in said[0]
 
     shutil.copytree(parts, other)
-    torchrun(parts)
+    assert ended(workers(warm, parts))[0] == [0, 0]
     found, expected = results(parts), results(whole)
     assert difference(leaves(expected[0]), leaves(found[0])) == ""
     assert found[1:] == expected[1:]
     assert difference(leaves(found[0][0]["phi"]), leaves(found[0][1]["phi"])) == ""
 
     for place in (alone, other):  # one process from the start, and from where two stopped
-        with start(place, COMMAND) as process:
-            assert process.wait() == 0
+        assert warm.run(place, COMMAND).code == 0
         (mine,) = results(place)[0]
         for name in ("phi", "best"):
             for a, b in zip(mine[name], found[0][0][name], strict=True):
                 torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+        assert found[0][0]["cost"] == pytest.approx(mine["cost"], rel=0.2), (
+            "both may make the same curve"
+        )
         assert mine["best_score"] == pytest.approx(found[0][0]["best_score"], abs=1e-6)

@@ -5,7 +5,6 @@ import re
 import resource
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,7 @@ import pytest
 from meta_lr.cli import conf_files, places
 from meta_lr.cli.main import main
 from meta_lr.records.reader import read_record, read_rows
-from tests.cases import slow_case
-from tests.commands import META_LR, SMALL, outcome, own_place, runs, timeless, write_checkpoint
+from tests.commands import SMALL, outcome, own_place, runs, timeless, write_checkpoint
 
 
 @pytest.fixture
@@ -182,7 +180,7 @@ def test_a_sweep_leaves_the_copy_that_a_single_run_of_its_experiment_made(place,
         (["seed=0,1", "checkpoint=mine-${seed}"], ["mine-0", "mine-1"]),
         (["checkpoint=a,b"], ["a", "b"]),
         (["seed=1", "checkpoint=mine"], ["mine"]),
-        slow_case(
+        (
             ["lr=mlr_snet_online,mlr_snet_paper", "checkpoint=${hydra:runtime.choices.lr}"],
             ["mlr_snet_online", "mlr_snet_paper"],
         ),
@@ -214,35 +212,30 @@ def test_a_signal_ends_the_whole_sweep(place, capfd):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_killed_skips_and_resumes(tmp_path):
-    """The real command line of the README, killed in its second job."""
-    sweep = [*META_LR, "meta-train", "-m", "debug=tiny", "seed=0,1,2", "net.hidden=20,50"]
-    with subprocess.Popen(sweep, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if line.startswith("job 2 of 6: "):
-                process.kill()
-                break
-    done = subprocess.run(sweep, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("was finished before") >= 1
+def test_a_sweep_that_was_killed_skips_and_resumes(tmp_path, warm):
+    """The sweep of the README, killed in its second job. Over 10 s: five meta-trainings."""
+    sweep = ["meta-train", "-m", "debug=tiny", "seed=0,1", "net.hidden=20,50"]
+    with warm.start(tmp_path, sweep) as process:
+        process.reads("job 2 of 4: ")
+        process.kill()
+    done = warm.run(tmp_path, sweep)
+    assert done.code == 0, done.err
+    assert done.out.count("was finished before") >= 1
     folders = runs(tmp_path, "meta_train")
-    assert len(folders) == 6
+    assert len(folders) == 4
     assert all(read_record(folder).end["status"] == "finished" for folder in folders)
     assert all((folder / "checkpoint" / "config.json").exists() for folder in folders)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_to_the_real_command(tmp_path, number, code):
-    command = [*META_LR, "train", *SMALL, "epochs=20000", "record.every=1000"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
-        assert "begins, 200000 steps" in process.stdout.readline()
-        assert "step 10/200000" in process.stdout.readline()
+def test_a_signal_to_another_process(tmp_path, warm, number, code):
+    command = ["train", *SMALL, "epochs=20000", "record.every=1000"]
+    with warm.start(tmp_path, command) as process:
+        assert "begins, 200000 steps" in process.reads("step 10/200000")
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "the same command goes on from there" in err
+        done = process.done()
+    assert done.code == code
+    assert "the same command goes on from there" in done.err
 
 
 # ------------------------------------------------------------------------------- names of runs

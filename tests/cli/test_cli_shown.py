@@ -147,6 +147,7 @@ def test_one_line_per_epoch_in_the_log_file_and_on_stdout(place, capsys):
 
 @pytest.mark.slow
 def test_a_terminal_gets_a_bar_with_loss_rate_speed_and_time_left(tmp_path):
+    """Over 10 s: a new process imports torch, trains and draws its report."""
     import pty
 
     leader, follower = pty.openpty()

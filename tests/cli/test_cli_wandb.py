@@ -103,6 +103,7 @@ def test_wandb_that_is_missing_or_does_not_start_is_one_line(place, monkeypatch,
 
 @pytest.mark.slow
 def test_real_wandb_offline(tmp_path):
+    """Over 10 s: a new process imports torch and wandb, trains and draws its report."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     done = subprocess.run(
         [*META_LR, "train", *SMALL, "logger=wandb"],

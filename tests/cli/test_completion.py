@@ -12,11 +12,16 @@ from tests.commands import META_LR, outcome
 
 def offered(capsys, monkeypatch, line):
     """Return the words that are offered at the end of a line."""
-    monkeypatch.setenv("COMP_LINE", line)
-    monkeypatch.setenv("COMP_POINT", str(len(line)))
-    code, out, err = outcome(capsys, "-sc", "query=bash")
+    code, out, err = queried(capsys, monkeypatch, line)
     assert (code, err) == (0, "")
     return out.split()
+
+
+def queried(capsys, monkeypatch, line):
+    """Return the exit code of a query at the end of a line, and what it printed."""
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    return outcome(capsys, "-sc", "query=bash")
 
 
 def test_commands_are_completed(capsys, monkeypatch):
@@ -48,7 +53,8 @@ def test_options_and_the_values_of_groups_are_completed(capsys, monkeypatch, lin
      "meta-lr train experiment=nothing s", "meta-lr ../train e", "meta-lr"],
 )  # fmt: skip
 def test_a_half_typed_line_prints_nothing_on_stderr(capfd, monkeypatch, line):
-    offered(capfd, monkeypatch, line)
+    code, _, err = queried(capfd, monkeypatch, line)
+    assert (code, err) == (0, "")
 
 
 def test_a_query_outside_a_shell_prints_nothing(capsys, monkeypatch):

@@ -18,9 +18,7 @@ from meta_lr.cli.parts import build
 from meta_lr.cli.places import fingerprint
 from meta_lr.methods.mlr_snet.learned import Learned
 from meta_lr.methods.networks.lstm import LSTM
-from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.protocol import Need
-from tests.cases import slow_case
 
 CONF = conf_dir()
 
@@ -86,10 +84,7 @@ def trained(tmp_path):
     return tmp_path / "trained"
 
 
-@pytest.mark.parametrize(
-    "name",  # those of LRBench are one class, and test_contract builds each from its file
-    [slow_case(name) if name in SHAPES else name for name in choices("lr")],
-)
+@pytest.mark.parametrize("name", choices("lr"))
 def test_a_method_is_built_from_its_file_and_is_a_controller(name, trained):
     named = [f"lr.name={trained}"] if name == "learned" else []
     controller = build(compose("train", [f"lr={name}", *named]).lr)
@@ -104,7 +99,7 @@ WITH_NETS = ("meta_train", "meta_train_episodic", "check_hypergrad")
 
 @pytest.mark.parametrize("features", choices("features"))
 @pytest.mark.parametrize("net", choices("net"))
-@pytest.mark.parametrize("config", [WITH_NETS[0], *map(slow_case, WITH_NETS[1:])])
+@pytest.mark.parametrize("config", WITH_NETS)
 def test_a_network_reads_as_many_numbers_as_there_are_features(config, net, features):
     cfg = compose(config, [f"net={net}", f"features={features}"])
     read, given = build(cfg.net), build(cfg.features)

@@ -142,3 +142,12 @@ def test_the_command_learns_it_through_unrolled_inner_loops(place, capsys):
     first = learned.net.init(0, "small")
     assert isinstance(learned, SelfTuning) and part["update"] == 2 and part["num_diverged"] == 0
     assert not all(map(torch.equal, part["phi"], first))
+
+
+def test_a_schedule_with_a_peak_can_be_learned_on_varied_problems(place):
+    short = ["updates=1", "episodes=1", "pool=1", "held_out=1", "estimator.pairs=1"]
+    varied = ["problems=varied", "problems.lengths=[4,5]", "problems.networks=[mlp]"]
+    net = ["net=mlp", "net.hidden=[2]", "start=linear", "window=fixed", "window.steps=5"]
+    assert main(["meta-train-episodic", *short, *varied, *net]) == 0
+    (card,) = place.rglob("checkpoint/README.md")
+    assert "| nesterov | " in card.read_text()

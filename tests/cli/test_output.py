@@ -116,6 +116,7 @@ def test_a_bar_shows_a_name_as_it_is_written(monkeypatch, capsys):
     ],
 )
 def test_real_streams(tmp_path, end, code, said):
+    """Over 10 s: a new process imports torch, trains and draws its report."""
     command = f'"$@" {end}'
     arguments = [*META_LR, "train", *SMALL, "hydra.run.dir=mine"]
     done = subprocess.run(

@@ -19,7 +19,6 @@ from meta_lr.methods.networks.lstm import LSTM
 from meta_lr.methods.networks.mlp import MLP
 from meta_lr.optim import rules
 from meta_lr.records.reader import read_record, read_rows
-from tests.cases import slow_case
 from tests.commands import own_place
 
 
@@ -90,7 +89,7 @@ def heads(place=Path("runs/transfer")):
     [
         ([], 0.2, 0.2, "as the learned schedule's"),
         (["optimizer=adam", "learned.peak=0.003"], 0.003, 0.003, "as the learned schedule's"),
-        slow_case(["learned.fallback=cosine"], 0.2, 0.2, "as the learned schedule's"),
+        (["learned.fallback=cosine"], 0.2, 0.2, "as the learned schedule's"),
         (["peak=0.05"], 0.2, 0.05, "peak="),
     ],
 )

@@ -12,8 +12,6 @@ from meta_lr.methods.basic import Cosine
 from meta_lr.protocol import StepView
 from tests.controllers import Momentum, Tenth, Witness
 
-pytestmark = pytest.mark.slow
-
 BATCHES = 6
 
 

@@ -15,7 +15,6 @@ from meta_lr.lrbench.verify import verify
 from meta_lr.methods.policies.compose_on_plateau import ComposeOnPlateau
 from meta_lr.methods.policies.formula import Policy
 from meta_lr.tasks import Quadratic
-from tests.cases import slow_case
 from tests.cli.test_configs import build, choices, composing
 from tests.cli.test_configs import compose as compose_config
 
@@ -28,7 +27,7 @@ def test_each_optimizer_has_its_file():
     assert set(NAMES) == set(choices("optimizer"))
 
 
-@pytest.mark.parametrize("name", [n if n == "adam" else slow_case(n) for n in NAMES])
+@pytest.mark.parametrize("name", NAMES)
 def test_range_test_verify_recommend_and_compose(tmp_path, name):
     optimizer = build(compose_config("train", [f"optimizer={name}"]).optimizer)
     found = range_test(Quadratic(), optimizer, steps=200, seed=3)

@@ -244,8 +244,9 @@ def writer(path, policy, rows):
             process.kill()
 
 
-def write_in_parallel(path, *, processes, rows, kill_after):
-    """Let processes make one store and write to it; the first is killed in the middle."""
+def test_three_writers_and_one_killed(path):
+    """Processes make one store and write to it; the first is killed in the middle."""
+    processes, rows, kill_after = 3, 30, 10
     path.parent.mkdir()
     with ExitStack() as stack:
         writers = [stack.enter_context(writer(path, f"policy-{i}", rows)) for i in range(processes)]
@@ -266,15 +267,6 @@ def write_in_parallel(path, *, processes, rows, kill_after):
     with writer(path, "policy-0", rows) as (again, _):
         assert again.wait() == 0
     assert len(stored(path)) == processes * rows
-
-
-def test_three_writers_and_one_killed(path):
-    write_in_parallel(path, processes=3, rows=30, kill_after=10)
-
-
-@pytest.mark.slow
-def test_eight_writers_and_one_killed(path):
-    write_in_parallel(path, processes=8, rows=200, kill_after=80)
 
 
 def test_the_store_opens_without_torch():

@@ -23,7 +23,6 @@ from meta_lr.tasks import digits
 from meta_lr.tasks.models import MLP
 from meta_lr.training import loop
 from meta_lr.training.outcome import StoppedError
-from tests.cases import slow_case
 from tests.commands import outcome
 from tests.lrbench.choosers import Random
 from tests.short_runs import SGD, record_of
@@ -145,7 +144,7 @@ def toy(stop=lambda: False):
     return trainer_of(once, Toy(), 27, None)
 
 
-@pytest.mark.parametrize("asks", [1, slow_case(8), 20, slow_case(45), 70])
+@pytest.mark.parametrize("asks", [1, 8, 20, 45, 70])
 def test_a_search_that_is_stopped_goes_on_the_same_way(tmp_path, asks):
     options = {"target": 0.97, "trials": 8, "halving": 3, "seed": 1}
     whole = search(toy(), SPACE, folder=tmp_path / "whole", **options)

@@ -81,7 +81,6 @@ def test_runs_side_by_side_equal_each_alone():
                 assert found[run].item() == pytest.approx(rate.item(), rel=1e-5)
 
 
-@pytest.mark.slow
 def test_the_raw_loss_can_be_annealed_too():
     raw = learned(MLP((4,)), 0.5, names=("loss",))
     assert raw.needs == Need.LOSS | Need.HORIZON

@@ -16,7 +16,6 @@ from meta_lr.protocol import Average, Need, StepView
 from meta_lr.testing import check_controller
 from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import train
-from tests.cases import slow_case
 from tests.reference import autodrop as slow
 from tests.short_runs import steps_of
 from tests.toys import Toy
@@ -54,7 +53,7 @@ def rates_of(folder):
     [
         (sgd, {}),
         (sgd, {"k": 3, "m": 4, "buffer": 4, "signed": True}),
-        slow_case(sgd, {"k": 1, "rho": 0.5, "m": 3, "buffer": 6, "floor": 0.02}),
+        (sgd, {"k": 1, "rho": 0.5, "m": 3, "buffer": 6, "floor": 0.02}),
         (adam, {"peak": 0.01, "buffer": 3, "m": 30}),
     ],
     ids=["absolute", "signed", "floor", "adam"],
@@ -77,7 +76,7 @@ def test_rates_are_those_of_the_papers_algorithm(tmp_path, optimizer, options):
     [
         {},
         {"average": False},
-        slow_case({"extra_epochs": 1}),
+        {"extra_epochs": 1},
         {"floor": 0.03, "extra_epochs": 2},
     ],
     ids=["average", "plain", "at once", "floor"],

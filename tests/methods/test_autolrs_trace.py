@@ -21,7 +21,7 @@ from meta_lr.testing.compare import difference, leaves
 from meta_lr.training.loop import StoppedError, train
 from meta_lr.training.sandbox import InterruptedExperimentError, Sandbox, Trial
 from tests.controllers import SHORT
-from tests.killing import kill, record, start, timeless
+from tests.killing import kill, record, timeless
 from tests.short_runs import SGD, ends, record_of, steps_of, stop_when
 from tests.times import untimed_state
 from tests.toys import Toy
@@ -189,17 +189,19 @@ COMMAND = [
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_in_its_searches_ends_as_if_nothing_had_happened(tmp_path):
-    """Two of three seconds are spent in a search, in which the record does not grow."""
+def test_a_command_that_is_killed_in_its_searches_ends_as_if_nothing_had_happened(tmp_path, warm):
+    """Two of three seconds are spent in a search, in which the record does not grow.
+
+    Over 10 s: two whole runs of a convolutional network, and one that is begun again four times.
+    """
     draw, whole, parts = random.Random(0), tmp_path / "whole", tmp_path / "parts"
     for place in (whole, parts):
         place.mkdir()
     for _ in range(4):
-        kill(parts, COMMAND, lines=draw.randint(1, 12), seconds=draw.uniform(0.0, 0.5))
+        kill(warm, parts, COMMAND, lines=draw.randint(1, 12), seconds=draw.uniform(0.0, 0.5))
         assert not finished(record(parts).parent)
     for place in (parts, whole):
-        with start(place, COMMAND) as process:
-            assert process.wait() == 0
+        assert warm.run(place, COMMAND).code == 0
     states = [untimed_state(record(place).parent) for place in (whole, parts)]
     assert states[0]["state"]["num_stages"] == 2
     assert difference(*map(leaves, states)) == ""

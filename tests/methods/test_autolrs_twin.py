@@ -17,7 +17,6 @@ from meta_lr.seeds import derive
 from meta_lr.tasks.quadratic import Quadratic
 from meta_lr.training.loop import train
 from meta_lr.training.sandbox import Trial
-from tests.cases import slow_case
 from tests.reference import autolrs as twin
 
 MOMENTUM = partial(torch.optim.SGD, lr=0.07, momentum=0.9)
@@ -116,11 +115,14 @@ CASES = {  # name: (number of stages, options); trials that validate have 48 ste
 }
 SLOW = {
     "twenty validations in each of five trials": (4, {"tau": 300, "tau_max": 600, "k": 5}),
+    # over 10 s: five stages of ten trials each, and a Gaussian process for each trial
     "ten trials, five stages": (5, {"tau": 130, "tau_max": 520, "k": 10}),
 }
 
 
-@pytest.mark.parametrize("name", [*CASES, *map(slow_case, SLOW)])
+@pytest.mark.parametrize(
+    "name", [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_the_rates_of_all_steps_are_those_of_the_twin(rates, name):
     num_stages, changed = (CASES | SLOW)[name]
     options = {"kappa": 1000.0, "warmup_steps": 0, "warmup_lr": 0.0} | changed

@@ -17,7 +17,6 @@ from meta_lr.methods.policies.shapes import SHAPES
 from meta_lr.methods.wrappers import Composite, Warmup
 from meta_lr.protocol import Need, StepView
 from meta_lr.records.reader import read_record
-from tests.cases import slow_case
 from tests.commands import outcome, own_place, runs
 from tests.reference import compose as slow_compose
 from tests.reference import formula as slow
@@ -327,10 +326,7 @@ def test_numbers_of_any_kind_become_plain_ones():
 OPTIONS = {"k0": 0.02, "k1": 0.2, "l": 5, "gamma": 0.9, "p": 1.2}
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [kind if kind in ("triexp", "nstep") else slow_case(kind) for kind in SHAPES],
-)
+@pytest.mark.parametrize("kind", SHAPES)
 def test_a_policy_steers_a_run_from_the_command_line(kind, capsys, tmp_path, monkeypatch):
     place = own_place(tmp_path, monkeypatch)
     numbers = {name: OPTIONS[name] for name in SHAPES[kind].takes}

@@ -65,6 +65,7 @@ def worker(rank, folder):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # torch's own
 def test_two_ranks_take_one_learning_rate_that_of_one_process(tmp_path):
+    """Over 10 s: both ranks import torch and its FSDP."""
     mp.spawn(worker, (str(tmp_path),), nprocs=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second, "bit for bit"

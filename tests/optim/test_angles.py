@@ -10,7 +10,6 @@ import torch
 
 from meta_lr import vectors
 from meta_lr.optim.angles import buffers, follow, has_angle, turn
-from tests.cases import slow_case
 from tests.reference import autodrop as slow
 
 
@@ -104,8 +103,8 @@ def predicted(rate):
     ("rate", "degrees"),
     [
         (0.06, 118.2),
-        slow_case(0.03, 103.3),
-        slow_case(0.01, 94.3),
+        (0.03, 103.3),
+        (0.01, 94.3),
         (0.001, 90.4),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,6 @@ from meta_lr.records.reader import read_rows
 from meta_lr.testing.compare import leaves
 from meta_lr.testing.problem import Problem
 from meta_lr.training.loop import StoppedError, train
-from tests.cases import slow_case
 from tests.times import untimed, untimed_state
 
 METHODS = choices("lr")
@@ -59,6 +59,7 @@ def build(name, place):
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
+    import_module("meta_lr.cli.places")  # it registers ${len:...}
     if name in WRAPPERS:
         return wrapped(build("learned", place))[name]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -82,10 +83,7 @@ def name_of(check):
 
 
 @pytest.mark.parametrize("check", [*testing.CHECKS, testing.check_docstring], ids=name_of)
-@pytest.mark.parametrize(
-    "name",  # of one class with two files the published mode is slow, and has a twin as well
-    [slow_case(name) if name == "mlr_snet_paper" else name for name in IN_FULL],
-)
+@pytest.mark.parametrize("name", IN_FULL)
 def test_contract(place, name, check):
     check(build(name, place))
 
@@ -147,6 +145,7 @@ def ends(folder):
 
 @pytest.mark.slow
 def test_a_child_process_resumes_all(place, tmp_path):
+    """Over 10 s: every method trains for 110 steps, twice, and a new process imports torch."""
     run = partial(train, Problem(), OPTIMIZER, total_steps=110, save_every=200)
     for name in IN_FULL:
         controller = build(name, place)

@@ -14,14 +14,11 @@ from meta_lr.records.reader import NAME
 from meta_lr.testing.compare import difference
 from meta_lr.training import loop
 from meta_lr.training.loop import STATE, StoppedError, train
-from tests.cases import slow_case
 from tests.short_runs import ADAM, SGD, ends, online, record_of, steps_of, stop_when
 from tests.toys import HeavyProber, Toy
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "look_ahead"), [(SGD, 1), (ADAM, 2), slow_case(SGD, 2), slow_case(ADAM, 1)]
-)
+@pytest.mark.parametrize(("optimizer", "look_ahead"), [(SGD, 1), (ADAM, 2), (SGD, 2), (ADAM, 1)])
 def test_a_run_that_stops_at_every_step_equals_one_that_never_stops(
     tmp_path, optimizer, look_ahead
 ):
