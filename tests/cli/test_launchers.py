@@ -34,7 +34,7 @@ needs_submitit = pytest.mark.skipif(
 needs_joblib = pytest.mark.skipif(
     not installed("joblib"), reason="hydra-joblib-launcher is not installed (extra cluster)"
 )
-slow = pytest.mark.slow  # a sweep in processes of its own, each of which imports torch
+slow = pytest.mark.slow
 
 
 # --------------------------------------------------------------------------------------- errors
@@ -126,6 +126,7 @@ def records(place):
 @slow
 @needs_joblib
 def test_joblib_runs_a_sweep(tmp_path):
+    """Slow, as launchers start new processes, and each of them imports torch."""
     process = sweep(tmp_path, "joblib", "hydra.launcher.n_jobs=2", *QUICK)
     code, printed = ended(tmp_path, process)
     assert code == 0, printed
@@ -135,6 +136,7 @@ def test_joblib_runs_a_sweep(tmp_path):
 @slow
 @needs_submitit
 def test_a_sweep_whose_job_is_killed_goes_on(tmp_path, monkeypatch, capsys):
+    """Slow, as launchers start new processes; and the jobs are killed in the middle of a run."""
     process = sweep(tmp_path, "processes", *LONG)
     first, second = started(tmp_path, 2)
     os.kill(process_of(first), signal.SIGKILL)
@@ -157,6 +159,7 @@ def test_a_sweep_whose_job_is_killed_goes_on(tmp_path, monkeypatch, capsys):
 def test_on_slurm_a_job_near_its_time_limit_saves_and_is_put_into_the_queue_again(
     tmp_path, monkeypatch, capsys
 ):
+    """Slow, as launchers start new processes; and a job is stopped in the middle of its run."""
     shutil.copytree(SLURM, tmp_path / "bin")
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     options = ["hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1", *LONG]

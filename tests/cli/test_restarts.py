@@ -59,8 +59,9 @@ def test_one_process_agrees_with_itself():
     assert name_of_start(store, 0, 1) != name_of_start(store, 0, 1)
 
 
-@pytest.mark.slow  # torchrun and four processes, each of which imports torch
+@pytest.mark.slow
 def test_a_run_whose_process_is_killed_goes_on_and_has_the_same_record(tmp_path):
+    """Slow, as torchrun starts four processes in all, and each of them imports torch."""
     (tmp_path / "dies.py").write_text(DIES)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     torchrun += ["--nproc-per-node=2", "--max-restarts=1"]
