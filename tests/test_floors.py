@@ -14,13 +14,13 @@ import meta_lr
 
 PACKAGE = Path(meta_lr.__file__).parent
 FLOORS = [
+    ("host",),
     (
         "annealing",
         "callers",
         "csv_text",
         "extras",
         "files",
-        "host",
         "json_text",
         "processes",
         "protocol",

@@ -5,6 +5,7 @@ from meta_lr.tasks.digits import digits
 from meta_lr.tasks.image_folder import image_folder
 from meta_lr.tasks.images import ImageTask
 from meta_lr.tasks.quadratic import Quadratic
+from meta_lr.tasks.streaming import ImageStream, imagenet
 from meta_lr.tasks.text import TextTask
 from meta_lr.tasks.text_file import text_file
 from meta_lr.tasks.torchvision_sets import torchvision_set
@@ -12,6 +13,7 @@ from meta_lr.tasks.torchvision_sets import torchvision_set
 __all__ = [
     "SPLITS",
     "Batch",
+    "ImageStream",
     "ImageTask",
     "Quadratic",
     "Split",
@@ -19,6 +21,7 @@ __all__ = [
     "TextTask",
     "digits",
     "image_folder",
+    "imagenet",
     "text_file",
     "torchvision_set",
 ]

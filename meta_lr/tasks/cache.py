@@ -23,6 +23,7 @@ FORMAT = 2
 _MAGIC = f"meta_lr images {FORMAT}\n".encode()
 _CHECKSUM_BYTES = 9
 _ALIGNMENT = 64
+_NAME_CHARACTERS = 40  # a file name has at most 255 bytes
 
 
 class ImageArrays(NamedTuple):
@@ -40,6 +41,16 @@ def default_folder() -> Path:
     """Return `$XDG_CACHE_HOME/meta_lr`, or `~/.cache/meta_lr` if the variable is not set."""
     home = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "meta_lr"
+
+
+def folder_of(cache: str | os.PathLike[str] | None) -> Path:
+    """Return the folder of the cache; None is the default one."""
+    return default_folder() if cache is None else Path(cache).expanduser()
+
+
+def start_of(root: Path) -> str:
+    """Return the start of the name of a cache file for the images at `root`."""
+    return root.resolve().name[:_NAME_CHARACTERS]
 
 
 def cached(path: Path, build: Callable[[], ImageArrays]) -> ImageArrays:
@@ -87,9 +98,18 @@ def save(path: Path, arrays: ImageArrays) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    write(path, *_pieces(arrays))
+
+
+def write(path: Path, *pieces: bytes | memoryview) -> None:
+    """Write a file of the cache atomically.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, *_pieces(arrays))
+        write_atomically(path, *pieces)
     except OSError as error:
         raise OSError(
             f"cannot write the image cache {path} ({error.strerror or error}); free some space or "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,19 +43,49 @@ def decode(content: bytes, size: int) -> NDArray[np.uint8]:
         ) from error
 
 
-def _opened(content: bytes) -> Image:
+def opened(content: bytes) -> Image:
+    """Return an image of which only the header was read.
+
+    Raises:
+        ValueError: The image is broken; the message is as in `decode`.
+    """
     with explained():
         from PIL import Image, UnidentifiedImageError
 
-    try:
-        image = Image.open(io.BytesIO(content))
+    with _broken_if_it_fails():
+        try:
+            return Image.open(io.BytesIO(content))
+        except UnidentifiedImageError as error:  # its message only has the address of an object
+            reason = "not a format that Pillow knows" if content else "the file is empty"
+            raise ValueError(reason) from error
+
+
+def loaded(image: Image) -> Image:
+    """Return an opened image as 8-bit RGB.
+
+    Raises:
+        ValueError: As in `decode`.
+    """
+    with _broken_if_it_fails():
         image.load()
-    except UnidentifiedImageError as error:  # its own message only has the address of an object
-        reason = "not a format that Pillow knows" if content else "the file is empty"
-        raise ValueError(f"is broken ({reason}); replace or remove it") from error
-    except (*_DECODER_ERRORS, Image.DecompressionBombError) as error:
-        raise ValueError(f"is broken ({error}); replace or remove it") from error
+    return _rgb(image)
+
+
+def _opened(content: bytes) -> Image:
+    image = opened(content)
+    with _broken_if_it_fails():
+        image.load()
     return image
+
+
+@contextmanager
+def _broken_if_it_fails() -> Iterator[None]:
+    from PIL.Image import DecompressionBombError
+
+    try:
+        yield
+    except (*_DECODER_ERRORS, DecompressionBombError) as error:
+        raise ValueError(f"is broken ({error}); replace or remove it") from error
 
 
 def _rgb(image: Image) -> Image:

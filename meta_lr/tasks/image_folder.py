@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,17 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from meta_lr.tasks.cache import FORMAT, ImageArrays, cached, default_folder
+from meta_lr.tasks.cache import FORMAT, ImageArrays, cached, folder_of, start_of
 from meta_lr.tasks.decode import decode
 from meta_lr.tasks.images import ImageTask
-from meta_lr.tasks.members import SUFFIXES, fingerprint, members
+from meta_lr.tasks.layout import found_at, layout_of
+from meta_lr.tasks.members import fingerprint, members
 from meta_lr.tasks.names import name_of
 from meta_lr.tasks.noise import Noise, named
 from meta_lr.tasks.splits import with_given_test
-
-_NAME_CHARACTERS = 40
-_NOTHING = f"no visible files that end in {', '.join(SUFFIXES)}"
-_LAYOUT = "needed are train/CLASS/*.jpg and one more directory, such as test/CLASS/*.jpg"
 
 
 def image_folder(
@@ -103,17 +100,11 @@ def load_images(
     root: str | os.PathLike[str], *, size: int, cache: str | os.PathLike[str] | None = None
 ) -> ImageArrays:
     """Return all images below `root`, those of `train` first, decoded or read from the cache."""
-    folder = Path(root).expanduser()
-    if not folder.exists():
-        raise FileNotFoundError(
-            f"there is nothing at root={folder} ({folder.absolute()}); {_LAYOUT}"
-        )
+    folder = found_at(root)
     if size < 1:
         raise ValueError(f"image_folder got size={size}; it must be at least 1 pixel")
-    where = default_folder() if cache is None else Path(cache).expanduser()
-    start = folder.resolve().name[:_NAME_CHARACTERS]  # a file name has at most 255 bytes
-    name = f"{start}-{size}-{FORMAT}-{fingerprint(folder)}.images"
-    return cached(where / name, lambda: _decode_all(folder, size))
+    name = f"{start_of(folder)}-{size}-{FORMAT}-{fingerprint(folder)}.images"
+    return cached(folder_of(cache) / name, lambda: _decode_all(folder, size))
 
 
 def _decode_all(root: Path, size: int) -> ImageArrays:
@@ -130,26 +121,15 @@ def _decode_all(root: Path, size: int) -> ImageArrays:
 def _arranged(
     root: Path, images: Mapping[PurePosixPath, NDArray[np.uint8]], folders: Set[PurePosixPath]
 ) -> ImageArrays:
-    top = _parts_above_train(root, images)
-    placed = [path for path in images if len(path.parts) >= top + 3]
-    _refuse_empty_classes(root, placed, folders, top + 2)
-    seconds = {path.parts[top] for path in placed} - {"train"}
-    if len(seconds) != 1:
-        found = ", ".join(sorted(seconds)) or "none"
-        raise ValueError(f"{root} has these directories beside train: {found}; {_LAYOUT}")
-    placed.sort(key=lambda path: (path.parts[top] != "train", path.parts))
-    num_train = sum(path.parts[top] == "train" for path in placed)
-    names = [path.parts[top + 1] for path in placed]
-    classes = sorted(set(names[:num_train]))
-    unknown = sorted(set(names[num_train:]) - set(classes))
-    if unknown:
-        raise ValueError(f"{root} has classes in {seconds.pop()} that train has not: {unknown[:5]}")
-    position = {name: label for label, name in enumerate(classes)}
+    layout = layout_of(root, images, folders)
+    placed = [path for path in images if layout.holds(path)]
+    placed.sort(key=lambda path: (not layout.in_train(path), path.parts))
+    position = {name: label for label, name in enumerate(layout.classes)}
     return ImageArrays(
         images=_stacked(root, [images[path] for path in placed]),
-        labels=np.array([position[name] for name in names], dtype=np.int64),
-        num_train=num_train,
-        classes=tuple(classes),
+        labels=np.array([position[layout.class_of(path)] for path in placed], dtype=np.int64),
+        num_train=sum(map(layout.in_train, placed)),
+        classes=layout.classes,
     )
 
 
@@ -162,34 +142,6 @@ def _stacked(root: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint
             f"{root} has {len(images)} images, too many for this machine's memory at size={size}; "
             "choose a smaller size="
         ) from error
-
-
-def _parts_above_train(root: Path, paths: Collection[PurePosixPath]) -> int:
-    """Return how many directories there are above `train`: 0 or 1."""
-    deep = [path.parts for path in paths if len(path.parts) >= 3]
-    if any(parts[0] == "train" for parts in deep):
-        return 0
-    if len({parts[0] for parts in deep}) == 1 and any(
-        parts[1] == "train" and len(parts) >= 4 for parts in deep
-    ):
-        return 1
-    found = ", ".join(sorted({path.parts[0] for path in paths})[:5]) or _NOTHING
-    raise ValueError(f"{root} has no train/CLASS/ with images (found: {found}); {_LAYOUT}")
-
-
-def _refuse_empty_classes(
-    root: Path, placed: Sequence[PurePosixPath], folders: Collection[PurePosixPath], depth: int
-) -> None:
-    """Refuse a class folder (a path of `depth` parts) without a readable image."""
-    splits = {path.parts[: depth - 1] for path in placed}
-    classes = {path.parts[:depth] for path in placed}
-    for folder in sorted(folders):
-        found = folder.parts[:depth]
-        if len(found) == depth and found[:-1] in splits and found not in classes:
-            raise ValueError(
-                f"{root} has no image in {'/'.join(found)}, as none of its files ends in "
-                f"{', '.join(SUFFIXES)}; convert its images, or remove it"
-            )
 
 
 def _decode(root: Path, path: PurePosixPath, content: bytes, size: int) -> NDArray[np.uint8]:

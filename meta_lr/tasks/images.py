@@ -74,7 +74,7 @@ class ImageTask:
 
     def __post_init__(self) -> None:
         _check_arrays(self.name, self.images, self.labels, self.num_classes)
-        _check_splits(self.name, self.splits, len(self.images), self.meta_overlap)
+        check_splits(self.name, self.splits, len(self.images), self.meta_overlap)
         if not 1 <= self.batch_size <= len(self.splits["train"]):
             raise ValueError(
                 f"{self.name} got batch_size={self.batch_size}; it must be from 1 to the number "
@@ -82,7 +82,7 @@ class ImageTask:
             )
         if self.crop_padding < 0:
             raise ValueError(f"{self.name} got crop_padding={self.crop_padding}; at least 0")
-        _check_statistics(self.name, self.mean, self.std, self.images.shape[1])
+        check_statistics(self.name, self.mean, self.std, self.images.shape[1])
         refuse_unknown(self.name, self.noise, self.noise_share)
         facts = ("in_channels", "image_size", "num_classes")
         refuse_other_kind(
@@ -197,9 +197,10 @@ def _check_arrays(name: str, images: Tensor, labels: Tensor, num_classes: int) -
         )
 
 
-def _check_splits(
+def check_splits(
     name: str, splits: Mapping[Split, Tensor], num_examples: int, meta_overlap: bool
 ) -> None:
+    """Raise a ValueError if splits are missing, empty, out of range or overlap."""
     if set(splits) != set(SPLITS):
         raise ValueError(f"{name} got splits {sorted(splits)}; needed are {', '.join(SPLITS)}")
     empty = [split for split in SPLITS if split != "meta" and not len(splits[split])]
@@ -215,9 +216,10 @@ def _check_splits(
             raise ValueError(f"{name} has splits that overlap; each example belongs to one")
 
 
-def _check_statistics(
+def check_statistics(
     name: str, mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
 ) -> None:
+    """Raise a ValueError unless there is one number per channel, and no deviation is zero."""
     if any(given is not None and len(given) != channels for given in (mean, std)):
         raise ValueError(f"{name} got mean={mean} and std={std}; needed are {channels} numbers")
     if std is not None and min(std) <= 0:

@@ -7,8 +7,9 @@ import os
 import posixpath
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, TypeVar
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """The endings of image files, in lower case; they are those of torchvision's ImageFolder."""
@@ -21,7 +22,17 @@ _OF_THE_SYSTEM = ("__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Vo
 Member = tuple[PurePosixPath, bytes | None]
 """Of an image file, its path below the root and its content; of a folder, its path and None."""
 
+
+class Span(NamedTuple):
+    """Where an image file is in its archive; in a directory it starts at 0 of its own file."""
+
+    start: int
+    size: int
+    """In bytes."""
+
+
 _File = tuple[Path, os.stat_result]
+_Read = TypeVar("_Read")
 
 
 def members(root: Path) -> Iterator[Member]:
@@ -39,9 +50,19 @@ def members(root: Path) -> Iterator[Member]:
     """
     if root.is_dir():
         return _of_directory(root.resolve())
-    if root.is_file():
-        return _of_archive(root)
-    raise ValueError(f"{root} is neither a directory nor a file; give one or the other")
+    return _of_archive(root, "r|*", _content)
+
+
+def spans(root: Path) -> Iterator[tuple[PurePosixPath, Span | None]]:
+    """Yield what `members` yields, with the place of each file's bytes and not its content.
+
+    Raises:
+        ValueError: As in `members`; or the archive is compressed, or holds a sparse file.
+        OSError: A file or folder cannot be read.
+    """
+    if root.is_dir():
+        return _spans_of_directory(root.resolve())
+    return _of_archive(root, "r:", _span)
 
 
 def fingerprint(root: Path) -> str:
@@ -75,8 +96,26 @@ def _of_directory(root: Path) -> Iterator[Member]:
             yield PurePosixPath(path.relative_to(root).as_posix()), path.read_bytes()
 
 
+def _spans_of_directory(root: Path) -> Iterator[tuple[PurePosixPath, Span | None]]:
+    for folder, files in _walk(root):
+        below = PurePosixPath(folder.relative_to(root).as_posix())
+        yield below, None
+        for path, info in files:
+            yield below / path.name, Span(0, info.st_size)
+
+
 def _walk(root: Path) -> Iterator[tuple[Path, list[_File]]]:
     """Yield each folder and the image files in it, in a fixed order."""
+    return ((here, [_file(here / name) for name in names]) for here, names in walk(root))
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder below `root` and the names of the image files in it, in a fixed order.
+
+    Raises:
+        ValueError: A link leads to nothing, or two paths lead to the same folder with images.
+        OSError: A folder cannot be read.
+    """
     seen = {_identity(folder): folder for folder in (root, *root.parents)}
     twice: dict[Path, Path] = {}
     with_images: set[Path] = set()
@@ -85,7 +124,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[_File]]]:
         _refuse_lost_folder(here, names)
         visible = [f for f in sorted(folders) if not _is_hidden(f)]
         folders[:] = [f for f in visible if _is_new(here / f, seen, twice)]
-        files = [_file(here / f) for f in sorted(names) if _is_image(f) and not _is_hidden(f)]
+        files = [name for name in sorted(names) if _is_image(name) and not _is_hidden(name)]
         with_images.update((here, *here.parents) if files else ())
         yield here, files
     for again, first in twice.items():
@@ -128,15 +167,24 @@ def _identity(folder: Path) -> tuple[int, int]:
     return info.st_dev, info.st_ino
 
 
-def _of_archive(root: Path) -> Iterator[Member]:
+def _of_archive(
+    root: Path,
+    mode: Literal["r:", "r|*"],
+    read: Callable[[tarfile.TarFile, tarfile.TarInfo], _Read],
+) -> Iterator[tuple[PurePosixPath, _Read | None]]:
+    """Yield each folder, and each image file with what `read` returns for it."""
+    if not root.is_file():
+        raise ValueError(f"{root} is neither a directory nor a file; give one or the other")
     last = None
     try:
-        with tarfile.open(root, "r|*") as archive:
-            for member in archive:
+        with tarfile.open(root, mode) as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # it keeps all
                 last = member.name
                 path = PurePosixPath(posixpath.normpath(member.name))
                 if not any(map(_is_hidden, path.parts)):
-                    yield _of_member(root, archive, member, path)
+                    found = _is_file(root, member, path)
+                    yield (path, read(archive, member)) if found else (_folder(member, path), None)
             _check_end(archive)
     except MemoryError as error:
         raise ValueError(f"{root} needs more memory than this machine has, at {last}") from error
@@ -152,23 +200,36 @@ def _of_archive(root: Path) -> Iterator[Member]:
         ) from error
 
 
-def _of_member(
-    root: Path, archive: tarfile.TarFile, member: tarfile.TarInfo, path: PurePosixPath
-) -> Member:
-    if member.isdir():
-        return path, None
+def _is_file(root: Path, member: tarfile.TarInfo, path: PurePosixPath) -> bool:
+    """Return whether a member is an image file; refuse one that cannot be read."""
     may_be_folder = member.issym() and not path.suffix
-    if not _is_image(path.name) and not may_be_folder:
-        return path.parent, None
+    if member.isdir() or not (_is_image(path.name) or may_be_folder):
+        return False
     if member.islnk() or member.issym():
         raise ValueError(
             f"{root} holds {member.name} as a link, not as a file; "
             "pack it again with tar --dereference --hard-dereference"
         )
     _check_file(f"{member.name} in {root}", member.isreg(), member.size)
+    return True
+
+
+def _folder(member: tarfile.TarInfo, path: PurePosixPath) -> PurePosixPath:
+    return path if member.isdir() else path.parent
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = archive.extractfile(member)
     assert file is not None
-    return path, file.read()
+    return file.read()
+
+
+def _span(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Span:
+    if member.issparse():
+        raise ValueError(
+            f"{archive.name} holds {member.name} as a sparse file; pack it again without --sparse"
+        )
+    return Span(member.offset_data, member.size)
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

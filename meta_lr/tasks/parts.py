@@ -37,10 +37,20 @@ def sliced(batch: Batch, part: int, count: int) -> Batch:
     """
     if count == 1:
         return batch
-    size, rest = divmod(len(batch[0]), count)
+    rows = rows_of_part(len(batch[0]), part, count)
+    return tuple(tensor[rows] for tensor in batch)
+
+
+def rows_of_part(examples: int, part: int, count: int) -> slice:
+    """Return the rows of slice number `part` of `count` equal slices of a batch of `examples`.
+
+    Raises:
+        ValueError: The batch cannot be divided into `count` equal slices.
+    """
+    size, rest = divmod(examples, count)
     if rest or not size:
         raise ValueError(
-            f"a batch of {len(batch[0])} examples has no {count} equal parts; "
+            f"a batch of {examples} examples has no {count} equal parts; "
             "choose parts= that divides the batch size"
         )
-    return tuple(tensor[part * size : (part + 1) * size] for tensor in batch)
+    return slice(part * size, (part + 1) * size)

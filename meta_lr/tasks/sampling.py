@@ -9,6 +9,7 @@ from torch import Tensor
 
 from meta_lr import seeds
 from meta_lr.tasks.base import Split
+from meta_lr.tasks.permutation import KeyedPermutation
 
 
 def num_batches(split: Split, size: int, batch_size: int) -> int:
@@ -17,22 +18,32 @@ def num_batches(split: Split, size: int, batch_size: int) -> int:
 
 
 def positions(
-    split: Split, size: int, *, batch_size: int, seed: int, index: int, draw: int | None
+    split: Split,
+    size: int,
+    *,
+    batch_size: int,
+    seed: int,
+    index: int,
+    draw: int | None,
+    keyed: bool = False,
 ) -> Tensor:
     """Return the batch's positions within the split, int64 (batch,), as defined in `Task.batch`.
 
     If a split is smaller than a batch, the batch has all its examples. In `meta`, the last batch of
     a pass is filled with examples of the batch before it, so that all batches have the same size.
+    Orders are torch's random permutations, or, if `keyed`, permutations that are computed only at
+    the batch, for splits of millions of examples.
     """
     if index < 0 or (draw is not None and draw < 0):
         raise ValueError(f"batch of split {split!r} got index {index} and draw {draw}; from 0 on")
     count = min(batch_size, size)
+    drawn, shuffled = (KeyedPermutation,) * 2 if keyed else (_permutation, _epoch_order)
     if draw is not None:
-        return _permutation(size, seeds.derive(seed, "draw", split, index, draw))[:count]
+        return drawn(size, seeds.derive(seed, "draw", split, index, draw))[:count]
     per_pass = num_batches(split, size, count)
     if split in ("train", "meta"):
         epoch, index = divmod(index, per_pass)
-        order = _epoch_order(size, seeds.derive(seed, "order", split, epoch))
+        order = shuffled(size, seeds.derive(seed, "order", split, epoch))
         start = min(index * count, size - count)
         return order[start : start + count]
     if index >= per_pass:

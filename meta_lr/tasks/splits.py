@@ -54,10 +54,10 @@ def redrawn(labels: Tensor, parts: Mapping[Split, Tensor]) -> dict[Split, Tensor
 
 
 def _cut(labels: Tensor, sizes: Mapping[Split, int], stream: str) -> dict[Split, Tensor]:
-    classes = labels.unique().tolist()
+    classes, counts = labels.unique(return_counts=True)
+    by_class = labels.argsort(stable=True).split(counts.tolist())
     parts: dict[Split, list[Tensor]] = {name: [] for name in (*sizes, "train")}
-    for rank, label in enumerate(classes):
-        members = (labels == label).nonzero().squeeze(1)
+    for rank, (label, members) in enumerate(zip(classes.tolist(), by_class, strict=True)):
         shares = [_share(name, size, rank, len(classes)) for name, size in sizes.items()]
         left = len(members) - sum(shares)
         if left < 1:

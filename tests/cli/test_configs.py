@@ -145,7 +145,7 @@ def test_every_value_is_of_the_type_that_its_maker_names(group):
         refuse_misfits(cfg[group])
 
 
-ROOT = {"image_folder": ["task.root=x"], "text": ["task.path=x"]}
+ROOT = {"image_folder": ["task.root=x"], "imagenet": ["task.root=x"], "text": ["task.path=x"]}
 MISFITS = {
     "lr.peak=abc": "lr.peak=abc; a number is needed",
     "lr.peak=null": "lr.peak=null; a number is needed",

@@ -20,6 +20,7 @@ from meta_lr.methods.networks.mlp import MLP
 from meta_lr.optim import rules
 from meta_lr.records.reader import read_record, read_rows
 from tests.commands import own_place
+from tests.image_sets import write_images
 
 
 @pytest.fixture
@@ -237,3 +238,22 @@ def test_a_formula_gives_the_baselines_its_rate_for_a_network_that_guesses():
     net, formula = LSTM(hidden=4), InitialLossGamma(10)
     learned = Learned(net, [net.init(0)], formula)
     assert _gamma(learned) == formula(math.log(10)) == pytest.approx(0.669, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the loss")  # six steps see few losses
+def test_the_recipe_of_imagenet_runs_in_small(tmp_path, monkeypatch):
+    own_place(tmp_path, monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_images(tmp_path / "set", "val", classes=[*"abcdefgh"], size=40)
+    sizes = ["task.root=set", "task.val_size=16", "task.batch_size=16", "seeds=[0]", "workers=1"]
+    arguments = ["transfer", "experiment=imagenet_transfer", "debug=tiny_images"]
+    assert main([*arguments, "task.size=32", *sizes]) == 0
+    records = {
+        path.parents[1].name: read_record(path.parent)
+        for path in Path("runs").rglob("records.jsonl")
+    }
+    assert set(records) == {"learned", "three_constants", "cosine", "multi_step"}
+    for record in records.values():
+        assert record.end is not None and record.end["status"] == "finished"
+        assert all(0 <= row["top5"] <= 1 for row in record.evaluations)

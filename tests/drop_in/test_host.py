@@ -43,8 +43,10 @@ def test_numbers_are_copied_at_once_and_read_when_their_copy_is_complete(monkeyp
     assert log == [("copy", "cpu", True), ("event", "cuda"), ("record", "of cuda")]
     assert host.receive(numbers) == [1.0, 2.0]
     assert log[3:] == ["wait for the copy"]
-    assert host.receive(numbers) == [1.0, 2.0], "as after a resume"
-    assert log[4:] == ["wait for the device"]
+    assert host.receive(numbers) == [1.0, 2.0], "it can be read again"
+    assert log[4:] == ["wait for the copy"]
+    assert host.receive(Device(log)) == [1.0, 2.0], "as after a resume"
+    assert log[5:] == ["wait for the device"]
 
 
 def test_numbers_on_the_host_are_what_they_are():

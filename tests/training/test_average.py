@@ -135,8 +135,8 @@ def test_the_loop_s_average_is_exactly_that_of_an_averaged_model(optimizer):
     class Plain(RunningAverage):
         """Beside the loop's own average, updates torch's as a loop of somebody's own does."""
 
-        def __init__(self, model, *, on):
-            super().__init__(model, on=on)
+        def __init__(self, model, *, on, ema):
+            super().__init__(model, on=on, ema=ema)
             models.append(averaged(model))
 
         def after_step(self, step):
