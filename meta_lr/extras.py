@@ -21,6 +21,7 @@ EXTRAS = {
         "wandb",
     ),
     "search": ("optuna",),
+    "cluster": ("hydra_joblib_launcher", "hydra_submitit_launcher"),
 }
 
 

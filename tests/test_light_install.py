@@ -17,7 +17,12 @@ else:
     import tomli as tomllib
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-MODULES = {"hydra-core": "hydra", "scikit-learn": "sklearn"}  # where the name is another
+MODULES = {  # where the name is another
+    "hydra-core": "hydra",
+    "hydra-joblib-launcher": "hydra_joblib_launcher",
+    "hydra-submitit-launcher": "hydra_submitit_launcher",
+    "scikit-learn": "sklearn",
+}
 WITHOUT = f"""
 import sys
 

@@ -18,12 +18,12 @@ from typing import Any
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from meta_lr.cli import sweep
+from meta_lr.cli import launchers, sweep
 from meta_lr.cli.checks import refuse_wrong_values
 from meta_lr.cli.conf_files import ConfFiles, conf_dir, merged
 from meta_lr.cli.errors import is_no_memory, is_too_large, of_hydra, one_line
@@ -117,7 +117,7 @@ def run(command: str, asked: Namespace, files: ConfFiles) -> int:
             if many and not sweep.ended():
                 raise ValueError("the sweep has no job; name at least one value")
     except MISTAKES as error:  # such as Optuna's, if no job has a score
-        if not sweep.ended():
+        if not sweep.ended() and not isinstance(error, launchers.LauncherError):
             raise
         print(f"meta-lr: the sweep ended early: {one_line(error)}", file=sys.stderr)
         return max(1, _tell(command, sweep.ended()))
@@ -203,9 +203,13 @@ def _told_in_one_line() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise, and a lack of memory, into a ValueError of one line."""
     try:
         yield
+    except MissingConfigException as error:
+        raise launchers.missing(error) or ValueError(of_hydra(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(of_hydra(error)) from error
     except (MemoryError, RuntimeError) as error:
+        if launchers.raised(error):
+            raise launchers.LauncherError(launchers.told(error)) from error
         if not is_no_memory(error) and not is_too_large(error):
             raise
         raise ValueError(one_line(error)) from error

@@ -24,7 +24,8 @@ def refuse_unknown(command: str, overrides: Sequence[str], files: ConfFiles) -> 
         name, equals, value = override.lstrip("+").partition("=")
         if not equals and name[:1] != "~":
             raise ValueError(f"cannot read '{override}'; {_HOW}")
-        known = files.choices(name.partition("@")[0])
+        group = name.partition("@")[0]
+        known = [] if group.startswith("hydra/") else files.choices(group)  # plugins add some
         if known:
             _refuse_choice(command, name, value, known)
             one = value in known or value.startswith("[")

@@ -39,6 +39,7 @@ VARIANTS = {  # files of conf/ that name another variant than the constructor's,
     "window/whole": {"steps"},
 }
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+FILES = [name for name in FILES if not name.startswith("hydra/")]  # what Hydra's plugins make
 
 
 def made(config: Any) -> Iterator[dict[str, Any]]:
