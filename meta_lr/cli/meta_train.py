@@ -45,7 +45,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
         keep = partial(_keep, outcome, controller)
         places = from_first(lambda: kept(cfg, folder, keep) if ended else {})
         print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-        print(f"report: {pages.page_of(folder)}")
+        print(f"report: {from_first(lambda: pages.page_of(folder))}")
         print(from_first(lambda: _told(outcome, controller, places)))
     return parts.result(outcome)
 

@@ -7,17 +7,12 @@ from pathlib import Path
 from meta_lr.cli.errors import one_line
 from meta_lr.cli.shown import end_of
 from meta_lr.files import READ_ONLY
-from meta_lr.processes import from_first
 from meta_lr.report.files import Draft, write_draft
 from meta_lr.report.write import draft_report, is_current
 
 
 def page_of(folder: Path) -> str:
     """Write the report on the run in `folder`, unless it is there; return where its page is."""
-    return from_first(lambda: _page_of(folder))
-
-
-def _page_of(folder: Path) -> str:
     page = folder / "report" / "report.html"
     if is_current(page, folder):
         return str(page)
@@ -32,12 +27,6 @@ def tables_and_page(
     target: float | None = None,
 ) -> tuple[str, str]:
     """Write the report on the runs in `folder`; return what to print, and where its page is."""
-    return from_first(lambda: _tables_and_page(folder, out, reference, target))
-
-
-def _tables_and_page(
-    folder: Path, out: Path | None, reference: str | None, target: float | None
-) -> tuple[str, str]:
     draft = draft_report(folder, reference=reference, target=target)
     told = end_of(draft.outcome, draft.markdown)
     if out is not None:

@@ -12,7 +12,7 @@ from meta_lr.cli.family import refuse_other_family
 from meta_lr.cli.processes import process_group
 from meta_lr.cli.signals import graceful_stop
 from meta_lr.cli.sweep import JobResult
-from meta_lr.processes import rank
+from meta_lr.processes import from_first, rank
 
 
 def command(cfg: DictConfig, folder: Path) -> JobResult:
@@ -25,5 +25,5 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
     with process_group(), graceful_stop(speaks=rank() == 0) as stop:
         outcome = parts.run(cfg, task, controller, folder, header=header, stop=stop)
         print(parts.summary(outcome, f"{method} on {task.name}, seed {cfg.seed}"))
-        print(f"report: {pages.page_of(folder)}")
+        print(f"report: {from_first(lambda: pages.page_of(folder))}")
     return parts.result(outcome)

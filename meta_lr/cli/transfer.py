@@ -20,7 +20,7 @@ from meta_lr.cli.sweep import JobResult, mean
 from meta_lr.methods.fallback import Fallback
 from meta_lr.methods.mlr_snet.gamma import InitialLossGamma
 from meta_lr.methods.mlr_snet.learned import Learned
-from meta_lr.processes import rank
+from meta_lr.processes import from_first, rank
 from meta_lr.protocol import Controller
 from meta_lr.tasks.base import Task
 from meta_lr.training.outcome import Outcome
@@ -58,7 +58,7 @@ def command(cfg: DictConfig, folder: Path) -> JobResult:
             origin={**_origin(cfg.learned.name), "peak": gamma},
             control=cfg.three_constants,
         )
-        tables, page = pages.tables_and_page(folder)
+        tables, page = from_first(lambda: pages.tables_and_page(folder))
         print(tables)
         print(f"report: {page}")
     return mean([parts.result(outcome) for outcome in outcomes if _is_learned(outcome)])

@@ -17,6 +17,12 @@ from tests.short_runs import SGD, ends
 from tests.toys import Toy
 
 SHORT = ["total_steps=12", "model.hidden=[8]", "parts=2", "threads=1"]
+EPISODES = [
+    *("updates=2", "episodes=2", "pool=2", "held_out=2", "evaluate_every=1"),
+    *("problems.widths=[4,4]", "problems.depths=[1,1]", "problems.lengths=[4,5]"),
+    *("net=mlp", "net.hidden=[2]", "start=linear", "objective=mean", "window=fixed"),
+    *("window.steps=3", "estimator.pairs=1"),
+]
 TRANSFER = ["checkpoint=meta-lr-digits", "baselines=[cosine]", "seeds=[1]"]
 
 
@@ -39,11 +45,13 @@ def both(place, command, capfd):
         ["train", "lr=cosine"],
         ["meta-train", "lr=mlr_snet_online", "lr.period=4"],
         ["transfer", *TRANSFER],
+        ["meta-train-episodic", *EPISODES],
     ],
     ids=lambda command: command[0],
 )
 def test_a_command_in_two_processes_is_the_same_as_in_one(tmp_path, monkeypatch, capfd, command):
-    command = [*command, *SHORT]
+    if command[0] != "meta-train-episodic":
+        command = [*command, *SHORT]
     printed = both(tmp_path / "two", command, capfd)
     (tmp_path / "one").mkdir()
     monkeypatch.chdir(tmp_path / "one")
