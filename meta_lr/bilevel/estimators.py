@@ -13,7 +13,6 @@ from meta_lr import vectors
 from meta_lr.bilevel.adjoint import adjoint
 from meta_lr.bilevel.look_ahead import LookAhead
 from meta_lr.bilevel.schedules import Learner
-from meta_lr.processes import means_over_processes
 from meta_lr.protocol import Need, StepView
 from meta_lr.training.line import line
 
@@ -94,7 +93,8 @@ class ClosedForm:
         with torch.enable_grad():
             virtual = [p.requires_grad_() for p in virtual]
             loss = weights[0] * view.sandbox.meta_loss(virtual)
-        slopes = means_over_processes(torch.autograd.grad(loss, virtual, materialize_grads=True))
+        slopes = torch.autograd.grad(loss, virtual, materialize_grads=True)
+        slopes = view.sandbox.parts.means(slopes)
         grads = torch.autograd.grad(rate, learner.phi, -vectors.dot(slopes, directions))
         return Estimate(loss.item(), grads)
 

@@ -25,32 +25,39 @@ from meta_lr.processes import means_over_processes, num_ranks, rank
 
 @dataclass(frozen=True)
 class Parts:
-    """The number of parts of a step.
+    """The number of parts of a step, and of the processes that share them.
 
     Args:
         count: M; it divides the batch size, and the number of processes divides it.
+        processes: W; 1 is for a run of this process alone, also inside a group of processes.
 
     Raises:
         ValueError: The processes cannot share the parts equally.
     """
 
     count: int = 1
+    processes: int = 1
 
     def __post_init__(self) -> None:
         if type(self.count) is not int or self.count < 1:
             raise ValueError(f"parts={self.count}; a whole number is needed, at least 1")
-        if self.count % num_ranks():
+        if self.count % self.processes:
             divisors = [str(n) for n in range(1, self.count + 1) if self.count % n == 0]
             raise ValueError(
-                f"parts={self.count} cannot be shared equally by {num_ranks()} processes; pass "
-                f"parts={num_ranks()} or a multiple, or start {' or '.join(divisors)} processes"
+                f"parts={self.count} cannot be shared equally by {self.processes} processes; pass "
+                f"parts={self.processes} or a multiple, or start {' or '.join(divisors)} processes"
             )
 
     @property
     def mine(self) -> range:
         """The numbers of the parts that this process computes."""
-        share = self.count // num_ranks()
-        return range(rank() * share, (rank() + 1) * share)
+        share = self.count // self.processes
+        first = rank() * share if self.processes > 1 else 0
+        return range(first, first + share)
+
+    def means(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the means of tensors of one type over the processes of the run."""
+        return tensors if self.processes == 1 else means_over_processes(tensors)
 
     def names(self, part: int) -> tuple[str | int, ...]:
         """Return the names that tell the random numbers of this part from those of the others."""
@@ -76,7 +83,7 @@ class Parts:
             for move, buffer, start in zip(moves, buffers, before, strict=True):
                 move += torch.where(buffer == start, 0, buffer - start)  # a mask has infinities
         averaged = [n for n, buffer in enumerate(buffers) if buffer.is_floating_point()]
-        means = means_over_processes([moves[n] / len(self.mine) for n in averaged])
+        means = self.means([moves[n] / len(self.mine) for n in averaged])
         for n, mean in zip(averaged, means, strict=True):
             buffers[n].data.copy_(before[n] + mean)
 

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from meta_lr.processes import any_of, mean_over_processes, num_ranks
+from meta_lr.processes import any_of, mean_over_processes
 from meta_lr.protocol import group_scales, params_of, set_rate
 from meta_lr.seeds import seed_model
 from meta_lr.tasks.base import Batch, Split
@@ -163,7 +163,7 @@ class Sandbox:
             return functional_call(self._lossy, tensors, (batch,))
 
         with self._forked():
-            return _total(self.part_losses(forward, [*buffers.values()], split, draw))
+            return self._total(self.part_losses(forward, [*buffers.values()], split, draw))
 
     def val_loss(self, num_batches: int) -> float:
         """Return the mean loss of the run's model on the first batches of "val", in eval mode."""
@@ -217,7 +217,8 @@ class Sandbox:
 
         The caller must fork the random state.
         """
-        return _total(self.part_losses(partial(self.loss_fn, model), model.buffers(), split, draw))
+        forward = partial(self.loss_fn, model)
+        return self._total(self.part_losses(forward, model.buffers(), split, draw))
 
     def part_losses(
         self,
@@ -230,7 +231,7 @@ class Sandbox:
 
         The caller must fork the random state, and must not change the buffers that `forward` uses.
         """
-        if self._stop is not None and any(any_of(self._stop())):
+        if self._stop is not None and self._is_stopped(self._stop()):
             raise InterruptedExperimentError("stopped inside an experiment")
         batch = self.batch(split, self.step, draw)
         self.charge(1.0 if torch.is_grad_enabled() else FORWARD, batch)
@@ -247,6 +248,16 @@ class Sandbox:
     def _at(self, params: Sequence[Tensor], split: Split, draw: int | None) -> Tensor:
         buffers = {name: b.detach().clone() for name, b in self.model.named_buffers()}
         return self.loss_with(params, buffers, split, draw)
+
+    def _total(self, losses: Iterable[Tensor]) -> Tensor:
+        """Return the sum of this process's losses (); its value is the mean over the processes."""
+        own = reduce(add, losses)
+        if self.parts.processes == 1:
+            return own
+        return own + (mean_over_processes(own) - own.detach())
+
+    def _is_stopped(self, here: bool) -> bool:
+        return here if self.parts.processes == 1 else any(any_of(here))
 
     def _seed(self, split: Split, draw: int | None, part: int) -> None:
         if self.seed is not None:
@@ -288,7 +299,13 @@ class Trial:
         with torch.enable_grad():
             draw, forward = self._first_draw + self.steps, partial(self.sandbox.loss_fn, self.model)
             losses = self.sandbox.part_losses(forward, self.model.buffers(), "train", draw)
-            loss = gradient(self.optimizer, losses, self.sandbox.clip, self._scaler, shared=True)
+            loss = gradient(
+                self.optimizer,
+                losses,
+                self.sandbox.clip,
+                self._scaler,
+                shared=self.sandbox.parts.processes > 1,
+            )
         set_rate(self.optimizer, rate, self._scales)
         update(self.optimizer, scaler=self._scaler)
         self.steps += 1
@@ -312,14 +329,6 @@ class Trial:
         the data set is sorted by class, because its first batches are then not representative.
         """
         return self.sandbox.measure(self.model, num_batches, drawn=drawn, first=first)
-
-
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    """Return the sum of the losses () of a process; its value is the mean over all processes."""
-    own = reduce(add, parts)
-    if num_ranks() == 1:
-        return own
-    return own + (mean_over_processes(own) - own.detach())
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from meta_lr import host, protocol
 from meta_lr.optim import rules
 from meta_lr.optim.groups import refuse_complex, separate
-from meta_lr.processes import mean_over_processes, numbers
+from meta_lr.processes import mean_over_processes, num_ranks, numbers
 from meta_lr.protocol import Controller, Need
 from meta_lr.records.rows import COUNTED
 from meta_lr.seeds import seed_model
@@ -78,7 +78,7 @@ class Stepper:
         self.task, self.controller, self.total_steps = task, controller, total_steps
         self.data = fingerprint_of(task)
         self.seed, self.clip, self.device = seed, clip, device
-        self.compute, self.parts = compute, Parts(compute.parts)
+        self.compute, self.parts = compute, Parts(compute.parts, num_ranks())
         self.feed = Feed(task, device, compute.workers)
         self.model = compute.placed(task.model(), device).train()
         self.optimizer = make_optimizer(_grouped(self.model, norm_decay))

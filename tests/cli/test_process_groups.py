@@ -21,7 +21,7 @@ EPISODES = [
     *("updates=2", "episodes=2", "pool=2", "held_out=2", "evaluate_every=1"),
     *("problems.widths=[4,4]", "problems.depths=[1,1]", "problems.lengths=[4,5]"),
     *("net=mlp", "net.hidden=[2]", "start=linear", "objective=mean", "window=fixed"),
-    *("window.steps=3", "estimator.pairs=1"),
+    "window.steps=3",
 ]
 TRANSFER = ["checkpoint=meta-lr-digits", "baselines=[cosine]", "seeds=[1]"]
 
@@ -45,7 +45,9 @@ def both(place, command, capfd):
         ["train", "lr=cosine"],
         ["meta-train", "lr=mlr_snet_online", "lr.period=4"],
         ["transfer", *TRANSFER],
-        ["meta-train-episodic", *EPISODES],
+        ["meta-train-episodic", *EPISODES, "estimator.pairs=1"],
+        ["meta-train-episodic", *EPISODES, "estimator=truncated"],
+        ["meta-train-episodic", *EPISODES, "estimator=truncated_unroll"],
     ],
     ids=lambda command: command[0],
 )

@@ -19,6 +19,7 @@ from meta_lr.training.evaluation import measure
 from meta_lr.training.loop import train
 from meta_lr.training.outcome import StoppedError
 from meta_lr.training.parts import Parts
+from meta_lr.training.sandbox import Sandbox
 from meta_lr.training.stepper import Stepper
 from tests.controllers import Says
 from tests.ranks import on_ranks
@@ -233,6 +234,17 @@ def test_the_loss_at_the_run_s_own_weights_is_the_run_s_loss_with_parts_too():
     for came in on_ranks(2, losses):
         assert torch.equal(came["taken"], alone["taken"])
         assert torch.equal(came["again"], alone["again"])
+
+
+def test_a_sandbox_of_one_process_is_its_own_inside_a_group():
+    def losses(rank):
+        task = Toy(seed=rank)
+        model = task.model().train()
+        sandbox = Sandbox(model, SGD(model.parameters()), task.loss, task.batch, seed=0)
+        with sandbox.trial() as trial:
+            return [float(trial.step(0.1)) for _ in range(3)]
+
+    assert on_ranks(2, losses) == [losses(0), losses(1)]
 
 
 def test_parts_that_cannot_be_shared_are_refused():

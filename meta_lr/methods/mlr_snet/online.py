@@ -17,7 +17,6 @@ from meta_lr.methods.mlr_snet.gamma import InitialLossGamma, refuse_useless
 from meta_lr.methods.mlr_snet.learned import RAW, Learned, LearnedState
 from meta_lr.methods.networks.network import Network, Start
 from meta_lr.optim import rules
-from meta_lr.processes import num_ranks
 from meta_lr.protocol import Need, StepView
 from meta_lr.seeds import derive
 from meta_lr.vectors import Tensors
@@ -170,9 +169,10 @@ class OnlineMLRSNet:
 
     def _begin(self, view: StepView, state: OnlineState, loss: float) -> OnlineState:
         """Set gamma, and raise now for settings that an unroll would refuse later or not notice."""
-        if num_ranks() > 1 and not isinstance(self._estimator, ClosedForm):
+        processes = view.sandbox.parts.processes
+        if processes > 1 and not isinstance(self._estimator, ClosedForm):
             raise ValueError(
-                f"look_ahead={self.look_ahead} differentiates several steps, which {num_ranks()} "
+                f"look_ahead={self.look_ahead} differentiates several steps, which {processes} "
                 "processes cannot share; choose look_ahead=1, or run it in one process"
             )
         if self.look_ahead > 1:
