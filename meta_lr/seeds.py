@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,6 +22,17 @@ def derive(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> torch.Generator:
     """Return a CPU generator seeded by `derive(seed, *names)`."""
     return torch.Generator().manual_seed(derive(seed, *names))
+
+
+@contextmanager
+def initial_weights(seed: int) -> Iterator[None]:
+    """Seed the CPU's random numbers for the initial weights of a task's model.
+
+    The global random state is restored afterwards.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "init"))
+        yield
 
 
 def seed_model(seed: int, *names: str | int, device: torch.device | None = None) -> None:

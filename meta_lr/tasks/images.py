@@ -75,11 +75,7 @@ class ImageTask:
     def __post_init__(self) -> None:
         _check_arrays(self.name, self.images, self.labels, self.num_classes)
         check_splits(self.name, self.splits, len(self.images), self.meta_overlap)
-        if not 1 <= self.batch_size <= len(self.splits["train"]):
-            raise ValueError(
-                f"{self.name} got batch_size={self.batch_size}; it must be from 1 to the number "
-                f"of train examples, {len(self.splits['train'])}"
-            )
+        sampling.check_batch_size(self.name, self.batch_size, len(self.splits["train"]))
         if self.crop_padding < 0:
             raise ValueError(f"{self.name} got crop_padding={self.crop_padding}; at least 0")
         check_statistics(self.name, self.mean, self.std, self.images.shape[1])
@@ -91,8 +87,7 @@ class ImageTask:
 
     def model(self) -> nn.Module:
         """Return a new network, a pure function of the seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seeds.derive(self.seed, "init"))
+        with seeds.initial_weights(self.seed):
             return self.network(
                 in_channels=self.images.shape[1],
                 image_size=self.images.shape[2],
@@ -116,7 +111,9 @@ class ImageTask:
 
     def num_batches(self, split: Split) -> int:
         """Return the number of batches in one pass over the split."""
-        return sampling.num_batches(split, len(self._members(split)), self.batch_size)
+        return sampling.num_batches(
+            split, len(sampling.members(self.splits, split)), self.batch_size
+        )
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return (images, labels): floats (batch, channels, size, size), and int64 (batch,)."""
@@ -140,24 +137,15 @@ class ImageTask:
         return checksum(f"{len(self.images):,} images", self.images, self.labels, *splits)
 
     def _choose(self, split: Split, index: int, draw: int | None) -> Tensor:
-        members = self._members(split)
-        if not len(members):
-            raise ValueError(f"{self.name} has no examples in split {split!r}; raise {split}_size")
-        return members[
-            sampling.positions(
-                split,
-                len(members),
-                batch_size=self.batch_size,
-                seed=self.seed,
-                index=index,
-                draw=draw,
-            )
-        ]
-
-    def _members(self, split: Split) -> Tensor:
-        if split not in self.splits:
-            raise ValueError(f"{split!r} is no split; choose one of {', '.join(SPLITS)}")
-        return self.splits[split]
+        return sampling.chosen(
+            self.name,
+            self.splits,
+            split,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            index=index,
+            draw=draw,
+        )
 
     @cached_property
     def _train_labels(self) -> Tensor:

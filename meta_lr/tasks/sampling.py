@@ -2,19 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from meta_lr import seeds
-from meta_lr.tasks.base import Split
+from meta_lr.tasks.base import SPLITS, Split
 from meta_lr.tasks.permutation import KeyedPermutation
 
 
 def num_batches(split: Split, size: int, batch_size: int) -> int:
     """Return the number of batches in a pass over `size` examples; `train` drops a partial one."""
     return size // batch_size if split == "train" else -(-size // batch_size)
+
+
+def check_batch_size(name: str, batch_size: int, size: int, what: str = "examples") -> None:
+    """Raise a ValueError if the `size` elements of `train` do not fill one batch."""
+    if not 1 <= batch_size <= size:
+        raise ValueError(
+            f"{name} got batch_size={batch_size}; it must be from 1 to the number of train {what}, "
+            f"{size}"
+        )
+
+
+def members(splits: Mapping[Split, Tensor], split: Split) -> Tensor:
+    """Return the elements of a split, or raise a ValueError if there is no split of that name."""
+    if split not in splits:
+        raise ValueError(f"{split!r} is no split; choose one of {', '.join(SPLITS)}")
+    return splits[split]
+
+
+def chosen(
+    name: str,
+    splits: Mapping[Split, Tensor],
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    index: int,
+    draw: int | None,
+    keyed: bool = False,
+) -> Tensor:
+    """Return the numbers of the examples of a batch of the task `name`; see `positions`.
+
+    Raises:
+        ValueError: The split is unknown or empty, or the index is out of range.
+    """
+    found = members(splits, split)
+    if not len(found):
+        raise ValueError(f"{name} has no examples in split {split!r}; raise {split}_size")
+    return found[
+        positions(
+            split,
+            len(found),
+            batch_size=batch_size,
+            seed=seed,
+            index=index,
+            draw=draw,
+            keyed=keyed,
+        )
+    ]
 
 
 def positions(

@@ -82,18 +82,14 @@ class TextTask:
                     f"{self.name} has {len(self.parts[split])} tokens in {split}, less than one "
                     f"window of length={self.length}; raise {split}_size="
                 )
-        if not 1 <= self.batch_size <= len(self._windows["train"]):
-            raise ValueError(
-                f"{self.name} got batch_size={self.batch_size}; it must be from 1 to the number "
-                f"of train windows, {len(self._windows['train'])}"
-            )
+        windows = len(self._windows["train"])
+        sampling.check_batch_size(self.name, self.batch_size, windows, "windows")
         advice = "choose a language model, such as lstm"
         refuse_other_kind(self.name, self.network, ("num_classes",), advice)
 
     def model(self) -> nn.Module:
         """Return a new network, a pure function of the seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seeds.derive(self.seed, "init"))
+        with seeds.initial_weights(self.seed):
             return self.network(num_classes=self.num_classes)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -139,9 +135,7 @@ class TextTask:
         return checksum(what, *parts, torch.tensor([self.before, self.num_classes]))
 
     def _of(self, split: Split) -> Tensor:
-        if split not in self.parts:
-            raise ValueError(f"{split!r} is no split; choose one of {', '.join(SPLITS)}")
-        return self._windows[split]
+        return sampling.members(self._windows, split)
 
     @cached_property
     def _windows(self) -> Mapping[Split, Tensor]:

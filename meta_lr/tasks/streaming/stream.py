@@ -147,11 +147,7 @@ class ImageStream:
 
     def __post_init__(self) -> None:
         check_splits(self.name, self.splits, len(self.index.labels), meta_overlap=False)
-        if not 1 <= self.batch_size <= len(self.splits["train"]):
-            raise ValueError(
-                f"{self.name} got batch_size={self.batch_size}; it must be from 1 to the number "
-                f"of train examples, {len(self.splits['train'])}"
-            )
+        sampling.check_batch_size(self.name, self.batch_size, len(self.splits["train"]))
         if self.size < 1:
             raise ValueError(f"{self.name} got size={self.size}; it must be at least 1 pixel")
         if not 0 <= self.label_smoothing < 1:
@@ -173,8 +169,7 @@ class ImageStream:
 
     def model(self) -> nn.Module:
         """Return a new network, a pure function of the seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seeds.derive(self.seed, "init"))
+        with seeds.initial_weights(self.seed):
             return self.network(
                 in_channels=_CHANNELS, image_size=self.size, num_classes=self.num_classes
             )
@@ -205,7 +200,9 @@ class ImageStream:
 
     def num_batches(self, split: Split) -> int:
         """Return the number of batches in one pass over the split."""
-        return sampling.num_batches(split, len(self._members(split)), self.batch_size)
+        return sampling.num_batches(
+            split, len(sampling.members(self.splits, split)), self.batch_size
+        )
 
     def batch(self, split: Split, index: int, draw: int | None = None) -> Batch:
         """Return (images, labels): uint8 (batch, 3, size, size), and int64 (batch,).
@@ -265,25 +262,16 @@ class ImageStream:
         return cropped(image, crop, self.size)
 
     def _choose(self, split: Split, index: int, draw: int | None) -> Tensor:
-        members = self._members(split)
-        if not len(members):
-            raise ValueError(f"{self.name} has no examples in split {split!r}; raise {split}_size")
-        return members[
-            sampling.positions(
-                split,
-                len(members),
-                batch_size=self.batch_size,
-                seed=self.seed,
-                index=index,
-                draw=draw,
-                keyed=True,
-            )
-        ]
-
-    def _members(self, split: Split) -> Tensor:
-        if split not in self.splits:
-            raise ValueError(f"{split!r} is no split; choose one of {', '.join(SPLITS)}")
-        return self.splits[split]
+        return sampling.chosen(
+            self.name,
+            self.splits,
+            split,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            index=index,
+            draw=draw,
+            keyed=True,
+        )
 
     def _inputs(self, images: Tensor) -> Tensor:
         """Return normalised images, on their device and in their memory order."""
