@@ -21,14 +21,18 @@ import torch
 from benchmarks.interleaved import line, ratio
 from meta_lr.methods.basic import Cosine
 from meta_lr.protocol import Controller
-from meta_lr.tasks.base import Task
+from meta_lr.tasks.base import Batch, Task
 from meta_lr.tasks.digits import digits
 from meta_lr.tasks.models.convnets import CNN3
 from meta_lr.tasks.models.resnet import ResNet
+from meta_lr.training.compute import Compute
 from meta_lr.training.loop import train
 from meta_lr.training.stepper import Stepper
 
 STEPS = 200  # long enough for the loop to write its record during the run
+ONE_PROCESS = Compute()
+Wrap = Callable[[torch.nn.Module], torch.nn.Module]
+Cut = Callable[[Batch], Batch]
 sgd = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
@@ -44,7 +48,7 @@ def stepper(task: Task, controller: Controller, steps: int) -> Stepper:
     )
 
 
-def ours(task: Task) -> float:
+def ours(task: Task, compute: Compute = ONE_PROCESS) -> float:
     """Return our loop's seconds per step, without the first step."""
     before: list[float] = []  # times before each step, when the loop checks whether to stop
 
@@ -58,6 +62,7 @@ def ours(task: Task) -> float:
             sgd,
             Cosine(peak=0.1),
             total_steps=STEPS + 1,
+            compute=compute,
             folder=Path(folder),
             eval_every=STEPS + 1,
             save_every=STEPS + 1,
@@ -66,14 +71,20 @@ def ours(task: Task) -> float:
     return (before[STEPS] - before[1]) / (STEPS - 1)
 
 
-def by_hand(task: Task) -> float:
-    """Return the seconds per step of a usual hand-written loop, with torch's own cosine."""
-    model = task.model().train()
+def by_hand(task: Task, wrap: Wrap = lambda model: model, cut: Cut = lambda batch: batch) -> float:
+    """Return the seconds per step of a usual hand-written loop, with torch's own cosine.
+
+    Args:
+        task: Gives the model, the batches and the loss.
+        wrap: Returns the model as the loop calls it.
+        cut: Returns the part of a batch that this process takes.
+    """
+    model = wrap(task.model().train())
     optimizer = sgd(model.parameters())
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     start, losses = 0.0, []
     for step in range(STEPS):
-        loss = task.loss(model, task.batch("train", step))
+        loss = task.loss(model, cut(task.batch("train", step)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -80,34 +81,19 @@ class Dies(Says):
 
 
 def test_the_other_process_ends_with_one_line_and_the_run_goes_on(tmp_path, capfd):
+    run = partial(train, Toy(), SGD, total_steps=8, compute=Compute(parts=2), save_every=2)
+
     def work(rank):
         with process_group():
-            train(
-                Toy(),
-                SGD,
-                Dies(0.1),
-                total_steps=8,
-                compute=Compute(parts=2),
-                folder=tmp_path,
-                save_every=2,
-            )
+            run(controller=Dies(0.1), folder=tmp_path)
 
     began = time.monotonic()
     first, second = on_ranks(2, work)
     assert isinstance(first, SystemExit) and first.code == 1 and second is None
     assert "process 0 lost another one" in capfd.readouterr().err
     assert time.monotonic() - began < 60
-    outcome = train(
-        Toy(),
-        SGD,
-        Dies(0.1),
-        total_steps=8,
-        compute=Compute(parts=2),
-        folder=tmp_path,
-        save_every=2,
-    )
-    expected = train(Toy(), SGD, Says(0.1), total_steps=8, compute=Compute(parts=2))
-    assert ends(outcome) == ends(expected)
+    outcome = run(controller=Dies(0.1), folder=tmp_path)
+    assert ends(outcome) == ends(run(controller=Says(0.1)))
 
 
 def test_parts_that_cannot_be_shared_are_one_line(tmp_path, capfd):
