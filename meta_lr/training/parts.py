@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from meta_lr.processes import means_over_processes, num_ranks, rank
+from meta_lr.processes import means_over_processes, rank
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,18 @@ class Parts:
         """Return the means of tensors of one type over the processes of the run."""
         return tensors if self.processes == 1 else means_over_processes(tensors)
 
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """Return the module with gradients that are averaged over the processes of the run.
+
+        Buffers are left alone: `each` averages them.
+        """
+        if self.processes == 1 or not any(p.requires_grad for p in module.parameters()):
+            return module
+        named = inspect.signature(DistributedDataParallel).parameters
+        buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
+        no_sync: dict[str, Any] = {buffers: False}
+        return DistributedDataParallel(module, **no_sync)
+
     def names(self, part: int) -> tuple[str | int, ...]:
         """Return the names that tell the random numbers of this part from those of the others."""
         return () if self.count == 1 else ("part", part)
@@ -76,9 +88,7 @@ class Parts:
         moves = [torch.zeros_like(buffer) for buffer in buffers]
         for part in self.mine:
             for buffer, start in zip(buffers, before, strict=True):
-                buffer.data.copy_(
-                    start
-                )  # by `data`, as a graph may hold the buffer of a part before
+                buffer.data.copy_(start)  # `data`: a graph may hold the buffer of an earlier part
             yield part
             for move, buffer, start in zip(moves, buffers, before, strict=True):
                 move += torch.where(buffer == start, 0, buffer - start)  # a mask has infinities
@@ -86,19 +96,6 @@ class Parts:
         means = self.means([moves[n] / len(self.mine) for n in averaged])
         for n, mean in zip(averaged, means, strict=True):
             buffers[n].data.copy_(before[n] + mean)
-
-
-def parallel(module: nn.Module) -> nn.Module:
-    """Return the module with gradients that are averaged over the processes, if there are any.
-
-    Buffers are left alone: `Parts.each` averages them.
-    """
-    if num_ranks() == 1 or not any(p.requires_grad for p in module.parameters()):
-        return module
-    named = inspect.signature(DistributedDataParallel).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
-    no_sync: dict[str, Any] = {buffers: False}
-    return DistributedDataParallel(module, **no_sync)
 
 
 def averaged_at(module: nn.Module, *, last: bool) -> AbstractContextManager[None]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,10 +37,11 @@ def gradient(
     over the processes.
     """
     optimizer.zero_grad()
-    total = torch.zeros(())
-    for number, loss in enumerate(losses):
+    taken: list[Tensor] = []
+    for loss in losses:
         (loss if scaler is None else scaler.scale(loss)).backward()
-        total = loss.detach() if number == 0 else total + loss.detach()
+        taken.append(loss.detach())
+    total = reduce(add, taken)
     if shared:
         total = mean_over_processes(total)
         _average_gradients(optimizer)

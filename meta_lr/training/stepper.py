@@ -24,7 +24,7 @@ from meta_lr.tasks.base import Task
 from meta_lr.tasks.fingerprint import fingerprint_of
 from meta_lr.training.compute import Compute
 from meta_lr.training.feed import Feed
-from meta_lr.training.parts import Parts, averaged_at, parallel
+from meta_lr.training.parts import Parts, averaged_at
 from meta_lr.training.sandbox import InterruptedExperimentError, LossModule, Sandbox
 from meta_lr.training.step import ask, gradient, update
 
@@ -106,7 +106,7 @@ class Stepper:
         )
         self._listener = listener
         lossy = LossModule(self.model, self.sandbox.loss_fn)
-        self._forward = compute.compiled(parallel(lossy))
+        self._forward = compute.compiled(self.parts.parallel(lossy))
         self.state: Any = controller.init()
         self.lr, self.waited = 0.0, 0.0
         self.skipped, self.num_skipped = False, 0

@@ -1,4 +1,4 @@
-"""A step of several parts: the same run, whoever computes the parts."""
+"""A step of several parts: the run is the same on any number of processes."""
 
 from dataclasses import dataclass
 from functools import partial
